@@ -1,7 +1,8 @@
 """Strict settings: one section of params.yaml into the frozen dataclass that a stage declares beside its code.
 
 Owns parsing, checking and the rewriting of one value in place. Holds no stage's fields: adding a setting to one stage
-must not make the others stale. YAML is read as DVC reads it (version 1.2): `1e-4` is a number, `yes` and `off` are words.
+must not make the others stale. YAML is read as DVC reads it (version 1.2): `1e-4` is a number, `yes` and `off` are
+words.
 """
 
 from __future__ import annotations

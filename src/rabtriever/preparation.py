@@ -1,0 +1,144 @@
+"""From a raw folder to the data every other stage reads: checked, with three splits, sub-sampled if asked for.
+
+Owns how a dev split is cut and how test and dev are made smaller. Both go by a hash of the query id, so that a query's
+place depends on neither the order of the files nor on a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rabtriever import checks, records
+from rabtriever.artifacts import atomic_folder, write_json, write_manifest
+from rabtriever.params import bounded
+from rabtriever.records import DataContractError, Dataset, Qrels
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    """Settings of the stage `prepare`.
+
+    Attributes:
+        source: Folder in BEIR layout; relative to the repository root, or absolute.
+        dev_fraction: Share of the train queries that becomes dev where there is no qrels/dev.tsv.
+        max_test_queries: Test queries kept at most; 0 keeps all.
+        max_dev_queries: Dev queries kept at most; 0 keeps all.
+    """
+
+    source: str
+    dev_fraction: float = bounded(gt=0, le=0.5)
+    max_test_queries: int = bounded(ge=0)
+    max_dev_queries: int = bounded(ge=0)
+
+
+def prepare_data(params: PrepareParams, output: str | Path, report_path: str | Path) -> dict[str, Any]:
+    """The data report, after writing the prepared data set to `output` and the report to `report_path`.
+
+    Both are written only when the data meet the contract; what was there before stays until then. The prepared files
+    are sorted by id: sources that differ in order alone give the same bytes.
+
+    Args:
+        params: The settings.
+        output: Folder for corpus, queries, judgements of three splits, and the manifest.
+        report_path: JSON file.
+
+    Raises:
+        FileNotFoundError: If the source folder or one of its files is missing.
+        DataContractError: If a file is broken or the data break the contract.
+    """
+    raw = records.load_dataset(params.source)
+    complete, was_cut = with_dev(raw, params.dev_fraction)
+    report = checks.check_dataset(complete)
+    limits = {"test": params.max_test_queries, "dev": params.max_dev_queries}
+    final = sampled(complete, limits)
+    report = {
+        "source": Path(params.source).name,
+        "hash": final.hash,
+        **report,
+        "dev_cut_from_train": was_cut,
+        "kept_queries": {split: len(final.qrels[split]) for split in records.SPLITS},
+    }
+    write_dataset(final, output)
+    write_json(report_path, report)
+    return report
+
+
+def with_dev(dataset: Dataset, fraction: float) -> tuple[Dataset, bool]:
+    """The data set with a dev split, and whether it had to be cut from train.
+
+    A query becomes dev when the hash of its id falls below `fraction`, so that it stays there as data are added. Queries
+    of one text go by the first of their ids and stay together, or dev would leak. If none falls below, the one with the
+    lowest hash does.
+
+    Args:
+        dataset: Data with or without a dev split.
+        fraction: Expected share of train, between 0 and 1.
+
+    Raises:
+        DataContractError: If train has fewer than two different queries.
+    """
+    if "dev" in dataset.qrels:
+        return dataset, False
+    groups: dict[str, list[str]] = {}
+    for query_id in sorted(dataset.qrels["train"]):
+        groups.setdefault(checks.normalised(dataset.queries.get(query_id, query_id)), []).append(query_id)
+    ordered = sorted(groups.values(), key=lambda group: _hash_fraction(group[0]))
+    if len(ordered) < 2:
+        raise DataContractError(
+            f"qrels/train.tsv judges {len(ordered)} different queries and there is no qrels/dev.tsv; expected two or "
+            "more to cut a dev split from; add judgements or a dev file"
+        )
+    num_dev = sum(_hash_fraction(group[0]) < fraction for group in ordered)
+    dev_ids = {query_id for group in ordered[: min(max(num_dev, 1), len(ordered) - 1)] for query_id in group}
+    train = dataset.qrels["train"]
+    qrels = {
+        "train": {query_id: grades for query_id, grades in train.items() if query_id not in dev_ids},
+        "dev": {query_id: grades for query_id, grades in train.items() if query_id in dev_ids},
+        "test": dataset.qrels["test"],
+    }
+    return Dataset(dataset.corpus, dataset.queries, qrels), True
+
+
+def sampled(dataset: Dataset, limits: dict[str, int]) -> Dataset:
+    """The data set with at most so many queries in the splits named, and only the queries that are judged.
+
+    Where a split is made smaller, the queries with the lowest hashes stay, those without a relevant document go first:
+    no metric is computed for them.
+
+    Args:
+        dataset: Data that meet the contract.
+        limits: Most queries by split; 0 keeps all.
+    """
+    qrels = {split: _fewest(grades, limits.get(split, 0)) for split, grades in dataset.qrels.items()}
+    judged = {query_id for grades in qrels.values() for query_id in grades}
+    queries = {query_id: text for query_id, text in dataset.queries.items() if query_id in judged}
+    return Dataset(dataset.corpus, queries, qrels)
+
+
+def _fewest(qrels: Qrels, limit: int) -> Qrels:
+    if not limit or len(qrels) <= limit:
+        return qrels
+    useless = {query_id: max(grades.values(), default=0) < 1 for query_id, grades in qrels.items()}
+    chosen = sorted(qrels, key=lambda query_id: (useless[query_id], _hash_fraction(query_id), query_id))
+    return {query_id: qrels[query_id] for query_id in chosen[:limit]}
+
+
+def _hash_fraction(query_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone."""
+    return int.from_bytes(hashlib.sha256(query_id.encode()).digest()[:6]) / 2**48
+
+
+def write_dataset(dataset: Dataset, folder: str | Path) -> None:
+    """Writes a data set as an artefact of kind "data", sorted by id, in place of what is in `folder`."""
+    with atomic_folder(folder) as temporary:
+        records.write_corpus(temporary / "corpus.jsonl", dict(sorted(dataset.corpus.items())))
+        records.write_queries(temporary / "queries.jsonl", dict(sorted(dataset.queries.items())))
+        for split, qrels in dataset.qrels.items():
+            ordered = {query_id: dict(sorted(grades.items())) for query_id, grades in sorted(qrels.items())}
+            records.write_qrels(temporary / "qrels" / f"{split}.tsv", ordered)
+        counts = {f"{split}_queries": len(qrels) for split, qrels in dataset.qrels.items()}
+        info = {"dataset_hash": dataset.hash, "documents": len(dataset.corpus), **counts}
+        write_manifest(temporary, "data", {}, info)
