@@ -10,6 +10,7 @@ most in case, white space and the punctuation around words.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import unicodedata
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS_SHOWN = 10
+_STYLE = "<style>body{font-family:sans-serif;margin:2em}td,th{padding:.2em .6em;text-align:left}</style>"
 _PUNCTUATION = ".,;:!?()\"'`´‘’“”…-"
 _MAX_TEXT_SHOWN = 80  # characters
 
@@ -169,9 +171,10 @@ def build_data_docs(dataset: Dataset, folder: str | Path) -> Path:
         folder: Where the site goes; what was there is replaced.
     """
     with atomic_folder(folder) as temporary:
-        _validate(_tables(dataset), site=temporary)
+        results = _validate(_tables(dataset), site=temporary)
         for page in temporary.rglob("*.html"):
             page.write_text(_offline(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (temporary / "index.html").write_text(_start_page(results, temporary), encoding="utf-8")
     return Path(folder) / "index.html"
 
 
@@ -345,6 +348,7 @@ def _site_config(site: Path) -> dict[str, Any]:
     return {
         "class_name": "SiteBuilder",
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "show_how_to_buttons": False,
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())},
     }
 
@@ -353,7 +357,19 @@ def _offline(page: str) -> str:
     """A page without what it would fetch from elsewhere, and with enough style to be read without it."""
     page = re.sub(r"<script[^>]*\bsrc=[\"']?https?://[^>]*>\s*</script>", "", page)
     page = re.sub(r"<(?:link|img)[^>]*\b(?:href|src)=[\"']?https?://[^>]*>", "", page)
-    style = (
-        "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.2em .6em}</style>"
+    return page.replace("</head>", _STYLE + "</head>", 1)
+
+
+def _start_page(results: list[dict[str, Any]], site: Path) -> str:
+    """The site's own index fills its list by a script from elsewhere; this one is plain."""
+    rows = []
+    for one, result in zip(CONTRACT, results, strict=True):
+        page = next((site / "validations" / one.table).rglob("*.html")).relative_to(site).as_posix()
+        outcome = "met" if result["success"] else f"broken by {result['unexpected']}"
+        plain = html.escape(one.plain)
+        rows.append(f"<tr><td><a href='{page}'>{plain}</a></td><td>{outcome}</td><td>{result['rows']}</td></tr>")
+    head = f"<head><meta charset='utf-8'><title>Data contract</title>{_STYLE}</head>"
+    titles = "<tr><th>Expectation</th><th>Outcome</th><th>Rows</th></tr>"
+    return (
+        f"<!doctype html><html>{head}<body><h1>Data contract</h1><table>{titles}{''.join(rows)}</table></body></html>\n"
     )
-    return page.replace("</head>", style + "</head>", 1)

@@ -69,9 +69,9 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
 def with_dev(dataset: Dataset, fraction: float) -> tuple[Dataset, bool]:
     """The data set with a dev split, and whether it had to be cut from train.
 
-    A query becomes dev when the hash of its id falls below `fraction`, so that it stays there as data are added. Queries
-    of one text go by the first of their ids and stay together, or dev would leak. If none falls below, the one with the
-    lowest hash does.
+    A query becomes dev when the hash of its id falls below `fraction`, so that it stays there as data are added.
+    Queries of one text go by the first of their ids and stay together, or dev would leak. If none falls below, the
+    one with the lowest hash becomes dev.
 
     Args:
         dataset: Data with or without a dev split.
