@@ -1,14 +1,15 @@
 """What every stage shares: the folders it reads and writes, and the guard its main runs under.
 
-Paths are relative to the repository root, from which every stage is run (`dvc repro` does so by itself).
-Nothing here can change what a stage produces.
+Paths are relative to the repository root, where every stage is run. Nothing here can change what a stage produces.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,34 +30,35 @@ RETRIEVER = Path("models/retriever")
 REPORTS = Path("reports")
 CHECKPOINTS = Path(".cache/checkpoints")
 
-# What a user can put right: told in one message. OSError covers missing files and a full disk.
-EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError)
-
+EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError)  # what a user can put right, a full disk included
 PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
 
 
 def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
-    """Run a stage as a program: tracked by Prefect when an API is configured, as a plain function otherwise.
-
-    Errors a user can put right end the program with status 1 and one message on stderr (set RABTRIEVER_DEBUG=1 for the
-    traceback); an interrupt ends it with 130, SIGTERM with 143, both after the stage's clean-up has run.
-
-    Args:
-        flow_fn: the stage's flow.
-        parameters: keyword arguments of the flow.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
+    """Runs a flow, given its arguments: tracked by Prefect when an API is configured, as a plain function otherwise."""
+    with guard(flow_fn.name):
         if os.environ.get("PREFECT_API_URL"):
             _run_tracked(flow_fn, parameters)
         else:
             flow_fn.fn(**parameters)
+
+
+@contextlib.contextmanager
+def guard(name: str) -> Iterator[None]:
+    """Ends the program with one message for errors a user can put right, and lets clean-up run when it is stopped.
+
+    Such errors give status 1 (with the traceback if RABTRIEVER_DEBUG=1), an interrupt 130, a signal 128 + its number.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except EXPECTED_ERRORS as error:
         if os.environ.get("RABTRIEVER_DEBUG"):
             raise
-        print(f"{flow_fn.name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 

@@ -33,7 +33,7 @@ _MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 
 
 def tracking_uri() -> str:
-    """Returns the address of the tracking store: MLFLOW_TRACKING_URI, else `mlruns/mlflow.db` under the working folder."""
+    """Returns the address of the store: MLFLOW_TRACKING_URI, else `mlruns/mlflow.db` under the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').resolve()}"
 
 

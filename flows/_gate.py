@@ -1,0 +1,113 @@
+"""The gate between registered and promoted: gathers the numbers, has `promotion.decide` decide, records and acts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.common import PARAMS, PREPARED, REPORTS, RETRIEVER
+from rabtriever import registry
+from rabtriever.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
+from rabtriever.metrics import score_queries
+from rabtriever.params import load_params
+from rabtriever.promotion import Decision, GateParams, decide
+from rabtriever.records import load_dataset
+from rabtriever.registry import PerQuery, RegisteredVersion
+
+_DEPTH = 100  # documents ranked per query, the largest cut-off of the metrics
+
+
+def gate_params() -> GateParams:
+    """The section `promote` of params.yaml."""
+    return load_params(GateParams, "promote", PARAMS)
+
+
+def challenger() -> RegisteredVersion | None:
+    """The version of the retriever that is in models/retriever now, None when it is not registered here."""
+    if not (RETRIEVER.is_dir() and (REPORTS / "data.json").is_file()):
+        return None
+    return registry.find(read_manifest(RETRIEVER, "retriever", verify=False).hash, _data_hash())
+
+
+def settled(version: RegisteredVersion | None) -> bool:
+    """Whether nothing is left to decide on a version.
+
+    It is when the version is the champion, or when the last decision on it was made against the present champion and
+    with the present limits: so a rolled-back version is not promoted again by the next run, and a refused one gets
+    another hearing only when what it was measured against has changed.
+    """
+    if version is None:
+        return False
+    champion = registry.champion()
+    if champion is not None and champion.version == version.version:
+        return True
+    last = registry.last_decision(version)
+    present = None if champion is None else champion.version
+    return last is not None and last["champion"] == present and last["gate"] == asdict(gate_params())
+
+
+def judge(version: RegisteredVersion) -> dict[str, Any]:
+    """What was decided on a challenger: recorded on the version and in reports/promotion.json, and acted on.
+
+    Raises:
+        ArtifactMismatchError: the champion cannot be evaluated on the new data; nothing was changed.
+    """
+    gate, champion = gate_params(), registry.champion()
+    against = None if champion is None else _champion_scores(champion)
+    decision = decide(registry.per_query(version), against, gate, _fault(version))
+    record = _record(version, champion, gate, decision)
+    if decision.promote:
+        registry.promote(version)
+    registry.record_decision(version, record)
+    write_json(REPORTS / "promotion.json", record)
+    return record
+
+
+def _data_hash() -> str:
+    return read_json(REPORTS / "data.json")["hash"]
+
+
+def _champion_scores(champion: RegisteredVersion) -> PerQuery:
+    """The champion's metrics per test query; on other data than it was registered with, its weights are tried first."""
+    if champion.data_hash == _data_hash():
+        return registry.per_query(champion)
+    print(f"gate: evaluating the champion, {champion}, on the new test set", flush=True)
+    from rabtriever.retriever import Retriever
+
+    dataset = load_dataset(PREPARED)
+    try:
+        there = Retriever.load(registry.local_folder(champion)).reindexed(dataset.corpus)
+        run = there.rank(dataset.split_queries("test"), k=_DEPTH)
+    except (ArtifactMismatchError, FileNotFoundError, ValueError) as error:
+        advice = "put an earlier version back with `rabtriever rollback`, then run again"
+        raise ArtifactMismatchError(f"the champion, {champion}, cannot be evaluated: {error}; {advice}") from error
+    return score_queries(dataset.qrels["test"], run)
+
+
+def _fault(version: RegisteredVersion) -> str | None:
+    try:
+        registry.check_answers(version)
+    except (ArtifactMismatchError, FileNotFoundError) as error:
+        return str(error)
+    return None
+
+
+def _record(
+    version: RegisteredVersion, champion: RegisteredVersion | None, gate: GateParams, decision: Decision
+) -> dict[str, Any]:
+    interval = decision.interval
+    return {
+        "version": version.version,
+        "promoted": decision.promote,
+        "reason": decision.reason,
+        "champion": None if champion is None else champion.version,
+        "ndcg_10": decision.ndcg_10,
+        "recall_100": decision.recall_100,
+        "champion_ndcg_10": decision.champion_ndcg_10,
+        "interval": None if interval is None else interval._asdict(),
+        "gate": asdict(gate),
+        "retriever_hash": version.retriever_hash,
+        "data_hash": version.data_hash,
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,174 @@
+"""Running DVC's stages as child processes: which are stale, one at a time, stoppable, and put back when they fail.
+
+DVC is a command here, never an import. It alone decides what is stale; this file only spares clean stages the second
+that asking DVC about each would take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import graphlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+LOCK = Path(".cache/retrain.lock")
+_DVC = [sys.executable, "-m", "dvc"]
+_GRACE_SECONDS = (20.0, 5.0)  # after SIGINT, after SIGTERM
+
+# What DVC says around each stage (its command, hints on git and remotes) would bury what the stages say.
+_CHATTER = re.compile(
+    r"^(Running stage '|> |(Updat|Generat)ing lock file|To track the changes with git|\tgit add|To enable auto stag"
+    r"|\tdvc config core.autostage|Use `dvc push`|$)"
+)
+
+
+class StageFailed(ChildProcessError):
+    """A stage, or DVC itself, ended with an error; what went wrong has been shown."""
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Makes a second retraining in the same folder fail at once instead of disturbing the first.
+
+    Raises:
+        BlockingIOError: another one is running.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(LOCK, "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            message = f"another retraining (process {holder}) is running here; wait for its end or stop it"
+            raise BlockingIOError(message) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def stale_stages() -> list[str]:
+    """Returns the stages to run, in an order that respects the graph: the changed ones and all that follow from them.
+
+    A stage that merely follows may turn out to be up to date when its turn comes; DVC will skip it then.
+
+    Raises:
+        StageFailed: DVC cannot read the pipeline.
+    """
+    changed = set(json.loads(_ask("status", "--json") or "{}"))
+    if not changed:
+        return []
+    parents = _graph(_ask("dag", "--dot"))
+    order = list(graphlib.TopologicalSorter(parents).static_order())
+    stale: set[str] = set()
+    for stage in order:
+        if stage in changed or stale & parents[stage]:
+            stale.add(stage)
+    return [stage for stage in order if stage in stale]
+
+
+def _graph(dot: str) -> dict[str, set[str]]:
+    """Returns each stage's direct predecessors from DVC's drawing of the graph.
+
+    >>> _graph('strict digraph {"a";\\n"b";\\n"a" -> "b";\\n}')
+    {'a': set(), 'b': {'a'}}
+    """
+    parents: dict[str, set[str]] = {}
+    for first, second in re.findall(r'"([^"]+)"(?:\s*->\s*"([^"]+)")?', dot):
+        parents.setdefault(first, set())
+        if second:
+            parents.setdefault(second, set()).add(first)
+    return parents
+
+
+def _ask(*arguments: str) -> str:
+    done = subprocess.run([*_DVC, *arguments], capture_output=True, text=True, env=_environment({}))
+    if done.returncode:
+        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def run_stage(stage: str, environment: Mapping[str, str]) -> None:
+    """Brings one stage up to date, passing on what it prints as it comes.
+
+    The stage runs in its own process group, so that an interrupt or SIGTERM reaches the command below DVC too.
+    Outputs DVC removed for a stage that then failed are put back from its cache.
+
+    Args:
+        stage: name of the stage.
+        environment: variables to add to its environment.
+
+    Raises:
+        StageFailed: it ended with an error.
+    """
+    child = subprocess.Popen(
+        [*_DVC, "repro", "--single-item", stage],
+        env=_environment(environment),
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    printer = threading.Thread(target=_pass_on, args=(child.stdout,), daemon=True)
+    printer.start()
+    try:
+        status = child.wait()
+    except BaseException:
+        _stop_group(child)
+        _restore(stage)
+        raise
+    printer.join(timeout=5)
+    if status:
+        _restore(stage)
+        raise StageFailed(f"stage {stage!r} failed (exit status {status}); its message is above")
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Returns a child's environment: `python` in a stage's command is this interpreter, and prints without delay."""
+    folder = str(Path(sys.executable).parent)
+    path = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def _pass_on(stream: IO[str]) -> None:
+    for line in stream:
+        if not _CHATTER.match(line):
+            print(line, end="", flush=True)
+
+
+def _stop_group(child: subprocess.Popen[str]) -> None:
+    """Ends a child and everything below it: asks, asks firmly, kills."""
+    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
+        _signal_group(child.pid, number)
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline:
+            if child.poll() is not None and not _signal_group(child.pid, 0):
+                return
+            time.sleep(0.1)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Returns whether there was anything left in the group to signal."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _restore(stage: str) -> None:
+    """Puts a stage's last good outputs back; those of a stage that never succeeded are in no cache."""
+    subprocess.run([*_DVC, "checkout", "--quiet", "--force", stage], capture_output=True, env=_environment({}))

@@ -1,0 +1,180 @@
+"""The outer flow: every stale stage through DVC, then the gate, then the `champion` alias.
+
+python -m flows.retrain                       # once, now
+python -m flows.retrain --data FOLDER         # on another data set in BEIR layout
+python -m flows.retrain --serve "0 3 * * 1"   # as a scheduled deployment, until stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow
+from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+from flows import _gate, _pipeline, _report
+from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, guard
+from rabtriever import checks, registry
+from rabtriever.artifacts import read_json
+from rabtriever.params import check_sections, load_params, save_param
+from rabtriever.preparation import PrepareParams, with_dev
+from rabtriever.records import load_dataset
+from rabtriever.tracking import pipeline_run
+
+
+@flow(name="retrain")
+def retrain(data: str | None = None) -> dict[str, Any]:
+    """What was decided on the retriever of the current data, code and settings, after bringing all stages up to date.
+
+    Args:
+        data: folder to take as the data set from now on; the one in params.yaml when None.
+
+    Raises:
+        StageFailed: a stage failed; the champion and all earlier outputs are as before.
+        BlockingIOError: another retraining is running in this folder.
+    """
+    with _pipeline.exclusive():
+        check_settings()
+        adopt_source(data)
+        return _refresh(_pipeline.stale_stages())
+
+
+def check_settings() -> None:
+    """Finds what is wrong in params.yaml at the start, and not when a stage comes to it after minutes.
+
+    Raises:
+        ParamsError: an unknown section, or a wrong entry in `promote`.
+    """
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    named = [entry for stage in stages for entry in stage.get("do", stage).get("params", [])]
+    check_sections(PARAMS, {entry.split(".")[0] for entry in named if isinstance(entry, str)} | {"promote"})
+    _gate.gate_params()
+
+
+def adopt_source(data: str | None) -> None:
+    """Makes a folder the data set of params.yaml, once it is known to meet the data contract.
+
+    Args:
+        data: a folder in BEIR layout, None to change nothing.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        DataContractError: the data break the contract; params.yaml is untouched.
+    """
+    params = load_params(PrepareParams, "prepare", PARAMS)
+    if not data or Path(data).resolve() == Path(params.source).resolve():
+        return
+    print(f"retrain: checking {data} before anything is changed", flush=True)
+    dataset, _ = with_dev(load_dataset(data), params.dev_fraction)
+    checks.check_dataset(dataset)
+    save_param(PARAMS, "prepare.source", data)
+    print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)
+
+
+def _refresh(stages: list[str]) -> dict[str, Any]:
+    """The decision on the present retriever, after running these stages and, where it is due, the gate."""
+    with pipeline_run("retrain") as run:
+        for place, stage in enumerate(stages, start=1):
+            print(f"\n[{place}/{len(stages)}] {stage}", flush=True)
+            start = time.monotonic()
+            _pipeline.run_stage(stage, {"RABTRIEVER_PARENT_RUN": run.run_id, **_tracking_environment()})
+            print(f"[{place}/{len(stages)}] {stage}: done in {time.monotonic() - start:.0f} s", flush=True)
+        version = _gate.challenger() or _register_here()
+        decision = registry.last_decision(version) if _gate.settled(version) else _gate.judge(version)
+        run.set_tags({"model_version": version.version, "promoted": bool(decision and decision["promoted"])})
+    return decision or {}
+
+
+def _register_here() -> registry.RegisteredVersion:
+    """Registers a retriever that DVC took from its cache, or that another registry than this machine's knows."""
+    from flows.register import register
+
+    (register if FlowRunContext.get() else register.fn)()
+    version = _gate.challenger()
+    if version is None:
+        raise RuntimeError("models/retriever is registered under another hash than its own; this is a fault of ours")
+    return version
+
+
+def _tracking_environment() -> dict[str, str]:
+    """What a stage's process needs to appear below this flow run in Prefect."""
+    context, url = FlowRunContext.get(), get_current_settings().api.url
+    if context is None or context.flow_run is None or not url:
+        return {}
+    return {"PREFECT_API_URL": url, PARENT_FLOW_RUN: str(context.flow_run.id)}
+
+
+@contextlib.contextmanager
+def _prefect_api() -> Iterator[None]:
+    """One Prefect API for the whole tree: the configured one, else a temporary server that ends with the block."""
+    if get_current_settings().api.url:
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    print("retrain: starting a temporary Prefect server", flush=True)
+    server = SubprocessASGIServer()
+    server.start()
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        server.stop()
+
+
+def run_once(data: str | None) -> None:
+    """Retrains when there is anything to do, and prints the report in any case."""
+    with _pipeline.exclusive():
+        check_settings()
+        adopt_source(data)
+        idle = not _pipeline.stale_stages() and _gate.settled(_gate.challenger())
+    if idle:
+        print("retrain: data, code and settings are as they were; nothing to do")
+    else:
+        with _prefect_api():
+            retrain()
+    print_report()
+
+
+def print_report() -> None:
+    """Prints the table, the promotion, sample rankings and what to type next."""
+    version = _gate.challenger()
+    decision = registry.last_decision(version)
+    print(_report.section("Evaluation", _report.evaluation_table(read_json(REPORTS / "evaluation.json"))))
+    print(_report.section("Promotion", _report.promotion_text(version, decision)))
+    samples = _report.samples_text(read_json(REPORTS / "samples.json"))
+    print(_report.section("Sample rankings (score, [grade])", samples))
+    print(_report.section("Next", _report.next_commands()), flush=True)
+
+
+def serve(cron: str) -> None:
+    """Keeps a deployment that retrains on a schedule, one run at a time, until stopped.
+
+    Raises:
+        ValueError: no Prefect server is configured; a temporary one has no scheduler that would last.
+    """
+    if not get_current_settings().api.url:
+        raise ValueError(
+            "--serve needs a Prefect server that stays; start one with `prefect server start` and set "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+    retrain.serve(name="scheduled", cron=cron, limit=1, print_starting_message=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", metavar="FOLDER", help="data set to change to, a folder in BEIR layout")
+    parser.add_argument("--serve", metavar="CRON", help='retrain on a schedule, such as "0 3 * * 1"')
+    arguments = parser.parse_args()
+    with guard("retrain"):
+        if arguments.serve:
+            serve(arguments.serve)
+        else:
+            run_once(arguments.data)

@@ -1,0 +1,285 @@
+"""The model registry: retrievers as versions of one MLflow model, the `champion` among them and the way back.
+
+Owns what a version carries (the retriever folder as a pyfunc, its hashes, its metrics per query, the decisions on it).
+Whether a version deserves promotion is decided in `promotion.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rabtriever import tracking
+from rabtriever.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL = "rabtriever"
+CHAMPION, PREVIOUS = "champion", "previous"
+_PACKAGE = Path(__file__).resolve().parent
+_RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "tokenizers", "safetensors", "peft", "faiss-cpu")
+_RUNTIME += ("numba", "pyyaml", "tqdm")
+_MODEL_FOLDER = "model"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
+_EXAMPLE = "I spilled my drink on the carpet."
+
+PerQuery = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of the registered model.
+
+    Attributes:
+        version: its number, as text.
+        retriever_hash: identity of the retriever folder (the hash in its manifest).
+        data_hash: identity of the prepared data it was evaluated on.
+        run_id: the MLflow run that registered it and holds its files.
+        tags: everything recorded on it, the latest decision among it.
+    """
+
+    version: str
+    retriever_hash: str
+    data_hash: str
+    run_id: str
+    tags: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+
+def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
+    """Returns the version of this artefact evaluated on this data, or None."""
+    condition = f"name = '{MODEL}' and tag.retriever_hash = '{retriever_hash}' and tag.data_hash = '{data_hash}'"
+    found = tracking.client().search_model_versions(condition)
+    return _version(max(found, key=lambda version: int(version.version))) if found else None
+
+
+def get(version: str) -> RegisteredVersion | None:
+    """Returns a version by its number or alias, or None when there is no such version."""
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client()
+    look_up = client.get_model_version if version.isdigit() else client.get_model_version_by_alias
+    try:
+        return _version(look_up(MODEL, version))
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise  # a store that cannot be reached must not pass for an empty one
+
+
+def champion() -> RegisteredVersion | None:
+    """Returns the version in service, or None before the first promotion."""
+    return get(CHAMPION)
+
+
+def register(
+    run: tracking.StageRun, folder: str | Path, data_hash: str, evaluation: Mapping[str, Any], per_query: PerQuery
+) -> RegisteredVersion:
+    """Returns the version of a retriever, registering it unless this artefact with this data already is.
+
+    Args:
+        run: the stage's run, which will hold the files.
+        folder: retriever folder; verified against its manifest.
+        data_hash: identity of the prepared data.
+        evaluation: content of reports/evaluation.json.
+        per_query: metrics of the retriever for each test query, 0 to 1.
+
+    Raises:
+        ArtifactMismatchError: the folder does not match its manifest.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder, "retriever")
+    known = find(manifest.hash, data_hash)
+    if known is not None and _has_files(known):
+        run.set_tags({"model_version": known.version})
+        return known
+    client = tracking.client()
+    with tempfile.TemporaryDirectory() as scratch:
+        _save_model(folder, Path(scratch) / _MODEL_FOLDER)
+        write_json(Path(scratch) / "evaluation" / "per_query.json", per_query)
+        write_json(Path(scratch) / "evaluation" / "evaluation.json", evaluation)
+        run.log_artifact(scratch)
+    tags = {
+        "retriever_hash": manifest.hash,
+        "data_hash": data_hash,
+        "artifact_path": f"{_MODEL_FOLDER}/artifacts/{folder.name}",
+        "dataset": str(evaluation.get("dataset", "")),
+        **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
+        **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
+    }
+    _ensure_model()
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/{_MODEL_FOLDER}"
+    made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags)
+    run.set_tags({"model_version": made.version})
+    return _version(made)
+
+
+def per_query(version: RegisteredVersion) -> PerQuery:
+    """Returns the metrics per test query (0 to 1) that were stored with a version."""
+    return read_json(_download(version, "evaluation/per_query.json"))
+
+
+def local_folder(version: RegisteredVersion) -> Path:
+    """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one."""
+    return _download(version, version.tags["artifact_path"])
+
+
+def check_answers(version: RegisteredVersion, query: str = _EXAMPLE) -> None:
+    """Loads a version the way a server would and asks it one question.
+
+    Args:
+        version: the version to try.
+        query: the question.
+
+    Raises:
+        ArtifactMismatchError: it does not load, fails, or answers with nothing usable.
+    """
+    import mlflow.pyfunc
+    import pandas as pd
+
+    advice = "register the retriever again (dvc repro --force register) or choose another version"
+    try:
+        model = mlflow.pyfunc.load_model(str(_download(version, _MODEL_FOLDER)))
+        hits = model.predict(pd.DataFrame({"query": [query]}), params={"k": 1})["hits"][0]
+    except Exception as error:  # whatever stops it from answering is the finding
+        raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
+    if len(hits) != 1 or not math.isfinite(hits[0]["score"]):
+        raise ArtifactMismatchError(f"{version} answers {hits!r}, expected one document with a finite score; {advice}")
+
+
+def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
+    """Records what the gate decided: as tags of the version, and in full as a JSON file of its run.
+
+    Args:
+        version: the challenger.
+        decision: JSON-ready; simple values become tags.
+    """
+    client = tracking.client()
+    client.log_dict(version.run_id, dict(decision), f"decisions/{decision['decided_at'].replace(':', '')}.json")
+    for name, value in decision.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        client.set_model_version_tag(MODEL, version.version, f"decision.{name}", text)
+
+
+def last_decision(version: RegisteredVersion) -> dict[str, Any] | None:
+    """Returns what was last recorded with `record_decision`, or None."""
+    prefix = "decision."
+    found = {name.removeprefix(prefix): text for name, text in version.tags.items() if name.startswith(prefix)}
+    return {name: _parsed(text) for name, text in found.items()} or None
+
+
+def promote(version: RegisteredVersion) -> None:
+    """Makes a version the champion; the champion so far becomes `previous`."""
+    client = tracking.client()
+    before = champion()
+    if before is not None and before.version == version.version:
+        return
+    if before is not None:
+        client.set_registered_model_alias(MODEL, PREVIOUS, before.version)
+    client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+
+
+def rollback() -> tuple[RegisteredVersion, RegisteredVersion]:
+    """Puts the previous champion back, after it has loaded and answered; a second rollback undoes the first.
+
+    Returns:
+        the version in service now, and the one that was.
+
+    Raises:
+        ValueError: there is no champion or no previous one.
+        ArtifactMismatchError: the previous version does not answer; nothing was changed.
+    """
+    now, before = champion(), get(PREVIOUS)
+    if now is None or before is None:
+        missing = CHAMPION if now is None else PREVIOUS
+        raise ValueError(f"no version of {MODEL!r} is {missing!r}; a rollback needs two promotions (make run)")
+    check_answers(before)
+    promote(before)
+    return before, now
+
+
+def _version(found: ModelVersion) -> RegisteredVersion:
+    tags = dict(found.tags)
+    return RegisteredVersion(
+        str(found.version), tags.get("retriever_hash", ""), tags.get("data_hash", ""), found.run_id, tags
+    )
+
+
+def _student(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in evaluation.get("systems", {}).get("student", {}).items()}
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _download(version: RegisteredVersion, path: str) -> Path:
+    """Returns a file or folder of a version's run on this machine."""
+    try:
+        return Path(tracking.client().download_artifacts(version.run_id, path))
+    except OSError as error:
+        advice = "run `python -m flows.register` to register the retriever again"
+        raise FileNotFoundError(f"{version} has lost its {path} ({error}); {advice}") from error
+
+
+def _has_files(version: RegisteredVersion) -> bool:
+    try:
+        local_folder(version)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _ensure_model() -> None:
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client()
+    try:
+        client.get_registered_model(MODEL)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        client.create_registered_model(MODEL, description="Retrievers distilled from a generative reranker.")
+
+
+def _save_model(folder: Path, target: Path) -> None:
+    """Writes a retriever folder as a pyfunc that carries the package's own code."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    types = {"doc_id": "string", "score": "double", "title": "string", "text": "string"}
+    hit = Object([Property(name, kind) for name, kind in types.items()])
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "query"), ColSpec("long", "k", required=False)]),
+        outputs=Schema([ColSpec("string", "query"), ColSpec(Array(hit), "hits")]),
+        params=ParamSchema([ParamSpec("k", "long", 10)]),
+    )
+    mlflow.pyfunc.save_model(
+        str(target),
+        python_model=str(_PACKAGE / "serving.py"),
+        artifacts={"retriever": str(folder)},
+        code_paths=[str(_PACKAGE)],
+        signature=signature,
+        input_example=pd.DataFrame({"query": [_EXAMPLE], "k": [3]}),
+        pip_requirements=_requirements(),
+    )
+
+
+def _requirements() -> list[str]:
+    """Returns what the copied package needs to answer, at the versions in use, without a wheel's local tag."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _RUNTIME]
