@@ -291,8 +291,8 @@ def _new_id(row: dict[str, Any], known: dict[str, Any], where: str) -> str:
 
 
 def _checked_id(value: str, where: str) -> str:
-    # Run files separate their columns by whitespace, so that such an id could not be read back.
-    if not value or re.search(r"\s", value):
+    # Run files separate their columns by whitespace, and readers drop a byte order mark: such an id would be changed.
+    if not value or re.search(r"[\s\ufeff]", value):
         raise DataContractError(f"{where}: id {value!r} is empty or has whitespace; rename it wherever it is used")
     return value
 
