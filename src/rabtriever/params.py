@@ -179,15 +179,16 @@ def _nearest(name: Any, valid: Iterable[Any]) -> str:
     return f" (valid: {', '.join(sorted(names)) or 'none'})"
 
 
-def _checked(value: Any, hint: Any, bounds: Any, where: str) -> Any:
-    """`value` as the type that `hint` asks for."""
-    error = ParamsError(f"{where} is {value!r}, expected {_describe(hint, bounds)}")
+def _checked(value: Any, hint: Any, bounds: Any, where: str, expected: str | None = None) -> Any:
+    """`value` as the type that `hint` asks for; `expected` describes the whole of which `hint` is a part."""
+    expected = expected or _describe(hint, bounds)
+    error = ParamsError(f"{where} is {value!r}, expected {expected}")
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in options:
             return None
         (inner,) = (option for option in options if option is not type(None))
-        return _checked(value, inner, bounds, where)
+        return _checked(value, inner, bounds, where, expected)
     if origin is Literal:
         if not any(type(value) is type(option) and value == option for option in options):
             raise error
