@@ -216,7 +216,7 @@ def _tables(dataset: Dataset) -> dict[str, pd.DataFrame]:
         "splits": pd.DataFrame(splits, columns=["file", "positives"]),
         "documents": pd.DataFrame(documents, columns=["file", "doc_id", "contents"]),
         "queries": pd.DataFrame(queries, columns=["file", "query_id", "text"]),
-        "judgements": pd.DataFrame(judgements, columns=columns),
+        "judgements": pd.DataFrame(judgements, columns=columns).astype({"grade": object}),
         # Sorted, so that the copies of a query stand together among the rows shown.
         "judged_queries": judged_queries.sort_values(["query_id", "file"], ignore_index=True),
         "query_texts": texts.sort_values(["normalised", "file"], ignore_index=True),

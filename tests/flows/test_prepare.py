@@ -1,0 +1,217 @@
+"""Preparation of raw folders, and the stage's wiring."""
+
+import contextlib
+import dataclasses
+import gzip
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows import prepare as stage
+from rabtriever import records
+from rabtriever.artifacts import read_json, read_manifest
+from rabtriever.checks import normalised
+from rabtriever.params import ParamsError
+from rabtriever.preparation import PrepareParams, prepare_data, sampled, with_dev
+from rabtriever.records import DataContractError, Dataset, Document
+
+PARAMS = PrepareParams(source="raw", dev_fraction=0.2, max_test_queries=0, max_dev_queries=0)
+SIZES = {"train": 40, "dev": 10, "test": 12}
+
+
+def _write_raw(folder, splits=("train", "dev", "test")):
+    records.write_corpus(
+        folder / "corpus.jsonl", {f"d{n}": Document(f"d{n}", "", f"document {n}") for n in range(9, -1, -1)}
+    )
+    queries, judged = {"unused": "nobody judged this"}, {}
+    for split in splits:
+        ids = [f"{split}-{n}" for n in range(SIZES[split])]
+        queries |= {query_id: f"the need {query_id}" for query_id in ids}
+        judged[split] = {query_id: {f"d{n % 10}": 1, f"d{(n + 1) % 10}": 0} for n, query_id in enumerate(ids)}
+        records.write_qrels(folder / "qrels" / f"{split}.tsv", judged[split])
+    records.write_queries(folder / "queries.jsonl", queries)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write_raw(tmp_path / "raw")
+    return tmp_path
+
+
+def _prepare(params=PARAMS):
+    return prepare_data(params, "data/prepared", "reports/data.json")
+
+
+def test_prepared_folder_is_a_checked_data_set(here):
+    """The stages after this one find another layout, another kind, or queries nobody judged."""
+    report = _prepare()
+    raw, prepared = records.load_dataset("raw"), records.load_dataset("data/prepared")
+    assert prepared.corpus == raw.corpus and prepared.qrels == raw.qrels
+    assert set(raw.queries) - set(prepared.queries) == {"unused"} and report["queries_without_judgement"] == 1
+    manifest = read_manifest("data/prepared", "data")
+    assert manifest.info["dataset_hash"] == prepared.hash == report["hash"]
+    assert report == read_json("reports/data.json")
+    assert report["source"] == "raw" and report["kept_queries"] == SIZES and report["dev_cut_from_train"] is False
+
+
+def test_order_of_the_source_changes_nothing(here):
+    """Lines in another order retrain everything."""
+    _prepare()
+    before = read_manifest("data/prepared", "data")
+    for path in ("raw/corpus.jsonl", "raw/queries.jsonl"):
+        lines = (here / path).read_text().splitlines(keepends=True)
+        (here / path).write_text("".join(reversed(lines)))
+    header, *lines = (here / "raw/qrels/train.tsv").read_text().splitlines(keepends=True)
+    (here / "raw/qrels/train.tsv").write_text("".join([header, *reversed(lines)]))
+    _prepare()
+    assert read_manifest("data/prepared", "data") == before
+
+
+def test_compressed_source_gives_the_same(here):
+    """Packing the source makes other data."""
+    before = _prepare()["hash"]
+    for path in list((here / "raw").rglob("*.*")):
+        with gzip.open(f"{path}.gz", "wb") as handle:
+            handle.write(path.read_bytes())
+        path.unlink()
+    assert _prepare()["hash"] == before
+
+
+def test_broken_source_leaves_the_prepared_data(here):
+    """One wrong line in a new delivery costs the last good data."""
+    _prepare()
+    before = read_manifest("data/prepared", "data"), (here / "reports/data.json").read_bytes()
+    with open("raw/qrels/test.tsv", "a") as handle:
+        handle.write("test-0\tnowhere\t1\n")
+    with pytest.raises(DataContractError, match="'nowhere'"):
+        _prepare()
+    with open("raw/corpus.jsonl", "a") as handle:
+        handle.write("{")
+    with pytest.raises(DataContractError, match="raw/corpus.jsonl:11: broken JSON"):
+        _prepare()
+    assert (read_manifest("data/prepared", "data"), (here / "reports/data.json").read_bytes()) == before
+
+
+def test_missing_source_is_named(here):
+    """A mistyped folder ends in a traceback."""
+    with pytest.raises(FileNotFoundError, match="no folder elsewhere"):
+        _prepare(dataclasses.replace(PARAMS, source="elsewhere"))
+
+
+def test_dev_is_cut_from_train(here):
+    """A set without dev cannot be used, or dev queries stay in train as well."""
+    (here / "raw/qrels/dev.tsv").unlink()
+    report = _prepare()
+    prepared, train = records.load_dataset("data/prepared"), records.load_dataset("raw").qrels["train"]
+    assert report["dev_cut_from_train"] and {**prepared.qrels["train"], **prepared.qrels["dev"]} == train
+    assert 2 <= len(prepared.qrels["dev"]) <= 16 and len(prepared.qrels["test"]) == 12
+
+
+def _train_only(texts):
+    qrels = {"train": {query_id: {"d": 1} for query_id in texts}, "test": {}}
+    return Dataset({"d": Document("d", "", "x")}, texts, qrels)
+
+
+TEXTS = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4), st.sampled_from(["x", "X!", "y", "z", "w"]), min_size=2
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=TEXTS, fraction=st.floats(0.01, 0.5), data=st.data())
+def test_cut_is_disjoint_and_ignores_order(texts, fraction, data):
+    """A text lands in train and dev, a split comes out empty, or the order of a file decides."""
+    if len({normalised(text) for text in texts.values()}) < 2:
+        with pytest.raises(DataContractError, match="two or more"):
+            with_dev(_train_only(texts), fraction)
+        return
+    cut, was_cut = with_dev(_train_only(texts), fraction)
+    train, dev = ({normalised(text) for text in cut.split_queries(split).values()} for split in ("train", "dev"))
+    assert was_cut and train and dev and not train & dev
+    shuffled = dict(data.draw(st.permutations(list(texts.items()))))
+    assert with_dev(_train_only(shuffled), fraction)[0].qrels == cut.qrels
+
+
+def test_cut_has_the_fraction_asked_for_and_is_stable():
+    """The share is off, or queries wander between splits as data are added."""
+    texts = {f"q{n}": f"text {n}" for n in range(4000)}
+    dev = with_dev(_train_only(texts), 0.1)[0].qrels["dev"]
+    assert 330 < len(dev) < 470  # four standard deviations around 400
+    fewer = {query_id: texts[query_id] for query_id in list(texts)[:2000]}
+    assert set(with_dev(_train_only(fewer), 0.1)[0].qrels["dev"]) == set(dev) & set(fewer)
+
+
+def test_smaller_test_is_reported_and_stable(here):
+    """A figure on a part of the test set passes for one on the whole, or is on another part each time."""
+    report = _prepare(dataclasses.replace(PARAMS, max_test_queries=5, max_dev_queries=3))
+    prepared = records.load_dataset("data/prepared")
+    assert report["kept_queries"] == {"train": 40, "dev": 3, "test": 5} and report["splits"]["test"]["queries"] == 12
+    assert {split: len(qrels) for split, qrels in prepared.qrels.items()} == report["kept_queries"]
+    assert len(prepared.queries) == 48
+    larger = sampled(records.load_dataset("raw"), {"test": 8})
+    assert set(prepared.qrels["test"]) < set(larger.qrels["test"])
+
+
+def test_smaller_test_keeps_queries_that_count():
+    """The sample is of queries without a relevant document, and no metric can be computed."""
+    qrels = {"test": {**{f"n{n}": {"d": 0} for n in range(50)}, "p": {"d": 1}}}
+    dataset = Dataset({}, {query_id: "x" for query_id in qrels["test"]}, qrels)
+    assert "p" in sampled(dataset, {"test": 2}).qrels["test"]
+
+
+class _Recorder:
+    def __init__(self):
+        self.metrics, self.tags, self.artifacts = {}, {}, []
+
+    def log_metrics(self, metrics):
+        self.metrics |= metrics
+
+    def set_tags(self, tags):
+        self.tags |= tags
+
+    def log_artifact(self, path):
+        self.artifacts.append(str(path))
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = _Recorder()
+    monkeypatch.setattr(stage, "stage_run", lambda *_: contextlib.nullcontext(recorder))
+    return recorder
+
+
+def _settings(**changes):
+    values = {**dataclasses.asdict(PARAMS), **changes}
+    return "prepare:\n" + "".join(f"  {name}: {value}\n" for name, value in values.items())
+
+
+def test_stage_reads_its_section_and_reports(here, recorder, capsys):
+    """The stage writes elsewhere than the stages after it read, or its run tells nothing."""
+    (here / "params.yaml").write_text(_settings(max_test_queries=4))
+    report = stage.prepare.fn()
+    assert read_json("reports/data.json") == report and read_manifest("data/prepared", "data")
+    assert recorder.metrics == {"documents": 10, "train_queries": 40, "dev_queries": 10, "test_queries": 4}
+    assert recorder.tags == {"data_hash": report["hash"]} and recorder.artifacts == ["reports/data.json"]
+    assert "4 test queries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"dev_fraction": 0}, "more than 0"), ({"max_test_queries": -1}, "at least 0"), ({"sorce": "x"}, "'source'")],
+)
+def test_stage_refuses_wrong_settings(here, recorder, changes, words):
+    """A negative limit cuts the last query off, a misspelt key is ignored."""
+    (here / "params.yaml").write_text(_settings(**changes))
+    with pytest.raises(ParamsError, match=words):
+        stage.prepare.fn()
+    assert not (here / "data").exists()
+
+
+def test_data_docs_on_request(here, capsys):
+    """The pages are built by each run, or change the data."""
+    (here / "params.yaml").write_text(_settings())
+    stage.data_docs.fn()
+    assert (here / "reports/data_docs/index.html").is_file() and not (here / "data").exists()
+    assert "reports/data_docs/index.html" in capsys.readouterr().out
