@@ -4,6 +4,7 @@ The switches must be in the environment before Prefect, MLflow, Great Expectatio
 imported, which is why they live here and not in a settings file. Each is only a default: a value already set wins.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -33,3 +34,5 @@ for _name, _value in _SWITCHES.items():
 # A user who already keeps Prefect profiles (a server, an API key) goes on using them.
 if not (Path.home() / ".prefect" / "profiles.toml").exists():
     os.environ.setdefault("PREFECT_HOME", str(_ROOT / ".cache" / "prefect"))
+    with contextlib.suppress(OSError):  # Prefect makes its own folder, but not the one above
+        (_ROOT / ".cache").mkdir(exist_ok=True)

@@ -69,13 +69,16 @@ def stale_stages() -> list[str]:
     changed = set(json.loads(_ask("status", "--json") or "{}"))
     if not changed:
         return []
-    parents = _graph(_ask("dag", "--dot"))
-    order = list(graphlib.TopologicalSorter(parents).static_order())
-    stale: set[str] = set()
-    for stage in order:
-        if stage in changed or stale & parents[stage]:
-            stale.add(stage)
-    return [stage for stage in order if stage in stale]
+    return _affected(_graph(_ask("dag", "--dot")), changed)
+
+
+def _affected(parents: Mapping[str, set[str]], changed: set[str]) -> list[str]:
+    """Returns the changed stages and all below them, each after those it reads from."""
+    affected: dict[str, None] = {}
+    for stage in graphlib.TopologicalSorter(parents).static_order():
+        if stage in changed or not parents[stage].isdisjoint(affected):
+            affected[stage] = None
+    return list(affected)
 
 
 def _graph(dot: str) -> dict[str, set[str]]:

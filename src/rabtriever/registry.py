@@ -10,6 +10,8 @@ import importlib.metadata
 import json
 import math
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,24 +159,23 @@ def check_answers(version: RegisteredVersion, query: str = _EXAMPLE) -> None:
 
 
 def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
-    """Records what the gate decided: as tags of the version, and in full as a JSON file of its run.
+    """Records what the gate decided, on the version and as a JSON file of its run.
 
     Args:
         version: the challenger.
-        decision: JSON-ready; simple values become tags.
+        decision: JSON-ready, with `decided_at`, `promoted` and `reason`.
     """
     client = tracking.client()
     client.log_dict(version.run_id, dict(decision), f"decisions/{decision['decided_at'].replace(':', '')}.json")
-    for name, value in decision.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        client.set_model_version_tag(MODEL, version.version, f"decision.{name}", text)
+    verdict = "promoted" if decision["promoted"] else "refused"
+    for name, value in {"decision": json.dumps(decision), "verdict": verdict, "reason": decision["reason"]}.items():
+        client.set_model_version_tag(MODEL, version.version, name, value)
 
 
 def last_decision(version: RegisteredVersion) -> dict[str, Any] | None:
     """Returns what was last recorded with `record_decision`, or None."""
-    prefix = "decision."
-    found = {name.removeprefix(prefix): text for name, text in version.tags.items() if name.startswith(prefix)}
-    return {name: _parsed(text) for name, text in found.items()} or None
+    found = version.tags.get("decision")
+    return None if found is None else json.loads(found)
 
 
 def promote(version: RegisteredVersion) -> None:
@@ -215,23 +216,25 @@ def _version(found: ModelVersion) -> RegisteredVersion:
 
 
 def _student(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in evaluation.get("systems", {}).get("student", {}).items()}
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+    values = evaluation.get("systems", {}).get("student", {})
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def _download(version: RegisteredVersion, path: str) -> Path:
-    """Returns a file or folder of a version's run on this machine."""
-    try:
-        return Path(tracking.client().download_artifacts(version.run_id, path))
-    except OSError as error:
+    """Returns a file or folder of a version's run: in place when artefacts are local, else a copy kept in .cache."""
+    client = tracking.client()
+    root = urllib.parse.urlparse(client.get_run(version.run_id).info.artifact_uri)
+    if root.scheme in ("", "file"):
+        found = Path(urllib.request.url2pathname(root.path)) / path
+    else:
+        found = Path(".cache/registry", version.run_id, path)
+        if not found.exists():
+            found.parent.mkdir(parents=True, exist_ok=True)
+            found = Path(client.download_artifacts(version.run_id, path, f".cache/registry/{version.run_id}"))
+    if not found.exists():
         advice = "run `python -m flows.register` to register the retriever again"
-        raise FileNotFoundError(f"{version} has lost its {path} ({error}); {advice}") from error
+        raise FileNotFoundError(f"{version} has lost its files: no {found}; {advice}")
+    return found
 
 
 def _has_files(version: RegisteredVersion) -> bool:

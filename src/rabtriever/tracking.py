@@ -29,12 +29,29 @@ if TYPE_CHECKING:
 EXPERIMENT = "rabtriever"
 PARENT_RUN = "RABTRIEVER_PARENT_RUN"
 _PIPELINE_TAG = "rabtriever.pipeline"
+_SWITCHES = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it shows for local copies too
+}
 _MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 
 
 def tracking_uri() -> str:
     """Returns the address of the store: MLFLOW_TRACKING_URI, else `mlruns/mlflow.db` under the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').resolve()}"
+
+
+def require() -> None:
+    """Makes sure that there is a store to read, without creating one; a remote one is taken to exist.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise FileNotFoundError(f"no store {uri}; run `make run` first, and this in the repository root")
 
 
 def client() -> MlflowClient:
@@ -44,8 +61,8 @@ def client() -> MlflowClient:
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> MlflowClient:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    for name, value in _SWITCHES.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     folder = _store_folder(uri)

@@ -1,0 +1,3 @@
+"""Fixtures of the registry tests."""
+
+from tests.toy import store, store_template  # noqa: F401

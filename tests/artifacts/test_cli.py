@@ -1,0 +1,106 @@
+"""The `rabtriever` command: start-up, exit statuses, messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rabtriever import cli, registry, tracking
+from rabtriever.artifacts import read_manifest
+from tests.toy import dataset, per_query, write_retriever
+
+
+def promoted(quality: float) -> registry.RegisteredVersion:
+    """Registers and promotes a toy retriever."""
+    data = dataset()
+    write_retriever("models/retriever", data, quality)
+    with tracking.stage_run("register", {}) as run:
+        version = registry.register(run, "models/retriever", data.hash, {}, per_query(data, quality))
+    registry.promote(version)
+    return version
+
+
+def test_help_is_fast_and_light() -> None:
+    """Prevents a second of imports before a line of help."""
+    program = (
+        "import sys, rabtriever.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'mlflow', 'numpy', 'pandas', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "search" in done.stdout and time.monotonic() - start < 1.0
+
+
+@pytest.mark.parametrize("words", [[], ["serch"], ["search"], ["search", "x", "-k", "0"], ["search", "x", "-k", "two"]])
+def test_wrong_usage_is_status_2(words: list[str]) -> None:
+    """Prevents scripts from taking a typing error for a failed search."""
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(words)
+    assert exit_info.value.code == 2
+
+
+def test_search_by_folder_and_by_champion(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a command that answers from another retriever than the one asked for."""
+    promoted(1.0)
+    write_retriever("other", dataset(), 0.0)
+    for words, first in ((["--model", "champion"], "d06"), (["--model", "1"], "d06"), (["--model", "other"], "d00")):
+        assert cli.main(["search", "need 1", "-k", "2", *words]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
+        assert len(lines) == 2 and first in lines[0] and "Thing" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["search", "x"], "run `make run` first"),
+        (["search", " ", "--model", "models/retriever"], "the query is blank"),
+        (["search", "x", "--model", "models/none"], "models/none"),
+        (["search", "x", "--model", "chamption"], "expected champion, previous"),
+        (["inspect", "models/none"], "models/none"),
+        (["rollback"], "run `make run` first"),
+    ],
+)
+def test_failures_are_status_1_and_one_message(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    expected: str,
+) -> None:
+    """Prevents tracebacks for what a user can put right, and a registry created by asking for one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert cli.main(words) == 1
+    error = capsys.readouterr().err
+    assert expected in error and "Traceback" not in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_inspect_shows_identity_and_finds_damage(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents trusting a folder whose files are not those it was written with."""
+    write_retriever("retriever", dataset(), 0.5)
+    assert cli.main(["inspect", "retriever"]) == 0
+    printed = capsys.readouterr().out
+    manifest = read_manifest("retriever", "retriever")
+    assert manifest.hash in printed and f"data: {dataset().hash}" in printed and "best.json" in printed
+    Path("retriever/best.json").write_text("{}")
+    assert cli.main(["inspect", "retriever"]) == 1
+    assert "best.json" in capsys.readouterr().err
+
+
+def test_rollback_names_both_versions(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a rollback nobody can see the effect of."""
+    promoted(0.5)
+    assert cli.main(["rollback"]) == 1
+    assert "two promotions" in capsys.readouterr().err
+    promoted(0.6)
+    assert cli.main(["rollback"]) == 0
+    assert "champion is version 1 now; version 2 is previous" in capsys.readouterr().out

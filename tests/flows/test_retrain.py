@@ -1,0 +1,248 @@
+"""The outer flow on a toy project: what runs, what is promoted, what survives a failure or an interrupt."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import _pipeline, _report, retrain
+from flows.common import guard
+from rabtriever import registry, tracking
+from rabtriever.artifacts import content_hash
+from tests.toy import build, set_params
+
+
+def run_plain() -> dict[str, Any]:
+    """A retraining without Prefect."""
+    return retrain.retrain.fn()
+
+
+def run_gate(quality: float, prefix: str = "need") -> dict[str, Any]:
+    """Registration and gate for a retriever of this quality, as if the stages had just made it."""
+    build(quality, prefix)
+    return retrain._refresh([])
+
+
+def alias(name: str) -> str | None:
+    """The version an alias points to."""
+    version = registry.get(name)
+    return version and version.version
+
+
+def num_versions() -> int:
+    """How many versions the model has."""
+    return len(tracking.client().search_model_versions(f"name = '{registry.MODEL}'"))
+
+
+def test_life_of_a_champion(project: Path) -> None:
+    """Prevents promotion without comparison, repeated decisions, and a rollback that the next run undoes."""
+    first = run_gate(0.5)
+    assert first["promoted"] and first["champion"] is None and alias("champion") == "1"
+    assert json.loads(Path("reports/promotion.json").read_text())["reason"] == first["reason"]
+
+    worse = run_gate(0.2)
+    assert not worse["promoted"] and worse["interval"]["high"] < 0
+    assert alias("champion") == "1" and registry.get("2").tags["verdict"] == "refused"
+
+    better = run_gate(0.9)
+    assert better["promoted"] and better["champion"] == "1" and better["interval"]["low"] > 0
+    assert (alias("champion"), alias("previous")) == ("3", "1")
+    assert run_gate(0.9) == better and num_versions() == 3
+
+    registry.rollback()
+    assert (alias("champion"), alias("previous")) == ("1", "3")
+    assert run_gate(0.9) == better and alias("champion") == "1"
+
+
+def test_refused_version_is_heard_again_under_other_limits(project: Path) -> None:
+    """Prevents a refusal that outlives the limits it was made under, and one that is repeated for nothing."""
+    set_params("promote", min_ndcg_10=99.0)
+    refused = run_gate(0.5)
+    assert not refused["promoted"] and alias("champion") is None
+    assert run_gate(0.5)["decided_at"] == refused["decided_at"]
+    set_params("promote", min_ndcg_10=10.0)
+    assert run_gate(0.5)["promoted"] and alias("champion") == "1"
+
+
+def test_other_data_meets_the_champion_on_the_new_test_set(project: Path) -> None:
+    """Prevents comparing metrics of two different test sets, and a champion kept for data it was not made for."""
+    stored = run_gate(0.9)["ndcg_10"]
+    decision = run_gate(0.5, prefix="wish")
+    # the champion knows none of the new queries, whatever it scored on its own
+    assert decision["champion_ndcg_10"] < decision["ndcg_10"] < stored
+    assert decision["promoted"] and alias("previous") == "1"
+    assert run_gate(0.9)["champion"] == "2" and alias("champion") == "1"
+
+
+def test_damaged_artefact_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents promoting a version that cannot be served."""
+    check = registry.check_answers
+
+    def damage_then_check(version: registry.RegisteredVersion) -> None:
+        (registry.local_folder(version) / "best.json").write_text("{}")
+        check(version)
+
+    monkeypatch.setattr(registry, "check_answers", damage_then_check)
+    decision = run_gate(0.5)
+    assert not decision["promoted"] and "best.json" in decision["reason"] and alias("champion") is None
+
+
+def test_lost_registry_is_filled_again(project: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a pipeline that is up to date for DVC and has no model for MLflow, as after a fresh clone and pull."""
+    run_gate(0.5)
+    shutil.rmtree("mlruns/artifacts")
+    with pytest.raises(FileNotFoundError, match=r"flows\.register"):
+        registry.local_folder(registry.get("1"))
+    shutil.copy(store_template, "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
+    assert run_gate(0.5)["promoted"] and alias("champion") == "1"
+
+
+def test_stages_run_once_and_a_failure_harms_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents needless work when nothing changed, and a failure that takes good artefacts or the champion with it."""
+    assert _pipeline.stale_stages() == ["prepare", "index"]
+    assert run_plain()["promoted"]
+    asked: list[str] = []
+    ask = _pipeline._ask
+    with monkeypatch.context() as patch:
+        patch.setattr(_pipeline, "_ask", lambda *words: asked.append(words[0]) or ask(*words))
+        retrain.run_once(None)
+    printed = capfd.readouterr().out
+    assert asked == ["status"] and "nothing to do" in printed
+    for expected in (
+        "== Evaluation ==",
+        "version 1 was promoted",
+        "need 0",
+        "mlflow ui --backend-store-uri sqlite:///",
+    ):
+        assert expected in printed
+
+    before = content_hash("models/retriever")
+    set_params("index", fail=True)
+    assert _pipeline.stale_stages() == ["index"]
+    with pytest.raises(SystemExit) as exit_info, guard("retrain"):
+        run_plain()
+    error = capfd.readouterr().err
+    assert exit_info.value.code == 1 and "expected 8; encode the corpus again" in error and "Traceback" not in error
+    assert "retrain: stage 'index' failed" in error
+    assert content_hash("models/retriever") == before and alias("champion") == "1"
+    runs = tracking.client().search_runs([tracking.client().get_experiment_by_name("rabtriever").experiment_id])
+    assert [run.info.status for run in runs if run.info.run_name == "retrain"] == ["FAILED", "FINISHED"]
+
+
+def test_graph_is_read_in_order() -> None:
+    """Prevents running a stage before the one it reads from, and skipping what follows from a change."""
+    dot = 'strict digraph {\n"mine@0";\n"prepare";\n"mine@0" -> "distill@0";\n"prepare" -> "mine@0";\n"other";\n}'
+    parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
+    assert _pipeline._graph(dot) == parents
+    assert _pipeline._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -> None:
+    """Prevents orphaned training processes that go on writing after the user has stopped the run."""
+    set_params("index", wait=60)
+    program = (
+        "from flows import _pipeline\nfrom flows.common import guard\n"
+        "with guard('retrain'), _pipeline.exclusive():\n"
+        "    _pipeline.run_stage('index', {})"
+    )
+    build(0.5)
+    child = subprocess.Popen([sys.executable, "-c", program])
+    wait_for(lambda: Path("started").exists(), 30)
+    with pytest.raises(BlockingIOError, match=f"process {child.pid}"), _pipeline.exclusive():
+        pass  # a second retraining in the same folder is told of the first
+    child.send_signal(number)
+    assert child.wait(30) == 128 + number
+    group = int(Path("started").read_text())
+    wait_for(lambda: not alive(group), 10)
+
+
+def alive(group: int) -> bool:
+    """Whether a process group has a member."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    """Waits until a condition holds, and fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_bad_data_folder_leaves_settings_alone(project: Path) -> None:
+    """Prevents a params.yaml that points at data nobody can use."""
+    before = Path("params.yaml").read_text()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        retrain.adopt_source("nowhere")
+    bad = Path("bad/qrels")
+    bad.mkdir(parents=True)
+    (bad.parent / "corpus.jsonl").write_text('{"_id": "d1", "text": "a"}\n{"_id": "d1", "text": "b"}\n')
+    (bad.parent / "queries.jsonl").write_text('{"_id": "q1", "text": "x"}\n')
+    for split in ("train", "test"):
+        (bad / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    with pytest.raises(ValueError, match=r"corpus\.jsonl:2.*d1"):
+        retrain.adopt_source("bad")
+    assert Path("params.yaml").read_text() == before
+
+
+def test_misspelt_section_stops_before_any_stage(project: Path) -> None:
+    """Prevents minutes of training before a setting nobody reads is noticed."""
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("index:", "indx:"))
+    with pytest.raises(ValueError, match="did you mean 'index'"):
+        run_plain()
+
+
+def test_table_has_fixed_columns() -> None:
+    """Prevents a table that shifts with a missing or long value."""
+    system = {"nDCG@10": 81.25, "MRR@10": 100.0, "R@1": 5, "R@3": 5, "R@10": 5, "R@100": 5, "S@1": 5}
+    evaluation = {
+        "dataset": "toy",
+        "split": "test",
+        "num_queries": 3,
+        "num_documents": 9,
+        "retention": 0.975,
+        "systems": {
+            "teacher": {**system, "ms_per_query": 1234.5, "bytes_per_document": None},
+            "bm25": {**system, "ms_per_query": 0.125, "bytes_per_document": 1024},
+        },
+    }
+    lines = _report.evaluation_table(evaluation).splitlines()
+    assert len({len(line) for line in lines[2:6]}) == 1
+    assert lines[4].startswith("bm25") and lines[4].endswith("1,024") and lines[5].endswith("-")
+    assert "97.5 %" in lines[-1]
+
+
+@pytest.mark.server
+def test_one_tree_in_prefect(project: Path) -> None:
+    """Prevents stages that appear in the UI as unrelated runs, or that start a server of their own."""
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        retrain.retrain()
+        with get_client(sync_client=True) as client:
+            runs = {run.name: run for run in client.read_flow_runs()}
+            flows = {client.read_flow(run.flow_id).name: run for run in runs.values()}
+            assert set(flows) == {"retrain", "prepare", "index", "register"}
+            assert {run.state_name for run in runs.values()} == {"Completed"}
+            for stage in ("prepare", "index", "register"):
+                marker = client.read_task_run(flows[stage].parent_task_run_id)
+                assert marker.flow_run_id == flows["retrain"].id
+    assert alias("champion") == "1"

@@ -1,0 +1,223 @@
+"""A toy project for the tests of registry, gate and outer flow: data, a look-up retriever, two DVC stages.
+
+Also a program: `python -m tests.toy prepare|index` are those stages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rabtriever import records, tracking
+from rabtriever.artifacts import atomic_folder, read_json, read_manifest, write_json, write_manifest
+from rabtriever.metrics import METRICS, score_queries, summarise
+from rabtriever.records import Document
+
+ROOT = Path(__file__).resolve().parent.parent
+NUM_DOCUMENTS, NUM_QUERIES = 12, 40
+
+
+class ToyRetriever:
+    """Stands where `rabtriever.retriever.Retriever` does; ranks the document noted for a query's text first."""
+
+    def __init__(self, manifest: Any, corpus: records.Corpus, best: dict[str, str]) -> None:
+        self.manifest, self.corpus, self.best = manifest, corpus, best
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ToyRetriever:
+        manifest = read_manifest(folder, "retriever")
+        return cls(manifest, records.read_corpus(Path(folder) / "corpus.jsonl"), read_json(Path(folder) / "best.json"))
+
+    def search(self, queries: Sequence[str], k: int = 10) -> list[list[Any]]:
+        return [[self._hit(doc_id, score) for doc_id, score in self._ranked(query)[:k]] for query in queries]
+
+    def rank(self, queries: records.Queries, k: int) -> records.Run:
+        return {query_id: dict(self._ranked(text)[:k]) for query_id, text in queries.items()}
+
+    def reindexed(self, corpus: records.Corpus) -> ToyRetriever:
+        return ToyRetriever(self.manifest, corpus, self.best)
+
+    def _ranked(self, query: str) -> list[tuple[str, float]]:
+        ordered = sorted(self.corpus, key=lambda doc: (doc != self.best.get(query), doc))
+        return [(doc, -float(place)) for place, doc in enumerate(ordered)]
+
+    def _hit(self, doc_id: str, score: float) -> Any:
+        document = self.corpus[doc_id]
+        return types.SimpleNamespace(doc_id=doc_id, score=score, title=document.title, text=document.text)
+
+
+def dataset(prefix: str = "need") -> records.Dataset:
+    """A data set whose queries name nothing but themselves; another prefix gives another data hash."""
+    corpus = {f"d{i:02}": Document(f"d{i:02}", f"Thing {i}", f"What thing {i} is for.") for i in range(NUM_DOCUMENTS)}
+    queries = {f"q{i:02}": f"{prefix} {i}" for i in range(NUM_QUERIES)}
+    # the first documents are no query's answer, so that a miss is a miss
+    grades = {query_id: {f"d{5 + i % 7:02}": 1} for i, query_id in enumerate(queries)}
+    return records.Dataset(corpus, queries, {"train": {}, "dev": {}, "test": grades})
+
+
+def write_retriever(folder: str | Path, data: records.Dataset, quality: float) -> None:
+    """A retriever folder that answers this share of the test queries rightly."""
+    answers = {data.queries[query_id]: next(iter(grades)) for query_id, grades in data.qrels["test"].items()}
+    kept = dict(list(answers.items())[: round(quality * len(answers))])
+    with atomic_folder(folder) as target:
+        records.write_corpus(target / "corpus.jsonl", data.corpus)
+        write_json(target / "best.json", kept)
+        write_manifest(target, "retriever", {"data": data.hash}, {"num_documents": len(data.corpus)})
+
+
+def per_query(data: records.Dataset, quality: float) -> dict[str, dict[str, float]]:
+    """The metrics per test query of the retriever that `write_retriever` writes."""
+    right = round(quality * len(data.qrels["test"]))
+    return {q: dict.fromkeys(METRICS, float(place < right)) for place, q in enumerate(data.qrels["test"])}
+
+
+PIPELINE = """
+    stages:
+      prepare:
+        cmd: python -m tests.toy prepare
+        deps: [raw.txt]
+        params: [prepare]
+        outs: [data/prepared, reports/data.json]
+      index:
+        cmd: python -m tests.toy index
+        deps: [data/prepared]
+        params: [index]
+        outs: [models/retriever, reports/evaluation.json, reports/samples.json, reports/runs]
+    """
+PARAMS = """
+    prepare:  # as the real stage's, so that a change of the source can be tested
+      source: raw
+      dev_fraction: 0.1
+      max_test_queries: 0
+      max_dev_queries: 0
+    index:
+      quality: 0.5
+      fail: false
+      wait: 0
+    promote:
+      tolerance: 1.0
+      confidence: 0.95
+      bootstrap_samples: 1000
+      seed: 1
+      min_ndcg_10: 10.0
+      min_recall_100: 50.0
+    """
+
+
+def make_project(folder: Path) -> None:
+    """Fills a folder with the toy pipeline, under DVC without git."""
+    (folder / "raw.txt").write_text("need")
+    (folder / "dvc.yaml").write_text(textwrap.dedent(PIPELINE))
+    (folder / "params.yaml").write_text(textwrap.dedent(PARAMS))
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    )
+
+
+def set_params(section: str, **values: Any) -> None:
+    """Changes settings of the project in the working folder."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params[section].update(values)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty MLflow database: making one takes seconds, copying it none."""
+    template = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{template}").search_experiments()
+    return template
+
+
+@pytest.fixture
+def store(store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh tracking store in a fresh working folder, with the toy retriever in the place of the real one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", tracking.PARENT_RUN, "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "rabtriever.retriever", types.SimpleNamespace(Retriever=ToyRetriever))
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(store_template, tmp_path / "mlruns" / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The toy project as the working folder; no Prefect API is configured."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    make_project(store)
+    yield store
+
+
+def build(quality: float, prefix: str = "need") -> None:
+    """Leaves in the working folder what the stages would, without DVC."""
+    Path("raw.txt").write_text(prefix)
+    _prepare()
+    _index(quality)
+
+
+def _prepare() -> None:
+    from rabtriever.preparation import write_dataset
+
+    data = dataset(Path("raw.txt").read_text().strip())
+    write_dataset(data, "data/prepared")
+    write_json("reports/data.json", {"hash": data.hash})
+
+
+def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
+    if wait:
+        subprocess.Popen(["sleep", str(wait)])  # a grandchild, as a data loader would be
+        Path("started").write_text(str(os.getpgrp()))
+        time.sleep(wait)
+    if fail:
+        sys.exit("index: shard 3 has 7 vectors, expected 8; encode the corpus again")
+    data = records.load_dataset("data/prepared")
+    write_retriever("models/retriever", data, quality)
+    run = ToyRetriever.load("models/retriever").rank(data.split_queries("test"), k=100)
+    records.write_run("reports/runs/student.trec", run)
+    student = {**summarise(score_queries(data.qrels["test"], run)), "ms_per_query": 0.1, "bytes_per_document": 64}
+    write_json(
+        "reports/evaluation.json",
+        {
+            "dataset": "toy",
+            "split": "test",
+            "num_queries": NUM_QUERIES,
+            "num_documents": NUM_DOCUMENTS,
+            "retention": 1.0,
+            "systems": {"student": student, "teacher": {**student, "ms_per_query": None}},
+        },
+    )
+    hits = [{"doc_id": "d05", "score": 1.5, "title": "Thing 5", "text": "What thing 5 is for.", "grade": 1}]
+    write_json("reports/samples.json", [{"query_id": "q00", "query": "need 0", "hits": hits}])
+
+
+def _run(stage: str) -> None:
+    settings = yaml.safe_load(Path("params.yaml").read_text())["index"]
+    function, arguments = (_prepare, {}) if stage == "prepare" else (_index, settings)
+    if not os.environ.get("PREFECT_API_URL"):
+        function(**arguments)
+        return
+    from prefect import flow
+
+    from flows.common import main
+
+    main(flow(name=stage)(function), **arguments)
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1])
