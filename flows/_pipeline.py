@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 LOCK = Path(".cache/retrain.lock")
 _DVC = [sys.executable, "-m", "dvc"]
@@ -128,7 +128,7 @@ def run_stage(stage: str, environment: Mapping[str, str]) -> None:
     try:
         status = child.wait()
     except BaseException:
-        _stop_group(child)
+        stop_group(child)
         _restore(stage)
         raise
     printer.join(timeout=5)
@@ -150,7 +150,7 @@ def _pass_on(stream: IO[str]) -> None:
             print(line, end="", flush=True)
 
 
-def _stop_group(child: subprocess.Popen[str]) -> None:
+def stop_group(child: subprocess.Popen[Any]) -> None:
     """Ends a child and everything below it: asks, asks firmly, kills."""
     for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
         _signal_group(child.pid, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -71,20 +72,20 @@ def samples_text(samples: Iterable[Mapping[str, Any]], queries: int = 3, documen
         lines = [textwrap.shorten(sample["query"], 118, placeholder=" …")]
         for rank, hit in enumerate(sample["hits"][:documents], start=1):
             grade = f"[{hit['grade']}]" if hit.get("grade") else "   "
-            text = " ".join(filter(None, (hit["title"], hit["text"])))
+            text = ": ".join(filter(None, (hit["title"], hit["text"])))
             lines.append(f"  {rank}. {hit['score']:8.3f} {grade} {textwrap.shorten(text, 96, placeholder=' …')}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def next_commands() -> str:
-    """Commands that work from the repository root in a shell without an activated environment."""
+def next_commands(query: str) -> str:
+    """Commands that work from the repository root without an activated environment; `query` is an example to search."""
     folder = Path(sys.executable).parent
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
     uri = tracking.tracking_uri().replace(f"{Path.cwd()}{os.sep}", "")
     commands = {
-        f'{folder}/rabtriever search "the baby is asleep and the floor is dusty"': "ask the champion",
+        f"{folder}/rabtriever search {shlex.quote(query)}": "ask the champion",
         f"{folder}/mlflow ui --backend-store-uri {uri} --workers 1": "runs and versions, at http://127.0.0.1:5000",
         f"PATH={folder}:$PATH dvc repro": "the stages alone, after an edit to code, data or params.yaml",
         "make run DATA=path/to/folder": "the same for another data set in BEIR layout",

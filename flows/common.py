@@ -72,8 +72,7 @@ def _run_tracked(flow_fn: Flow[..., Any], parameters: dict[str, Any]) -> None:
     from prefect.flow_engine import run_flow
 
     with get_client(sync_client=True) as client:
-        marker = Task(fn=flow_fn.fn, name=flow_fn.name)
-        key = f"{os.environ.get('DVC_STAGE', flow_fn.name)}-{os.getpid()}"
-        task_run = client.create_task_run(marker, flow_run_id=UUID(parent), dynamic_key=key, name=key)
-        flow_run = client.create_flow_run(flow_fn, parameters=parameters, parent_task_run_id=task_run.id)
+        stage = os.environ.get("DVC_STAGE", flow_fn.name)
+        marker = client.create_task_run(Task(flow_fn.fn), UUID(parent), f"{stage}-{os.getpid()}", name=stage)
+        flow_run = client.create_flow_run(flow_fn, stage, parameters, parent_task_run_id=marker.id)
     run_flow(flow_fn, flow_run=flow_run, parameters=parameters)

@@ -8,18 +8,17 @@ python -m flows.retrain --serve "0 3 * * 1"   # as a scheduled deployment, until
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect import flow
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import get_current_settings
 
 from flows import _gate, _pipeline, _report
+from flows._server import prefect_api
 from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, guard
 from rabtriever import checks, registry
 from rabtriever.artifacts import read_json
@@ -69,6 +68,7 @@ def adopt_source(data: str | None) -> None:
         DataContractError: the data break the contract; params.yaml is untouched.
     """
     params = load_params(PrepareParams, "prepare", PARAMS)
+    data = data and str(Path(data).expanduser())
     if not data or Path(data).resolve() == Path(params.source).resolve():
         return
     print(f"retrain: checking {data} before anything is changed", flush=True)
@@ -105,28 +105,14 @@ def _register_here() -> registry.RegisteredVersion:
 
 def _tracking_environment() -> dict[str, str]:
     """What a stage's process needs to appear below this flow run in Prefect."""
-    context, url = FlowRunContext.get(), get_current_settings().api.url
-    if context is None or context.flow_run is None or not url:
+    context, settings = FlowRunContext.get(), get_current_settings()
+    if context is None or context.flow_run is None or not settings.api.url:
         return {}
-    return {"PREFECT_API_URL": url, PARENT_FLOW_RUN: str(context.flow_run.id)}
-
-
-@contextlib.contextmanager
-def _prefect_api() -> Iterator[None]:
-    """One Prefect API for the whole tree: the configured one, else a temporary server that ends with the block."""
-    if get_current_settings().api.url:
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    print("retrain: starting a temporary Prefect server", flush=True)
-    server = SubprocessASGIServer()
-    server.start()
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        server.stop()
+    return {
+        "PREFECT_API_URL": settings.api.url,
+        "PREFECT_LOGGING_TO_API_ENABLED": str(settings.logging.to_api.enabled).lower(),
+        PARENT_FLOW_RUN: str(context.flow_run.id),
+    }
 
 
 def run_once(data: str | None) -> None:
@@ -138,7 +124,7 @@ def run_once(data: str | None) -> None:
     if idle:
         print("retrain: data, code and settings are as they were; nothing to do")
     else:
-        with _prefect_api():
+        with prefect_api():
             retrain()
     print_report()
 
@@ -149,9 +135,9 @@ def print_report() -> None:
     decision = registry.last_decision(version)
     print(_report.section("Evaluation", _report.evaluation_table(read_json(REPORTS / "evaluation.json"))))
     print(_report.section("Promotion", _report.promotion_text(version, decision)))
-    samples = _report.samples_text(read_json(REPORTS / "samples.json"))
-    print(_report.section("Sample rankings (score, [grade])", samples))
-    print(_report.section("Next", _report.next_commands()), flush=True)
+    samples = read_json(REPORTS / "samples.json")
+    print(_report.section("Sample rankings (score, [grade])", _report.samples_text(samples)))
+    print(_report.section("Next", _report.next_commands(samples[0]["query"])), flush=True)
 
 
 def serve(cron: str) -> None:

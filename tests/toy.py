@@ -185,7 +185,7 @@ def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
         Path("started").write_text(str(os.getpgrp()))
         time.sleep(wait)
     if fail:
-        sys.exit("index: shard 3 has 7 vectors, expected 8; encode the corpus again")
+        raise ValueError("shard 3 has 7 vectors, expected 8; encode the corpus again")
     data = records.load_dataset("data/prepared")
     write_retriever("models/retriever", data, quality)
     run = ToyRetriever.load("models/retriever").rank(data.split_queries("test"), k=100)
@@ -210,7 +210,10 @@ def _run(stage: str) -> None:
     settings = yaml.safe_load(Path("params.yaml").read_text())["index"]
     function, arguments = (_prepare, {}) if stage == "prepare" else (_index, settings)
     if not os.environ.get("PREFECT_API_URL"):
-        function(**arguments)
+        try:
+            function(**arguments)
+        except ValueError as error:
+            sys.exit(f"{stage}: {error}")
         return
     from prefect import flow
 

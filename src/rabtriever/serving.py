@@ -35,8 +35,8 @@ class RetrieverModel(PythonModel):
 
         Args:
             context: unused.
-            model_input: column `query`; optional column `k` (documents wanted for that row).
-            params: `k`, documents wanted where the row does not say; 10 by default.
+            model_input: column `query`; optional column `k`, documents wanted for each row.
+            params: `k`, documents wanted where there is no such column; 10 by default.
 
         Returns:
             columns `query` and `hits`, a list of {doc_id, score, title, text}, score descending.
@@ -48,7 +48,7 @@ class RetrieverModel(PythonModel):
         default = int((params or {}).get("k", DEFAULT_K))
         wanted = [default] * len(queries)
         if "k" in model_input:
-            wanted = [default if pd.isna(k) else int(k) for k in model_input["k"]]
+            wanted = [int(k) for k in model_input["k"]]
         if any(k < 1 for k in wanted):
             raise ValueError(f"k is {min(wanted)}; ask for at least 1 document")
         found = self.retriever.search(queries, k=max(wanted, default=1))

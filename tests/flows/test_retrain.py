@@ -230,19 +230,25 @@ def test_table_has_fixed_columns() -> None:
 
 
 @pytest.mark.server
-def test_one_tree_in_prefect(project: Path) -> None:
-    """Prevents stages that appear in the UI as unrelated runs, or that start a server of their own."""
+def test_one_tree_in_prefect(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prevents stages that appear as unrelated runs, that start a server each, or that fail with pages of traceback."""
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
         retrain.retrain()
-        with get_client(sync_client=True) as client:
-            runs = {run.name: run for run in client.read_flow_runs()}
-            flows = {client.read_flow(run.flow_id).name: run for run in runs.values()}
-            assert set(flows) == {"retrain", "prepare", "index", "register"}
-            assert {run.state_name for run in runs.values()} == {"Completed"}
-            for stage in ("prepare", "index", "register"):
-                marker = client.read_task_run(flows[stage].parent_task_run_id)
-                assert marker.flow_run_id == flows["retrain"].id
-    assert alias("champion") == "1"
+        runs = {client.read_flow(run.flow_id).name: run for run in client.read_flow_runs()}
+        assert set(runs) == {"retrain", "prepare", "index", "register"}
+        assert {run.state_name for run in runs.values()} == {"Completed"}
+        for stage in ("prepare", "index", "register"):
+            assert client.read_task_run(runs[stage].parent_task_run_id).flow_run_id == runs["retrain"].id
+        assert runs["index"].name == "index" and alias("champion") == "1"
+
+        set_params("index", fail=True)
+        capfd.readouterr()
+        with pytest.raises(SystemExit), guard("retrain"):
+            retrain.retrain()
+        error = capfd.readouterr().err
+        assert "index: shard 3 has 7 vectors" in error and "Traceback" not in error
+        states = [run.state_name for run in client.read_flow_runs() if run.id not in {old.id for old in runs.values()}]
+        assert sorted(states) == ["Failed", "Failed"] and alias("champion") == "1"

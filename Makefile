@@ -1,0 +1,55 @@
+# Everything here works from nothing and again after success. `make help` lists the targets.
+# Other interpreter: make setup PYTHON=/path/to/python3.12
+# torch without CUDA from PyTorch's own index: UV_TORCH_BACKEND=cpu make setup
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+DATA ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test lint ui clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP)  ## make .venv and install everything; skipped while pyproject.toml and requirements.lock are unchanged
+
+run: $(STAMP)  ## whole pipeline, promotion gate and report; DATA=folder changes to another data set in BEIR layout
+	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)')
+
+test: $(STAMP)  ## all tests; ARGS='-k name' chooses
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and format
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+ui: $(STAMP)  ## MLflow's pages on runs and versions, at http://127.0.0.1:5000
+	@DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		$(BIN)/python -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --workers 1
+
+clean:  ## remove what the pipeline built; .venv, mlruns and DVC's cache stay, so that `make run` brings it back fast
+	rm -rf data/prepared data/embeddings data/candidates models reports .cache .pytest_cache .ruff_cache .hypothesis
+
+# uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing), expected Python 3.11 to 3.13;" \
+			"install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "setup: installing into .venv (about 2 GB, some minutes the first time)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
+		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}" \
+		$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock -e '.[dev]'
+	@touch $@
