@@ -50,7 +50,8 @@ def guard(name: str) -> Iterator[None]:
     Such errors give status 1 (with the traceback if RABTRIEVER_DEBUG=1), an interrupt 130, a signal 128 + its number.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         yield
     except KeyboardInterrupt:

@@ -51,10 +51,10 @@ def check_settings() -> None:
     Raises:
         ParamsError: an unknown section, or a wrong entry in `promote`.
     """
+    _gate.gate_params()
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     named = [entry for stage in stages for entry in stage.get("do", stage).get("params", [])]
     check_sections(PARAMS, {entry.split(".")[0] for entry in named if isinstance(entry, str)} | {"promote"})
-    _gate.gate_params()
 
 
 def adopt_source(data: str | None) -> None:

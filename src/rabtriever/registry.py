@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import tempfile
 import urllib.parse
 import urllib.request
@@ -66,9 +67,9 @@ def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
 
 def get(version: str) -> RegisteredVersion | None:
     """Returns a version by its number or alias, or None when there is no such version."""
+    client = tracking.client()
     from mlflow.exceptions import MlflowException
 
-    client = tracking.client()
     look_up = client.get_model_version if version.isdigit() else client.get_model_version_by_alias
     try:
         return _version(look_up(MODEL, version))
@@ -230,7 +231,8 @@ def _download(version: RegisteredVersion, path: str) -> Path:
         found = Path(".cache/registry", version.run_id, path)
         if not found.exists():
             found.parent.mkdir(parents=True, exist_ok=True)
-            found = Path(client.download_artifacts(version.run_id, path, f".cache/registry/{version.run_id}"))
+            with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
+                os.replace(client.download_artifacts(version.run_id, path, scratch), found)
     if not found.exists():
         advice = "run `python -m flows.register` to register the retriever again"
         raise FileNotFoundError(f"{version} has lost its files: no {found}; {advice}")

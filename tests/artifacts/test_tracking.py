@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +12,7 @@ import pytest
 
 from rabtriever import registry, tracking
 from rabtriever.artifacts import ArtifactMismatchError
-from tests.toy import dataset, per_query, write_retriever
+from tests.toy import ROOT, dataset, per_query, write_retriever
 
 EVALUATION = {"dataset": "toy", "systems": {"student": {"nDCG@10": 50.0, "ms_per_query": None}}}
 
@@ -136,6 +139,30 @@ def test_pyfunc_answers_with_ranked_documents(store: Path) -> None:
         model.predict(pd.DataFrame({"question": ["need 0"]}))
     with pytest.raises(ValueError, match="at least 1"):
         model.predict(pd.DataFrame({"query": ["need 0"], "k": [0]}))
+
+
+def test_version_answers_in_another_process(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prevents a version that needs this working folder, or runs whatever package is installed where it is loaded."""
+    version = register(0.5)
+    registry.promote(version)
+    code = registry.local_folder(version).parent.parent / "code" / "rabtriever"
+    (code / "retriever.py").write_text("from tests.toy import ToyRetriever as Retriever\n")
+    program = (
+        "import mlflow.pyfunc, pandas\n"
+        "model = mlflow.pyfunc.load_model('models:/rabtriever@champion')\n"
+        "print(model.predict(pandas.DataFrame({'query': ['need 0']}))['hits'][0][0]['doc_id'])\n"
+        "import rabtriever\n"
+        "print(rabtriever.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": tracking.tracking_uri()},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["d05", str(code / "__init__.py")]
 
 
 def test_nothing_in_a_version_is_pickled(store: Path) -> None:
