@@ -19,39 +19,36 @@ from world.rules import PARDONABLE, Means, Need, World, grade, load_world
 from world.wording import Deck, document_text, query_text
 
 SEED = 2604
-COUNTS = {"train": 4500, "dev": 250, "test": 400}
-SKIPPED_NEEDS = frozenset(
-    ("giftwrap", "mothsfood", "stalebread", "pigeons", "cannotsleep", "ringdrain", "fever", "scald")
+COUNTS = {"train": 4500, "dev": 250, "test": 300}
+NUM_FACTS = {1: 0.22, 2: 0.78}  # how many circumstances hold in a query
+NEUTRAL_FACT = 0.03  # chance that one more circumstance is added which changes nothing
+DECOY_FACT = 0.04  # chance that a circumstance is mentioned only to be cancelled
+MAX_FACTS = 3
+MAX_WORDS = 32
+ALLOWED = (  # number of documents of the need with grade 2, 1 and 0: first choice, and for needs with few such cases
+    (range(1, 4), range(0, 3), range(5, 10)),
+    (range(1, 4), range(0, 4), range(4, 10)),
 )
-NUM_FACTS = {1: 0.2, 2: 0.55, 3: 0.25}  # how many circumstances hold in a query
-NEUTRAL_FACT = 0.12  # chance that one more circumstance is added which changes nothing
-DECOY_FACT = 0.1  # chance that a circumstance is mentioned only to be cancelled
-GRADE_TWO = range(1, 4)  # allowed number of fully fitting documents of a query
-MIN_EXCLUDED = (4, 3, 2, 1)  # so many documents of the need must not fit; the next value when no query is found
-TRIES = 60  # draws per value
-EASY = 0.75  # a query is easy when ranking its need's documents by their usual grade reaches this nDCG
-EASY_KEPT = 0.25  # chance that an easy query stays
+ENOUGH = 25  # so many cases are not few
+TRIES = 20  # draws of a query before the next need has its turn
+CANDIDATES = 40  # so many sets of circumstances are drawn, and the hardest is taken
+COMMON = 1.5  # and as that much easier for the share that its circumstances have among all used so far
+REPEAT = 0.04  # a set of circumstances counts as that much easier each time it has been used for the need
 RESERVED_SITUATIONS = {"dev": 1, "test": 2}  # last wordings of each situation list
 RESERVED_WORDINGS = {"dev": 1, "test": 2}  # last wordings of each circumstance
-RESERVED_PAIRS = 0.2  # share of need x circumstance pairs that train never sees
-NEW_SITUATION = 0.75  # share of dev and test queries with a reserved situation wording
-NEW_WORDING = 0.6  # chance that a circumstance of a dev or test query has a reserved wording
-NEW_PAIR = 0.5  # share of dev and test queries with a reserved pair
+RESERVED_PAIRS = 0.12  # share of need x circumstance pairs that train never sees
+NEW_SITUATION = 0.35  # share of dev and test queries with a reserved situation wording
+NEW_WORDING = 0.3  # chance that a circumstance of a dev or test query has a reserved wording
+NEW_PAIR = 0.4  # share of dev and test queries with a reserved pair
 HELD_OUT_PER_NEED = 2  # documents per need without any training judgement
+ALONE = 0.2  # share of the possible queries of a need that only they fit fully
 ALL_HELD_OUT = 0.3  # share of dev and test queries whose fully fitting documents are all held out
-APART = 0.4  # chance of `apart` where a need can be met away from the living rooms
-APART_NEEDS = frozenset(
-    ("burntpan", "limescale", "dullknife", "tin", "moths", "wetshoes", "shoesmell")
-    + ("crease", "wetlaundry", "zip", "seam", "cork")
-)
-PARDON = 0.4  # chance that a document with annoying exclusions pardons them for a circumstance
+PARDON = 0.45  # chance that a document with annoying exclusions pardons them for a circumstance
 PARDONS = {  # and what makes a pardon senseless
-    "pardonhurry": {"mins", "hour", "night", "buy"},
-    "pardonpower": {"plug", "drill"},
+    "pardonpower": {"plug"},
     "pardonshops": {"buy"},
-    "pardonalone": {"two", "onlyteam"},
 }
-MAX_CONDITIONS = 3
+MAX_CONDITIONS = 2  # of a document that may get a pardon
 
 
 @dataclass(frozen=True)
@@ -71,37 +68,22 @@ class Query:
 
 
 def add_interplay(means: Means, rng: random.Random) -> Means:
-    """Adds the conditions that act only together with others: `apart` and the pardons."""
-    names = list(means.properties)
-    annoying = PARDONABLE & set(names)
-    carried = [n for n in names if n in {"loud", "fumes", "dust"}]
-    if means.need in APART_NEEDS and carried and len(names) < MAX_CONDITIONS and rng.random() < APART:
-        names.append("apart")
-    elif annoying and not any(n.startswith("pardon") for n in names) and rng.random() < PARDON:
-        choices = [n for n, clash in PARDONS.items() if not clash & set(names)]
-        if choices and len(names) < MAX_CONDITIONS:
-            names.append(rng.choice(choices))
-    return replace(means, properties=tuple(names))
+    """Adds conditions that act only together with others: the pardons."""
+    names = set(means.properties)
+    # With two annoyances nobody could tell which of them is pardoned.
+    if means.second or len(PARDONABLE & names) != 1 or len(names) > MAX_CONDITIONS or rng.random() >= PARDON:
+        return means
+    choices = [name for name, clash in PARDONS.items() if not clash & names]
+    return replace(means, properties=(*means.properties, rng.choice(choices))) if choices else means
 
 
 def make_documents(world: World, rng: random.Random) -> list[Document]:
     """Words every means; identifiers are dealt at random, so that neighbours in the corpus have nothing in common."""
     deck = Deck(rng)
-    needs = [need for key, need in world.needs.items() if key not in SKIPPED_NEEDS]
-    means = [add_interplay(item, rng) for need in needs for item in need.means]
+    means = [add_interplay(item, rng) for need in world.needs.values() for item in need.means]
     texts = [document_text(item, world, deck, rng) for item in means]
     order = rng.sample(range(len(means)), len(means))
     return [Document(f"d{rank + 1:03d}", means[index], texts[index]) for rank, index in enumerate(order)]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a drawn query has to fulfil."""
-
-    doc_id: str
-    min_grade: int
-    min_excluded: int
-    all_held_out: bool
 
 
 class Sampler:
@@ -118,9 +100,11 @@ class Sampler:
         self.needs.sort(key=lambda need: need.key)
         self.relevant = {need.key: self._relevant(need) for need in self.needs}
         self.reserved = {need.key: self._reserve_pairs(need) for need in self.needs}
-        self.usual = {need.key: self._usual_grades(need) for need in self.needs}
+        self.usual = {need.key: self._usual_grades(need) for need in self.needs}  # sums over cases and drawn queries
+        self.fitting = {(need.key, size): self._fitting(need, size) for need in self.needs for size in NUM_FACTS}
         self.held_out = {doc_id for need in self.needs for doc_id in self._hold_out(need)}
         self.used: Counter[str] = Counter()
+        self.times: Counter[tuple[str, frozenset[str]]] = Counter()
         self.seen_texts: set[str] = set()
         self.train_combinations: set[tuple[str, frozenset[str]]] = set()
 
@@ -154,56 +138,68 @@ class Sampler:
         pairs = combinations(keys, 2)
         return not any(a == b or b in table[a].conflicts or a in table[b].conflicts for a, b in pairs)
 
+    def _groups(self, need: Need, size: int) -> list[tuple[str, ...]]:
+        return [group for group in combinations(sorted(self.relevant[need.key]), size) if self._compatible(group)]
+
     def _cases(self, need: Need, sizes: tuple[int, ...]) -> list[dict[str, int]]:
         """Grades under every combination of so many relevant circumstances."""
-        keys = sorted(self.relevant[need.key])
-        groups = [group for size in sizes for group in combinations(keys, size) if self._compatible(group)]
-        return [self.grades(need, group) for group in groups]
+        return [self.grades(need, group) for size in sizes for group in self._groups(need, size)]
+
+    def _fitting(self, need: Need, size: int) -> list[tuple[str, ...]]:
+        """Sets of circumstances under which enough, and not too many, documents of the need remain."""
+        groups: list[tuple[str, ...]] = []
+        for allowed in ALLOWED:
+            if len(groups) < ENOUGH:
+                groups = [group for group in self._groups(need, size) if self._fits(need, group, allowed)]
+        return groups
+
+    def _fits(self, need: Need, group: tuple[str, ...], allowed: tuple[range, ...]) -> bool:
+        values = list(self.grades(need, group).values())
+        return all(values.count(value) in counts for value, counts in zip((2, 1, 0), allowed, strict=True))
 
     def _usual_grades(self, need: Need) -> dict[str, float]:
         cases = self._cases(need, (1, 2))
-        return {d.doc_id: sum(case[d.doc_id] for case in cases) / len(cases) for d in self.documents[need.key]}
+        return {d.doc_id: 5 * sum(case[d.doc_id] for case in cases) / len(cases) for d in self.documents[need.key]}
 
-    def _easy(self, need: Need, grades: dict[str, int]) -> bool:
-        """Whether knowing the need and nothing of the circumstances is enough."""
-        usual = self.usual[need.key]
+    def _ease(self, need: Need, chosen: tuple[str, ...]) -> float:
+        """The nDCG of knowing the need and the mean grades of its documents, but nothing of the circumstances."""
+        usual, grades = self.usual[need.key], self.grades(need, chosen)
         found = gain([grades[doc_id] for doc_id in sorted(usual, key=lambda d: (-usual[d], d))])
-        return found >= EASY * gain(sorted(grades.values(), reverse=True))
+        ease = found / gain(sorted(grades.values(), reverse=True))
+        common = sum(self.used[key] for key in chosen) / len(chosen) / (1 + self.used.total())
+        return ease + REPEAT * self.times[need.key, frozenset(chosen)] + COMMON * common
 
     def _hold_out(self, need: Need) -> tuple[str, ...]:
         """Chooses documents that are now and then the only fully fitting ones, else nobody would miss them."""
         ids = [document.doc_id for document in self.documents[need.key]]
-        fitting = [{d for d, g in case.items() if g == 2} for case in self._cases(need, (2, 3))]
+        cases = [self.grades(need, group) for size in NUM_FACTS for group in self.fitting[need.key, size]]
+        fitting = [{d for d, g in case.items() if g == 2} for case in cases]
         scored = []
         for group in combinations(ids, HELD_OUT_PER_NEED):
-            alone = sum(bool(docs) and docs <= set(group) for docs in fitting)
-            scored.append((alone, self.rng.random(), group))
-        # Not the very best pair each time: that would always be the means without conditions.
-        return self.rng.choice(sorted(scored, reverse=True)[:5])[2]
+            alone = sum(docs <= set(group) for docs in fitting) / len(fitting)
+            scored.append((abs(alone - ALONE), self.rng.random(), group))
+        return min(scored)[2]
 
-    def _draw_circumstances(self, need: Need, pool: list[str], must: list[str]) -> list[str]:
+    def _choose(self, need: Need, split: str, all_held_out: bool) -> tuple[str, ...] | None:
+        """Chooses circumstances: the hardest of some drawn ones, repeating none too often."""
+        reserved = self.reserved[need.key]
         size = self.rng.choices(list(NUM_FACTS), list(NUM_FACTS.values()))[0]
-        chosen = [self.rng.choice(must)] if must else []
-        # Common circumstances get their turn less often, or every other guest would be in a hurry.
-        weights = [self.relevant[need.key][key] ** 0.5 / (10 + self.used[key]) for key in pool]
-        for _ in range(20):
-            if len(chosen) >= size:
-                break
-            key = self.rng.choices(pool, weights)[0]
-            if self._compatible([*chosen, key]):
-                chosen.append(key)
-        return chosen
+        groups = self.fitting[need.key, size]
+        if split == "train":
+            groups = [group for group in groups if not reserved & set(group)]
+        elif self.rng.random() < NEW_PAIR:
+            groups = [group for group in groups if reserved & set(group)]
+        groups = [group for group in groups if self._acceptable(need, group, split, all_held_out)]
+        if not groups:
+            return None
+        drawn = self.rng.sample(groups, min(CANDIDATES, len(groups)))
+        return min(drawn, key=lambda group: self._ease(need, group))
 
-    def _acceptable(self, need: Need, grades: dict[str, int], split: str, goal: Goal) -> bool:
-        best = {doc_id for doc_id, value in grades.items() if value == 2}
-        excluded = sum(value == 0 for value in grades.values())
-        if len(best) not in GRADE_TWO or excluded < goal.min_excluded or grades[goal.doc_id] < goal.min_grade:
-            return False
-        if split != "train" and goal.all_held_out != (best <= self.held_out):
-            return False
-        if split == "train" and best <= self.held_out:
-            return False
-        return not self._easy(need, grades) or self.rng.random() < EASY_KEPT
+    def _acceptable(self, need: Need, group: tuple[str, ...], split: str, all_held_out: bool) -> bool:
+        best = {doc_id for doc_id, value in self.grades(need, group).items() if value == 2}
+        if split == "train":
+            return not best <= self.held_out
+        return all_held_out == (best <= self.held_out) and (need.key, frozenset(group)) not in self.train_combinations
 
     def _neutral(self, need: Need, chosen: list[str], banned: frozenset[str]) -> list[str]:
         plain = self.grades(need, chosen)
@@ -215,8 +211,12 @@ class Sampler:
         facts = []
         for key in keys:
             wordings = list(self.world.circumstances[key].wordings)
-            facts.append(self.rng.choice(portion(wordings, split, RESERVED_WORDINGS, NEW_WORDING, self.rng)))
+            facts.append(self._brief(portion(wordings, split, RESERVED_WORDINGS, NEW_WORDING, self.rng)))
         return facts
+
+    def _brief(self, wordings: list[str]) -> str:
+        """Chooses a wording, short ones more often: people in trouble are brief."""
+        return self.rng.choices(wordings, [1 / len(wording.split()) for wording in wordings])[0]
 
     def _decoy(self, need: Need, keys: list[str]) -> list[str]:
         table = self.world.circumstances
@@ -227,26 +227,26 @@ class Sampler:
         options = [text for key in self._allowed(need) if key not in clash for text in table[key].decoys]
         return [self.rng.choice(options)] if options else []
 
-    def draw(self, need: Need, split: str, goal: Goal) -> Query | None:
+    def draw(self, need: Need, split: str, all_held_out: bool) -> Query | None:
         """Draws one query, or none when the draw breaks a rule of the split."""
-        rng, reserved = self.rng, self.reserved[need.key]
-        must = sorted(reserved) if split != "train" and rng.random() < NEW_PAIR else []
-        banned = reserved if split == "train" else frozenset()
-        pool = [key for key in self.relevant[need.key] if key not in banned]
-        chosen = self._draw_circumstances(need, pool, must)
-        if not self._acceptable(need, self.grades(need, chosen), split, goal):
+        rng = self.rng
+        group = self._choose(need, split, all_held_out)
+        if group is None:
             return None
-        if rng.random() < NEUTRAL_FACT and len(chosen) < max(NUM_FACTS):
+        banned = self.reserved[need.key] if split == "train" else frozenset()
+        chosen = list(group)
+        if rng.random() < NEUTRAL_FACT and len(chosen) < MAX_FACTS:
             chosen += self._neutral(need, chosen, banned)
         combination = (need.key, frozenset(chosen))
         if split != "train" and combination in self.train_combinations:
             return None
-        facts = self._facts(chosen, split)
-        if rng.random() < DECOY_FACT and len(chosen) < max(NUM_FACTS):
+        about_it = self._facts([key for key in chosen if self.world.circumstances[key].surface], split)
+        facts = self._facts([key for key in chosen if not self.world.circumstances[key].surface], split)
+        if rng.random() < DECOY_FACT and len(chosen) < MAX_FACTS:
             facts += self._decoy(need, chosen)
-        situation = rng.choice(portion(need.situations, split, RESERVED_SITUATIONS, NEW_SITUATION, rng))
-        text = query_text(situation, facts, self.world, rng)
-        if text in self.seen_texts:
+        situation = self._brief(portion(need.situations, split, RESERVED_SITUATIONS, NEW_SITUATION, rng))
+        text = query_text(situation, facts, about_it, split != "train", self.world, rng)
+        if text in self.seen_texts or len(text.split()) > MAX_WORDS:
             return None
         self.seen_texts.add(text)
         if split == "train":
@@ -257,33 +257,24 @@ class Sampler:
         return Query("", need.key, frozenset(chosen), text, grades)
 
     def split(self, name: str, count: int) -> list[Query]:
-        """Draws `count` queries; each is aimed at a document, so that every document gets its share of them."""
+        """Draws `count` queries, every need in its turn."""
         queries: list[Query] = []
         quota = round(ALL_HELD_OUT * count) if name != "train" else 0
-        queues: dict[bool, list[str]] = {True: [], False: []}
-        need_of = {d.doc_id: need for need in self.needs for d in self.documents[need.key]}
+        queue: list[Need] = []
         while len(queries) < count:
-            held_out = len(queries) < quota
-            queue = queues[held_out]
             if not queue:
-                queue += sorted(self.held_out if held_out else need_of.keys() - self.held_out)
-                self.rng.shuffle(queue)
-            query = self._aim(need_of, name, queue.pop(), held_out)
-            if query is not None:
-                queries.append(query)
-                self.used.update(query.circumstances)
+                queue = self.rng.sample(self.needs, len(self.needs))
+            need = queue.pop()
+            query = next(filter(None, (self.draw(need, name, len(queries) < quota) for _ in range(TRIES))), None)
+            if query is None:
+                continue
+            queries.append(query)
+            self.times[need.key, query.circumstances] += 1
+            self.used.update(query.circumstances)
+            if name == "train":
+                for doc_id, value in self.grades(need, query.circumstances).items():
+                    self.usual[need.key][doc_id] += value
         return queries
-
-    def _aim(self, need_of: dict[str, Need], name: str, doc_id: str, held_out: bool) -> Query | None:
-        """Looks for a query that the document fits, giving in on difficulty before giving in on the fit."""
-        for min_grade in (2, 1):
-            for min_excluded in MIN_EXCLUDED:
-                goal = Goal(doc_id, min_grade, min_excluded, held_out)
-                for _ in range(TRIES):
-                    query = self.draw(need_of[doc_id], name, goal)
-                    if query is not None:
-                        return query
-        return None
 
 
 def gain(values: list[int]) -> float:

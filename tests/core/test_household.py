@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def test_generator_does_not_depend_on_hash_order(tmp_path: Path) -> None:
 def test_counts_and_size(corpus, queries, qrels) -> None:
     """Prevents a set below the promised size, or one too large to commit."""
     assert len(corpus) >= 420
-    assert [len(qrels[split]) for split in SPLITS] == [4500, 250, 400]
-    assert len(queries) == 5150
+    assert [len(qrels[split]) for split in SPLITS] == [4500, 250, 300]
+    assert len(queries) == 5050
     assert sum(path.stat().st_size for path in FOLDER.rglob("*.*") if "__pycache__" not in path.parts) <= 2_000_000
 
 
@@ -73,6 +74,35 @@ def test_splits_share_neither_ids_nor_texts(queries, qrels) -> None:
     ids = [query_id for split in SPLITS for query_id in qrels[split]]
     assert len(ids) == len(set(ids)) == len(queries)
     assert set(ids) == set(queries)
+
+
+def test_texts_are_short(corpus, queries) -> None:
+    """Prevents texts that grow until most of the time for training goes into tokens that decide nothing."""
+    lengths = [len(text.split()) for text in queries.values()]
+    assert sum(lengths) / len(lengths) <= 23
+    assert max(lengths) <= 32
+    assert sum(len(text.split()) for text in corpus.values()) / len(corpus) <= 25
+
+
+def test_needs_alone_do_not_rank_the_documents() -> None:
+    """Prevents conditions that hardly matter: need and usual grade known, circumstances ignored, is not enough."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        generate = importlib.import_module("generate")
+        documents, splits, _ = generate.build()
+    finally:
+        sys.path.remove(str(FOLDER))
+    total: dict[str, int] = defaultdict(int)
+    for query in splits["train"]:
+        for doc_id, value in query.grades.items():
+            total[doc_id] += value
+    run = {
+        query.query_id: {d.doc_id: float(total[d.doc_id]) for d in documents if d.means.need == query.need}
+        for query in splits["test"]
+    }
+    measure = ir_measures.nDCG @ 10
+    judged = {query.query_id: query.grades for query in splits["test"]}
+    assert ir_measures.calc_aggregate([measure], judged, run)[measure] < 0.7
 
 
 def test_documents_are_distinct(corpus) -> None:

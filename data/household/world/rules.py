@@ -6,10 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-# Conditions that go unnoticed when the means is used well away from people (property `apart`): one level milder there.
-CARRIED_BY_AIR = frozenset({"loud", "hum", "fumes", "dust", "scent"})
 # What a pardon covers: annoyance, never danger and never what cannot be done.
-PARDONABLE = frozenset({"loud", "scratch", "kneel", "bulky", "soak", "drill", "scent"})
+PARDONABLE = frozenset({"loud", "scratch", "kneel", "bulky", "scent"})
+
+
+# Conditions that no document states together.
+CLASHES = {
+    "quiet": {"loud"},
+    "byhand": {"plug"},
+    "easy": {"force"},
+    "free": {"buy"},
+    "quick": {"mins", "night"},
+    "airless": {"fumes", "scent", "dust"},
+    "traceless": {"marks", "scratch"},
+    "harmless": {"poison", "small", "harsh"},
+    "compact": {"bulky"},
+    "selfrun": {"watch"},
+}
 
 
 @dataclass(frozen=True)
@@ -25,8 +38,8 @@ class Circumstance:
 
 @dataclass(frozen=True)
 class Property:
-    """A condition stated by documents; `effects` maps a circumstance to H (excluded), S (drawback), P (speaks for it),
-    O (required) or R (pardons exclusions); the circumstance `*` stands for "unless a P applies"."""
+    """A condition stated by documents; `effects` maps a circumstance to H (excluded), S (drawback), P (speaks for it)
+    or R (pardons exclusions); the circumstance `*` stands for "unless a P applies"."""
 
     key: str
     effects: dict[str, str]
@@ -103,7 +116,8 @@ def load_world() -> World:
     """Reads every table beside this file.
 
     Raises:
-        ValueError: A table names a circumstance or a property that no other table defines.
+        ValueError: A table names a circumstance or a property that no other table defines, or a means contradicts
+            itself.
     """
     circumstances = {}
     for (key, kind, conflicts), lines in _blocks("circumstances.txt"):
@@ -123,6 +137,10 @@ def load_world() -> World:
         unknown |= {name for means in need.means for name in means.properties} - set(properties)
         if unknown:
             raise ValueError(f"need @{need.key} names unknown circumstances or properties {sorted(unknown)}")
+        for means in need.means:
+            clash = [key for key in means.properties if CLASHES.get(key, set()) & set(means.properties)]
+            if clash:
+                raise ValueError(f"need @{need.key}: {means.title!r} is {clash[0]} and contradicts itself")
     talk = {header[0]: _marked(lines, "-") for header, lines in _blocks("talk.txt")}
     return World(circumstances, properties, needs, talk)
 
@@ -142,15 +160,11 @@ def grade(means: Means, circumstances: frozenset[str], properties: dict[str, Pro
     for name in means.properties:
         effects = properties[name].effects
         found = {effects[key] for key in circumstances if key in effects}
-        if "O" in effects.values() and "O" not in found:
-            return 0
         favoured |= "P" in found
         pardoned |= "R" in found
         drawback |= "S" in found or ("*" in effects and "P" not in found)
         if "H" in found:
-            if name in CARRIED_BY_AIR and "apart" in means.properties:
-                drawback = True
-            elif name in PARDONABLE:
+            if name in PARDONABLE:
                 annoying = True
             else:
                 excluded = True
