@@ -1,0 +1,250 @@
+"""The language model: loaded or built, its states, and the difference of its two answer rows.
+
+A folder written here is an ordinary Hugging Face folder (`config.json`, `model.safetensors`) with the tokenizer in
+`tokenizer/`. The tokenizer has a folder of its own because `AutoTokenizer`, finding a Qwen2 `config.json` beside it,
+silently replaces a custom vocabulary's tokenizer class and so its ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rabtriever.params import bounded
+from rabtriever.progress import track
+
+END = "<|end|>"
+
+
+@dataclass(frozen=True)
+class SmallModelParams:
+    """Shape of the small Qwen2 model built from scratch (section `small_model` of params.yaml)."""
+
+    vocabulary: int = bounded(ge=300)
+    width: int = bounded(ge=8)
+    layers: int = bounded(ge=1)
+    heads: int = bounded(ge=1)
+    feed_forward: int = bounded(ge=8)
+    context: int = bounded(ge=16)
+
+
+class Backbone(nn.Module):
+    """A causal language model seen as layers and head.
+
+    Args:
+        model: any `AutoModelForCausalLM` with an output embedding.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @property
+    def width(self) -> int:
+        """Size of a state, H."""
+        return int(self.head_weight.shape[1])
+
+    @property
+    def context(self) -> int:
+        """Longest input in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1_000_000)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The LM head, (V, H)."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.head_weight.device
+
+    @property
+    def decoder(self) -> Any:
+        """The layers and the final norm, without the head."""
+        return getattr(self.model, self.model.base_model_prefix)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Next-token logits (..., V) of states (..., H): the head alone, without bias or head transform."""
+        return states @ self.head_weight.T.to(states.dtype)
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T)."""
+        return self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+
+    def last_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The state at each row's last token that is not padding, (B, H)."""
+        return last_states(self.states(ids, mask), mask)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes model and tokenizer below `folder` as safetensors and JSON."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(Path(folder) / "tokenizer")
+
+    @torch.no_grad()
+    def encode(self, sequences: Sequence[Sequence[int]], batch_size: int, label: str | None = None) -> np.ndarray:
+        """Last states of token sequences encoded alone, (N, H) float32, in the order given.
+
+        Sequences are batched by length, which costs nothing in accuracy: padding never changes a state (tested).
+
+        Args:
+            sequences: N non-empty lists of token ids.
+            batch_size: sequences in one forward pass.
+            label: what the progress line says; no progress when None.
+        """
+        was_training = self.training
+        self.eval()
+        order = np.argsort([len(s) for s in sequences], kind="stable")
+        states = np.empty((len(sequences), self.width), dtype=np.float32)
+        for start in track(range(0, len(order), batch_size), label):
+            rows = order[start : start + batch_size]
+            ids, mask = pad([sequences[row] for row in rows], self.device)
+            states[rows] = self.last_states(ids, mask).float().cpu().numpy()
+        self.train(was_training)
+        return states
+
+
+def last_states(states: Tensor, mask: Tensor) -> Tensor:
+    """Picks each row's last unpadded state: (B, T, H) and (B, T) to (B, H), for padding on either side."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * positions).argmax(dim=1)  # (B,)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def pad(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Right-padded ids and mask, both (B, longest), int64. The pad id is 0; the mask hides it."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = np.zeros((len(sequences), longest), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def default_device() -> str:
+    """`cuda` where there is one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_backbone(
+    source: str | Path, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
+) -> Backbone:
+    """Loads a causal language model and its tokenizer from a local folder or, if hub access is allowed, by name.
+
+    Args:
+        source: a folder with `config.json`, or a hub name such as `Qwen/Qwen2.5-0.5B`.
+        revision: commit of a hub model; required for one, so that a retraining sees the same weights.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: where to put the weights.
+
+    Raises:
+        FileNotFoundError: `source` looks like a path but is no model folder.
+        ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        looks_like_path = folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~"))
+        if looks_like_path:
+            raise FileNotFoundError(
+                f"no language model at {str(source)!r}: expected a folder with config.json, model weights and tokenizer"
+            )
+        if not revision:
+            raise ValueError(
+                f"backbone.source {str(source)!r} is a hub name: set backbone.revision to a commit of it, so that "
+                "every run sees the same weights (and unset HF_HUB_OFFLINE to download it)"
+            )
+    kwargs: dict[str, Any] = {"revision": revision} if revision and not folder.exists() else {}
+    decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **kwargs, **decoder)
+    if model.get_output_embeddings() is None:
+        raise ValueError(f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model")
+    return Backbone(model.to(device), _load_tokenizer(source, kwargs)).eval()
+
+
+def _is_bert(source: str | Path, kwargs: dict[str, Any]) -> bool:
+    """Bidirectional encoders of the BERT family must be told to read causally."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source, **kwargs).model_type in {"bert", "roberta", "electra"}
+
+
+def _load_tokenizer(source: str | Path, kwargs: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    own = Path(source) / "tokenizer"
+    if (own / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(own)
+    return AutoTokenizer.from_pretrained(source, **kwargs)
+
+
+def build_tokenizer(texts: Iterable[str], vocabulary: int, answers: Sequence[str]) -> Any:
+    """Trains a byte-level BPE tokenizer; every answer word is one token of it.
+
+    Args:
+        texts: training text, the filled prompts.
+        vocabulary: number of tokens at the most; small corpora give fewer.
+        answers: answer words with their leading space.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(answers),
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=2,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    missing = [word for word in answers if len(tokenizer.encode(word).ids) != 1]
+    tokenizer.add_tokens([AddedToken(word, normalized=False, single_word=False) for word in missing])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+
+
+def build_small_model(params: SmallModelParams, vocabulary: int, seed: int) -> Any:
+    """A randomly initialised Qwen2-shaped causal LM with tied embeddings.
+
+    Raises:
+        ValueError: a width that the heads do not divide into an even head size.
+    """
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    if params.width % (2 * params.heads):
+        raise ValueError(
+            f"small_model.width {params.width} must be a multiple of twice small_model.heads ({params.heads})"
+        )
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=params.width,
+        intermediate_size=params.feed_forward,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        num_key_value_heads=params.heads,
+        max_position_embeddings=params.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

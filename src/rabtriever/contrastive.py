@@ -1,0 +1,160 @@
+"""Contrastive training with both sides encoded alone: the warm-up of the small backbone, and the bi-encoder baseline.
+
+Both are one Lightning module. The warm-up adds a language-modelling term; the bi-encoder adds mined hard negatives. The
+bi-encoder is what a user would train instead of a distilled reranker, so it has to be trained as well as we can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.objectives import info_nce
+from rabtriever.params import bounded
+from rabtriever.progress import track
+from rabtriever.supervision import Supervision, draw
+from rabtriever.training import StepModule
+
+LANGUAGE_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class ContrastiveParams:
+    """Numbers of a contrastive training run.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: queries in a step, each with one positive; all documents of the batch are compared with all queries.
+        hard_negatives: mined negatives added for each query.
+        mining_depth: the hard negatives of a query are drawn from its first `mining_depth` wrong documents.
+        refresh_every: steps between two minings with the current weights; only with hard negatives.
+        temperature: divides the cosine.
+        language_model: weight of the next-token loss over both segments.
+        learning_rate, weight_decay: see StepModule.
+    """
+
+    steps: int = bounded(ge=0)
+    batch_size: int = bounded(ge=2)
+    hard_negatives: int = bounded(ge=0)
+    mining_depth: int = bounded(ge=1)
+    refresh_every: int = bounded(ge=1)
+    temperature: float = bounded(gt=0)
+    language_model: float = bounded(ge=0)
+    learning_rate: float = bounded(gt=0)
+    weight_decay: float = bounded(ge=0)
+
+
+class ContrastiveModule(StepModule):
+    """InfoNCE over in-batch and mined negatives, on last states encoded alone, with an optional next-token loss.
+
+    Args:
+        backbone: trained in place.
+        supervision: positives of the training queries.
+        query_ids: token ids of each query row's segment.
+        document_ids: token ids of each document row's segment.
+        params: numbers.
+        seed: seed of the batches.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        supervision: Supervision,
+        query_ids: Sequence[Sequence[int]],
+        document_ids: Sequence[Sequence[int]],
+        params: ContrastiveParams,
+        seed: int,
+    ) -> None:
+        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
+        self.backbone = backbone
+        self.supervision = supervision
+        self.query_ids, self.document_ids = query_ids, document_ids
+        self.params = params
+        self._mined: np.ndarray | None = None  # (Q, depth) document rows
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """InfoNCE and, when weighted, the next-token loss of one batch."""
+        params = self.params
+        queries = self.supervision.sample_queries(params.batch_size, rng)
+        targets = [self.supervision.positive(int(query), rng) for query in queries]
+        documents = list(dict.fromkeys(targets + self._negatives(queries, rng)))
+        column = {row: number for number, row in enumerate(documents)}
+        query_batch = pad([self.query_ids[query] for query in queries], self.device)
+        document_batch = pad([self.document_ids[row] for row in documents], self.device)
+        query_states, query_last = self._encode(query_batch)
+        document_states, document_last = self._encode(document_batch)
+        blocked = positives_mask(self.supervision, queries, column).to(self.device)  # (B, D)
+        target = torch.tensor([column[row] for row in targets], device=self.device)
+        terms = {"contrastive": info_nce(query_last, document_last, target, blocked, params.temperature)}
+        if params.language_model > 0:
+            losses = [
+                self._next_token_loss(states, *batch, rng)
+                for states, batch in ((query_states, query_batch), (document_states, document_batch))
+            ]
+            terms["language_model"] = params.language_model * (losses[0] + losses[1]) / 2
+        return terms
+
+    def _next_token_loss(self, states: Tensor, ids: Tensor, mask: Tensor, rng: np.random.Generator) -> Tensor:
+        """Next-token loss at a sample of positions: the head over a whole batch would cost more than the layers."""
+        positions = mask[:, 1:].flatten().nonzero().squeeze(1)
+        kept = rng.choice(len(positions), size=min(LANGUAGE_POSITIONS, len(positions)), replace=False)
+        chosen = positions[torch.from_numpy(kept).to(positions.device)]
+        logits = self.backbone.logits(states[:, :-1].flatten(0, 1)[chosen])
+        return torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()[chosen])
+
+    def _encode(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        states = self.backbone.states(*batch)
+        return states, last_states(states, batch[1])
+
+    def _negatives(self, queries: np.ndarray, rng: np.random.Generator) -> list[int]:
+        if self.params.hard_negatives == 0:
+            return []
+        # mined anew at fixed steps, and at the first step after a resume: weights of that step, so nothing is stored
+        if self._mined is None or self.global_step % self.params.refresh_every == 0:
+            self._mined = mine_with_cosine(
+                self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
+            )
+        return [row for query in queries for row in draw(self._mined[query], self.params.hard_negatives, rng)]
+
+
+def positives_mask(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
+    """(B, D) bool: the document is a known positive of the query, so it must not count as its negative."""
+    mask = torch.zeros(len(queries), len(column), dtype=torch.bool)
+    for row, query in enumerate(queries):
+        for document in supervision.grades[int(query)]:
+            if document in column:
+                mask[row, column[document]] = True
+    return mask
+
+
+def mine_with_cosine(
+    backbone: Backbone,
+    supervision: Supervision,
+    query_ids: Sequence[Sequence[int]],
+    document_ids: Sequence[Sequence[int]],
+    depth: int,
+    batch_size: int = 256,
+    label: str | None = None,
+) -> np.ndarray:
+    """Hard negatives of every query by the cosine of states encoded alone.
+
+    Returns:
+        (Q, depth) document rows, best first, -1 where there are fewer.
+    """
+    documents = unit(backbone.encode(document_ids, batch_size))
+    queries = unit(backbone.encode(query_ids, batch_size, label))
+    mined = [
+        supervision.hard_negatives(queries[start : start + 512] @ documents.T, start, depth)
+        for start in track(range(0, len(queries), 512), None)
+    ]
+    return np.concatenate(mined)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows divided by their Euclidean length; zero rows stay zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

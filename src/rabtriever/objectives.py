@@ -1,0 +1,120 @@
+"""Losses: pure functions of tensors. Log-probabilities and divergences are in nats.
+
+Reverse KL here is the student's expectation, KL(student || teacher) = sum_x p_student (log p_student - log p_teacher):
+it punishes the student for putting mass where the teacher has none (Rabtriever, arXiv 2604.23336).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def answer_score(states: Tensor, head_weight: Tensor, yes_id: int, no_id: int) -> Tensor:
+    """log p(yes) - log p(no) at each state: the normaliser cancels, so it is `(w_yes - w_no) . h`.
+
+    Args:
+        states: (..., H) states after the final norm.
+        head_weight: (V, H) LM head.
+        yes_id: vocabulary id of the positive answer.
+        no_id: vocabulary id of the negative answer.
+
+    Returns:
+        (...) scores in nats; higher is more relevant.
+    """
+    return states @ (head_weight[yes_id] - head_weight[no_id]).to(states.dtype)
+
+
+def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """KL(student || teacher) over the last dimension, averaged over the others.
+
+    Args:
+        student_logits: (..., K) unnormalised log-probabilities; gradients flow here.
+        teacher_logits: (..., K); treated as constant.
+        mask: (..., K) bool, False where an entry does not take part; None for all.
+
+    Returns:
+        Scalar, nats. Zero where the two distributions agree; unchanged when a constant is added to either side's logits.
+    """
+    teacher_logits = teacher_logits.detach()
+    if mask is not None:
+        student_logits = student_logits.masked_fill(~mask, float("-inf"))
+        teacher_logits = teacher_logits.masked_fill(~mask, float("-inf"))
+    student = F.log_softmax(student_logits, dim=-1)
+    teacher = F.log_softmax(teacher_logits, dim=-1)
+    difference = student - teacher
+    if mask is not None:  # -inf - -inf is not a number; such entries have no mass
+        student = student.masked_fill(~mask, 0.0)
+        difference = difference.masked_fill(~mask, 0.0)
+        return (student.exp() * mask * difference).sum(-1).mean()
+    return (student.exp() * difference).sum(-1).mean()
+
+
+def embedding_mse(predicted: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """Mean squared error per dimension, each dimension divided by the target's spread.
+
+    A predictor that always gives the mean target scores about 1 on every backbone, so one weight means the same on each.
+
+    Args:
+        predicted: (..., H).
+        target: (..., H); treated as constant.
+        scale: (H,) standard deviation of the targets.
+    """
+    return (((predicted - target.detach()) / scale) ** 2).mean()
+
+
+def info_nce(queries: Tensor, documents: Tensor, target: Tensor, blocked: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of each query's target among the documents of the batch, by cosine over temperature.
+
+    Args:
+        queries: (B, H).
+        documents: (D, H).
+        target: (B,) index of each query's positive.
+        blocked: (B, D) bool, True for known positives; all but the target are left out of the sum.
+        temperature: divides the cosine.
+    """
+    scores = F.normalize(queries, dim=-1) @ F.normalize(documents, dim=-1).T / temperature  # (B, D)
+    keep = F.one_hot(target, documents.shape[0]).bool()
+    return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)
+
+
+def reranker_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
+    """Supervised fine-tuning on the answer: binary cross-entropy of yes against no.
+
+    The mean is taken over positives and negatives apart, so that the number of negatives does not set the prior.
+
+    Args:
+        scores: (B, C) log p(yes) - log p(no).
+        grades: (B, C) relevance grades; 1 and above is yes.
+        mask: (B, C) bool, False for padding.
+    """
+    wanted = (grades > 0).to(scores.dtype)
+    loss = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+    positive = mask & (grades > 0)
+    negative = mask & (grades <= 0)
+    return (_masked_mean(loss, positive) + _masked_mean(loss, negative)) / 2
+
+
+def listwise_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy between the softmax of the scores of one query's candidates and its grades, normalised to sum 1.
+
+    Args:
+        scores: (B, C).
+        grades: (B, C); each row needs one grade above 0.
+        mask: (B, C) bool, False for padding.
+    """
+    wanted = grades.to(scores.dtype) * mask
+    wanted = wanted / wanted.sum(-1, keepdim=True)
+    log_p = F.log_softmax(scores.masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0)
+    return -(wanted * log_p).sum(-1).mean()
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def target_scale(targets: Tensor) -> Tensor:
+    """Standard deviation of (N, H) targets per dimension, floored at a hundredth of its mean: (H,)."""
+    scale = targets.float().std(dim=0)
+    return torch.clamp(scale, min=float(scale.mean()) * 0.01 + 1e-8)

@@ -1,0 +1,139 @@
+"""The JEPA predictor and its fold.
+
+`P(h_q, h_d)` rebuilds the teacher's document-conditioned query state from the two states encoded apart
+(Rabtriever, arXiv 2604.23336). With z the states standardised per dimension and w = w_yes - w_no,
+
+    P(h_q, h_d) = mean + scale * (S z_q + R z_d + W2 relu(A z_q + B z_d + b) + W3 ((M z_q) * (N z_d)) + c)
+
+is linear in everything but a relu of a sum and a product of one factor from each side, so that the score w . P splits:
+
+    score(q, d) = v . relu(a_q + u_d) + c_q . e_d + r_d + r_q
+
+`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. With W2 = 0 this is an inner
+product: the student contains the bi-encoder as a special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rabtriever.params import bounded
+
+
+@dataclass(frozen=True)
+class PredictorParams:
+    """Section `predictor` of params.yaml.
+
+    Attributes:
+        hidden: additive relu units, m.
+        products: multiplicative units, n; 0 leaves the additive form of the paper's two-layer MLP.
+    """
+
+    hidden: int = bounded(ge=1)
+    products: int = bounded(ge=0)
+
+
+class FoldedDocuments(NamedTuple):
+    """What the index keeps of each document: u (N, m), e (N, n), r (N,)."""
+
+    additive: Tensor
+    products: Tensor
+    bias: Tensor
+
+
+class FoldedQueries(NamedTuple):
+    """What is computed of each query: a (Q, m), v (m,), c (Q, n), r (Q,)."""
+
+    additive: Tensor
+    weights: Tensor
+    products: Tensor
+    bias: Tensor
+
+
+class Predictor(nn.Module):
+    """Foldable two-layer predictor with the document state as latent.
+
+    Args:
+        width: state size, H.
+        hidden: additive units, m.
+        products: multiplicative units, n.
+    """
+
+    def __init__(self, width: int, hidden: int, products: int) -> None:
+        super().__init__()
+        self.width, self.hidden, self.num_products = width, hidden, products
+        self.query_in = nn.Linear(width, hidden)  # A, b
+        self.document_in = nn.Linear(width, hidden, bias=False)  # B
+        self.out = nn.Linear(hidden, width)  # W2, c
+        self.query_skip = nn.Linear(width, width, bias=False)  # S
+        self.document_skip = nn.Linear(width, width, bias=False)  # R
+        self.query_product = nn.Linear(width, products, bias=False)  # M
+        self.document_product = nn.Linear(width, products, bias=False)  # N
+        self.product_out = nn.Linear(products, width, bias=False)  # W3
+        for name in ("query", "document", "target"):
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_scale", torch.ones(width))
+        with torch.no_grad():
+            for layer in (self.query_skip, self.document_skip):
+                layer.weight.zero_()
+            for layer in (self.query_product, self.document_product):
+                layer.weight.normal_(std=max(width, 1) ** -0.5)
+            if products:
+                self.product_out.weight.normal_(std=0.1 * products**-0.5)
+
+    @torch.no_grad()
+    def standardise(self, queries: Tensor, documents: Tensor, targets: Tensor) -> None:
+        """Sets the standardisation from samples of query, document and target states, each (., H)."""
+        for name, sample in (("query", queries), ("document", documents), ("target", targets)):
+            getattr(self, f"{name}_mean").copy_(sample.mean(0))
+            spread = sample.std(0, correction=0)
+            getattr(self, f"{name}_scale").copy_(spread.clamp(min=float(spread.mean()) * 0.01 + 1e-6))
+
+    def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Predicted context query states (..., H) of query and document states that broadcast to (..., H)."""
+        z_q = (queries - self.query_mean) / self.query_scale
+        z_d = (documents - self.document_mean) / self.document_scale
+        inner = torch.relu(self.query_in(z_q) + self.document_in(z_d))  # (..., m)
+        predicted = self.out(inner) + self.query_skip(z_q) + self.document_skip(z_d)  # (..., H)
+        if self.num_products:
+            predicted = predicted + self.product_out(self.query_product(z_q) * self.document_product(z_d))
+        return self.target_mean + self.target_scale * predicted
+
+    @torch.no_grad()
+    def fold_documents(self, documents: Tensor, direction: Tensor) -> FoldedDocuments:
+        """Document side of the score.
+
+        Args:
+            documents: (N, H) states of the documents alone.
+            direction: (H,) w_yes - w_no.
+        """
+        z_d = (documents - self.document_mean) / self.document_scale
+        bias = self.document_skip(z_d) @ (self.target_scale * direction)
+        return FoldedDocuments(self.document_in(z_d), self.document_product(z_d), bias)
+
+    @torch.no_grad()
+    def fold_queries(self, queries: Tensor, direction: Tensor) -> FoldedQueries:
+        """Query side of the score, for (Q, H) states of the queries alone."""
+        z_q = (queries - self.query_mean) / self.query_scale
+        scaled = self.target_scale * direction
+        weights = self.out.weight.T @ scaled
+        products = self.query_product(z_q) * (self.product_out.weight.T @ scaled)
+        bias = self.target_mean @ direction + (self.query_skip(z_q) + self.out.bias) @ scaled
+        return FoldedQueries(self.query_in(z_q), weights, products, bias)
+
+
+def folded_scores(queries: FoldedQueries, documents: FoldedDocuments, block: int = 2048) -> Tensor:
+    """(Q, N) scores from the two folded sides, in torch: the reference, and the scan on a GPU.
+
+    Documents are taken in blocks, so that the (Q, block, m) activations stay small.
+    """
+    parts = []
+    for start in range(0, documents.additive.shape[0], block):
+        rows = slice(start, start + block)
+        inner = torch.relu(queries.additive[:, None, :] + documents.additive[None, rows, :])  # (Q, block, m)
+        parts.append(inner @ queries.weights + queries.products @ documents.products[rows].T + documents.bias[rows])
+    return torch.cat(parts, dim=1) + queries.bias[:, None]

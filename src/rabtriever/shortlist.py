@@ -1,0 +1,139 @@
+"""The learned inner-product shortlist: a FAISS index that proposes, the folded predictor that decides.
+
+Two projections, of the query state and of the document state, are trained so that their inner product ranks like the
+student itself; the document vectors go into a FAISS index. Used when a scan of the whole corpus would be too slow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rabtriever.objectives import reverse_kl
+from rabtriever.params import bounded
+from rabtriever.training import StepModule
+
+
+@dataclass(frozen=True)
+class IndexParams:
+    """Section `index` of params.yaml.
+
+    Attributes:
+        exact_up_to: largest corpus that is scanned exactly; above it the shortlist is used.
+        depth: documents the shortlist proposes; the folded predictor scores these.
+        dimension: width of the shortlist's vectors.
+        factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,PQ32x4fs`.
+        steps: optimiser steps of the two projections.
+        learning_rate: peak learning rate.
+        queries: queries in a step.
+        documents: documents in a step.
+    """
+
+    exact_up_to: int = bounded(ge=0)
+    depth: int = bounded(ge=1)
+    dimension: int = bounded(ge=1)
+    factory: str
+    steps: int = bounded(ge=0)
+    learning_rate: float = bounded(gt=0)
+    queries: int = bounded(ge=1)
+    documents: int = bounded(ge=2)
+
+
+class Projections(nn.Module):
+    """Affine maps of standardised states onto shortlist vectors; the document's last entry is its bias.
+
+    Args:
+        width: state size, H.
+        dimension: shortlist vector size before the bias, s.
+    """
+
+    def __init__(self, width: int, dimension: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, dimension)
+        self.document = nn.Linear(width, dimension + 1)
+        for side in ("query", "document"):
+            self.register_buffer(f"{side}_mean", torch.zeros(width))
+            self.register_buffer(f"{side}_scale", torch.ones(width))
+
+    def queries(self, states: Tensor) -> Tensor:
+        """(Q, s + 1) query vectors; the last entry is 1 and meets the document's bias."""
+        vectors = self.query((states - self.query_mean) / self.query_scale)
+        return torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
+
+    def documents(self, states: Tensor) -> Tensor:
+        """(N, s + 1) document vectors."""
+        return self.document((states - self.document_mean) / self.document_scale)
+
+
+class ShortlistModule(StepModule):
+    """Trains the projections to rank a sample of documents like the student: reverse KL over the sample.
+
+    Args:
+        projections: trained in place.
+        query_states: (Q, H).
+        document_states: (N, H).
+        scores: (Q, N) the student's own scores.
+        params: numbers.
+        seed: seed of the batches.
+    """
+
+    def __init__(
+        self,
+        projections: Projections,
+        query_states: Tensor,
+        document_states: Tensor,
+        scores: Tensor,
+        params: IndexParams,
+        seed: int,
+    ) -> None:
+        super().__init__(seed, params.steps, params.learning_rate, 0.01)
+        self.projections = projections
+        self.query_states, self.document_states, self.scores = query_states, document_states, scores
+        self.params = params
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Reverse KL between the two rankings of one sample of queries and documents."""
+        rows = _sample(len(self.query_states), self.params.queries, rng)
+        columns = _sample(len(self.document_states), self.params.documents, rng)
+        queries = self.projections.queries(self.query_states[rows].to(self.device))
+        documents = self.projections.documents(self.document_states[columns].to(self.device))
+        wanted = self.scores[rows][:, columns].to(self.device)
+        return {"shortlist": reverse_kl(queries @ documents.T, wanted)}
+
+
+def _sample(total: int, count: int, rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.choice(total, size=min(count, total), replace=False))
+
+
+def build_faiss(vectors: np.ndarray, factory: str) -> object:
+    """A trained FAISS inner-product index over (N, s) float32 vectors.
+
+    Raises:
+        ValueError: a factory string that FAISS cannot read or train on this corpus.
+    """
+    import faiss
+
+    try:
+        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
+        index.add(vectors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"index.factory {factory!r} does not work for {len(vectors)} vectors of {vectors.shape[1]}: {reason}; "
+            "take 'Flat', or 'HNSW32' for a large corpus"
+        ) from error
+    return index
+
+
+def overlap(approximate: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact top rows found in the shortlist, in per cent: (Q, D) and (Q, k) document rows.
+
+    >>> overlap(np.array([[1, 2, 3]]), np.array([[3, 9]]))
+    50.0
+    """
+    hits = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(approximate, exact, strict=True)]
+    return 100.0 * sum(hits) / exact.size

@@ -1,0 +1,81 @@
+"""Training judgements as rows: which queries, which positives, which documents may serve as negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rabtriever.records import Corpus, Qrels, Queries
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The judgements of one split over numbered queries and documents.
+
+    Negatives are drawn from `judged` documents only. A document that no training query is judged against may be new to
+    the corpus and right for many of them; to train on it as a negative would teach that it is never right.
+
+    Attributes:
+        query_ids: ids of the queries with a positive, sorted; row numbers below refer to it.
+        doc_ids: ids of the corpus in file order.
+        grades: for each query row, document row -> grade, every judgement with grade >= 1.
+        judged: sorted document rows that are positive for some query.
+    """
+
+    query_ids: list[str]
+    doc_ids: list[str]
+    grades: list[dict[int, int]]
+    judged: np.ndarray
+
+    @classmethod
+    def build(cls, corpus: Corpus, qrels: Qrels) -> Supervision:
+        """Numbers the corpus and the queries of one split's qrels; queries without a positive are left out."""
+        doc_ids = list(corpus)
+        row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+        query_ids = sorted(q for q, judgements in qrels.items() if any(g > 0 for g in judgements.values()))
+        grades = [{row_of[d]: g for d, g in sorted(qrels[q].items()) if g > 0} for q in query_ids]
+        judged = np.array(sorted({row for judgements in grades for row in judgements}), dtype=np.int64)
+        return cls(query_ids, doc_ids, grades, judged)
+
+    def texts(self, queries: Queries) -> list[str]:
+        """Texts of the query rows, in order."""
+        return [queries[query_id] for query_id in self.query_ids]
+
+    def positive(self, query: int, rng: np.random.Generator) -> int:
+        """One positive document row of a query, drawn in proportion to its grade."""
+        rows = list(self.grades[query])
+        weights = np.array([self.grades[query][row] for row in rows], dtype=np.float64)
+        return int(rng.choice(rows, p=weights / weights.sum()))
+
+    def sample_queries(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` query rows without repetition (all of them when there are fewer)."""
+        return rng.choice(len(self.query_ids), size=min(count, len(self.query_ids)), replace=False)
+
+    def hard_negatives(self, scores: np.ndarray, first_row: int, depth: int) -> np.ndarray:
+        """The best-scored judged documents that are not positives of their query.
+
+        Args:
+            scores: (B, N) similarity of consecutive query rows to all documents.
+            first_row: query row of `scores[0]`.
+            depth: how many to keep per query.
+
+        Returns:
+            (B, depth) document rows, best first; where fewer negatives exist, -1 fills the end.
+        """
+        found = np.full((len(scores), depth), -1, dtype=np.int64)
+        pool = scores[:, self.judged]
+        for offset, row in enumerate(np.argsort(-pool, axis=1, kind="stable")):
+            positives = self.grades[first_row + offset]
+            negatives = [doc for doc in self.judged[row[: depth + len(positives)]] if doc not in positives][:depth]
+            found[offset, : len(negatives)] = negatives
+        return found
+
+
+def draw(pool: Sequence[int] | np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Up to `count` different entries of `pool`; entries below zero are fillers and never drawn."""
+    usable = [int(entry) for entry in pool if entry >= 0]
+    if len(usable) <= count:
+        return usable
+    return [int(entry) for entry in rng.choice(usable, size=count, replace=False)]

@@ -1,0 +1,292 @@
+"""The teacher: a generative reranker that reads the document, then the query, and answers yes or no.
+
+Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict.
+Because the document comes first and attention is causal, a document's keys and values are computed once and serve every
+query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.contrastive import positives_mask
+from rabtriever.objectives import answer_score, info_nce, listwise_loss, reranker_loss
+from rabtriever.params import bounded
+from rabtriever.progress import Progress
+from rabtriever.prompt import Prompt
+from rabtriever.supervision import Supervision, draw
+from rabtriever.training import StepModule
+
+PREFIX_BATCH = 32
+
+
+@dataclass(frozen=True)
+class TeacherParams:
+    """Section `train_teacher` of params.yaml.
+
+    Attributes:
+        steps: optimiser steps; with `mining_rounds`, split evenly between them.
+        queries: queries in a step.
+        positives: positives of a query, drawn by grade.
+        hard_negatives: negatives drawn from the teacher's own mistakes (first the backbone's).
+        random_negatives: negatives drawn from all judged documents.
+        mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
+        listwise: weight of the listwise loss over a query's candidates.
+        pointwise: weight of the yes/no loss (supervised fine-tuning).
+        contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
+        temperature: of the contrastive term.
+        lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
+        learning_rate, weight_decay: see StepModule.
+    """
+
+    steps: int = bounded(ge=0)
+    queries: int = bounded(ge=1)
+    positives: int = bounded(ge=1)
+    hard_negatives: int = bounded(ge=0)
+    random_negatives: int = bounded(ge=0)
+    mining_depth: int = bounded(ge=1)
+    listwise: float = bounded(ge=0)
+    pointwise: float = bounded(ge=0)
+    contrastive: float = bounded(ge=0)
+    temperature: float = bounded(gt=0)
+    lora_rank: int = bounded(ge=0)
+    learning_rate: float = bounded(gt=0)
+    weight_decay: float = bounded(ge=0)
+
+
+class Prefix(NamedTuple):
+    """Documents read once: keys and values per layer, the mask they leave behind, and their own last states.
+
+    Attributes:
+        layers: per layer, keys and values (D, heads, T, head width).
+        mask: (D, T) attention mask of the document tokens.
+        states: (D, H) last state of each document alone.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+    states: Tensor
+
+
+def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
+    """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
+    output = backbone.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
+    layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+    return Prefix(layers, mask, last_states(output.last_hidden_state, mask))
+
+
+def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The context query states of query segments read after their documents.
+
+    Args:
+        backbone: the teacher.
+        prefix: documents read before.
+        rows: (P,) which document of `prefix` each query follows.
+        ids: (P, T) right-padded query segments.
+        mask: (P, T).
+
+    Returns:
+        (P, H): `h_T(q, d)`, equal to reading both segments in one go (tested).
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for number, (keys, values) in enumerate(prefix.layers):
+        cache.update(keys[rows], values[rows], number)
+    document_mask = prefix.mask[rows]
+    positions = document_mask.sum(-1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)  # (P, T)
+    output = backbone.decoder(
+        input_ids=ids,
+        attention_mask=torch.cat([document_mask, mask], dim=1),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return last_states(output.last_hidden_state, mask)
+
+
+class Annotation(NamedTuple):
+    """What the teacher says of some pairs: their index in the request, states (P, H) and scores (P,), float32."""
+
+    pairs: np.ndarray
+    states: np.ndarray
+    scores: np.ndarray
+
+
+class Reranker:
+    """A trained teacher at work: scores and states of query-document pairs.
+
+    Args:
+        backbone: the teacher's weights.
+        prompt: its segments and answers.
+    """
+
+    def __init__(self, backbone: Backbone, prompt: Prompt) -> None:
+        self.backbone = backbone.eval()
+        self.prompt = prompt
+
+    @torch.no_grad()
+    def annotate(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        label: str | None = None,
+    ) -> Iterator[Annotation]:
+        """States and scores of pairs, grouped by document so that each document is read once.
+
+        Args:
+            queries: token ids of the query segments.
+            documents: token ids of the document segments.
+            pairs: (P, 2) query and document indices.
+            batch_size: pairs in one forward pass.
+            label: what the progress line says.
+
+        Yields:
+            Annotations that together cover every pair once, in an order of their own.
+        """
+        device = self.backbone.device
+        used, document_of = np.unique(pairs[:, 1], return_inverse=True)
+        used = used[np.argsort([len(documents[row]) for row in used], kind="stable")]
+        rank = np.empty(len(used), dtype=np.int64)
+        rank[np.searchsorted(np.sort(used), used)] = np.arange(len(used))
+        position = rank[document_of]  # where each pair's document stands in `used`
+        lengths = np.array([len(query) for query in queries])[pairs[:, 0]]
+        order = np.lexsort((lengths, position // PREFIX_BATCH))
+        progress = Progress(label, len(pairs)) if label else None
+        bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
+        for group in range(len(bounds) - 1):
+            members = order[bounds[group] : bounds[group + 1]]
+            if not len(members):
+                continue
+            first = group * PREFIX_BATCH
+            chunk = [documents[row] for row in used[first : first + PREFIX_BATCH]]
+            prefix = read_documents(self.backbone, *pad(chunk, device))
+            for start in range(0, len(members), batch_size):
+                part = members[start : start + batch_size]
+                rows = torch.from_numpy(position[part] - first).to(device)
+                ids, mask = pad([queries[row] for row in pairs[part, 0]], device)
+                states = ask(self.backbone, prefix, rows, ids, mask)
+                scores = self.score(states)
+                yield Annotation(part, states.float().cpu().numpy(), scores.float().cpu().numpy())
+                if progress:
+                    progress.advance(by=len(part))
+        if progress:
+            progress.close()
+
+    def score(self, states: Tensor) -> Tensor:
+        """log p(yes) - log p(no) of context query states (..., H)."""
+        return answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+
+    def score_matrix(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        batch_size: int,
+        label: str | None = None,
+    ) -> np.ndarray:
+        """(Q, D) scores of all pairs."""
+        pairs = np.stack(np.meshgrid(np.arange(len(queries)), np.arange(len(documents)), indexing="ij"), -1)
+        pairs = pairs.reshape(-1, 2)
+        scores = np.empty(len(pairs), dtype=np.float32)
+        for part in self.annotate(queries, documents, pairs, batch_size, label):
+            scores[part.pairs] = part.scores
+        return scores.reshape(len(queries), len(documents))
+
+
+class TeacherModule(StepModule):
+    """Trains the reranker on candidates of each query: yes/no, listwise over grades, and a contrastive side term.
+
+    The documents of a step are read once and shared by its queries, as they are at inference.
+
+    Args:
+        backbone: trained in place (with LoRA: its adapters are).
+        prompt: segments and answers.
+        supervision: judgements of the training queries.
+        query_ids: token ids per query row.
+        document_ids: token ids per document row.
+        mined: (Q, depth) hard negatives per query row, best first, -1 for none.
+        params: numbers.
+        seed: seed of the batches.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompt: Prompt,
+        supervision: Supervision,
+        query_ids: Sequence[Sequence[int]],
+        document_ids: Sequence[Sequence[int]],
+        mined: np.ndarray,
+        params: TeacherParams,
+        seed: int,
+    ) -> None:
+        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
+        self.backbone, self.prompt = backbone, prompt
+        self.supervision, self.mined = supervision, mined
+        self.query_ids, self.document_ids = query_ids, document_ids
+        self.params = params
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The weighted terms of one batch; a term of weight zero is not computed."""
+        params = self.params
+        queries = self.supervision.sample_queries(params.queries, rng)
+        candidates = [self.candidates(int(query), rng) for query in queries]
+        column = {row: number for number, row in enumerate(dict.fromkeys(d for c in candidates for d in c))}
+        prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
+        scores, grades, mask = self._score_lists(queries, candidates, column, prefix)
+        terms: dict[str, Tensor] = {}
+        if params.pointwise > 0:
+            terms["pointwise"] = params.pointwise * reranker_loss(scores, grades, mask)
+        if params.listwise > 0:
+            terms["listwise"] = params.listwise * listwise_loss(scores, grades, mask)
+        if params.contrastive > 0:
+            ids, query_mask = pad([self.query_ids[query] for query in queries], self.device)
+            states = self.backbone.last_states(ids, query_mask)
+            target = torch.tensor([column[chosen[0]] for chosen in candidates], device=self.device)
+            blocked = positives_mask(self.supervision, queries, column).to(self.device)
+            terms["contrastive"] = params.contrastive * info_nce(
+                states, prefix.states, target, blocked, params.temperature
+            )
+        return terms
+
+    def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
+        """Document rows a query is trained on: a positive drawn by grade, further positives, negatives."""
+        params, grades = self.params, self.supervision.grades[query]
+        chosen = [self.supervision.positive(query, rng)]
+        chosen += draw([row for row in grades if row != chosen[0]], params.positives - 1, rng)
+        chosen += draw(self.mined[query], params.hard_negatives, rng)
+        known = set(chosen) | set(grades)
+        pool = rng.choice(self.supervision.judged, size=3 * params.random_negatives)
+        chosen += [int(row) for row in dict.fromkeys(pool.tolist()) if row not in known][: params.random_negatives]
+        return chosen
+
+    def _score_lists(
+        self, queries: np.ndarray, candidates: list[list[int]], column: dict[int, int], prefix: Prefix
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, grades and mask, each (B, C), of every query's candidate list."""
+        longest = max(len(chosen) for chosen in candidates)
+        mask = torch.zeros(len(queries), longest, dtype=torch.bool)
+        grades = torch.zeros(len(queries), longest)
+        rows: list[int] = []
+        asked: list[Any] = []
+        for number, (query, chosen) in enumerate(zip(queries, candidates, strict=True)):
+            mask[number, : len(chosen)] = True
+            grades[number, : len(chosen)] = torch.tensor(
+                [float(self.supervision.grades[int(query)].get(row, 0)) for row in chosen]
+            )
+            rows += [column[row] for row in chosen]
+            asked += [self.query_ids[query]] * len(chosen)
+        states = ask(self.backbone, prefix, torch.tensor(rows, device=self.device), *pad(asked, self.device))
+        flat = answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        scores = torch.zeros(mask.shape, device=self.device, dtype=flat.dtype)
+        mask = mask.to(self.device)
+        return scores.masked_scatter(mask, flat), grades.to(self.device), mask

@@ -1,0 +1,188 @@
+"""What every Lightning module here shares: batches as a pure function of the step, the optimiser, and the fit.
+
+Batches are drawn inside `training_step` from (seed, step, rank), so a run that resumes from a checkpoint sees exactly
+the batches that the uninterrupted run would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.progress import Progress
+
+CHECKPOINT_SECONDS = 30
+WARMUP_SHARE = 0.06
+
+
+class StepModule(pl.LightningModule):
+    """A Lightning module that draws its own batches.
+
+    Args:
+        seed: first part of the seed of every batch.
+        steps: length of the schedule in optimiser steps.
+        learning_rate: peak learning rate; linear warm-up, cosine decay to a twentieth.
+        weight_decay: AdamW's decoupled weight decay, on matrices only.
+    """
+
+    def __init__(self, seed: int, steps: int, learning_rate: float, weight_decay: float) -> None:
+        super().__init__()
+        self.seed, self.steps = seed, steps
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The terms of one step's loss, already weighted; their sum is minimised."""
+        raise TypeError(f"{type(self).__name__} must define losses")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Draws the batch of the current step and returns the summed loss."""
+        terms = self.losses(np.random.default_rng((self.seed, self.global_step, self.global_rank)))
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            values = {name: float(term) for name, term in terms.items()}
+            raise FloatingPointError(
+                f"loss is {float(total)} at step {self.global_step} ({values}): lower the learning rate"
+            )
+        self.log_dict({f"loss_{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()})
+        return total
+
+    def rate(self, step: int) -> float:
+        """Share of the peak learning rate at a step of this module's schedule."""
+        return rate_at(step, self.steps)
+
+    def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
+        """Trainable parameters with their peak learning rate; one group unless a module needs more."""
+        return [([p for p in self.parameters() if p.requires_grad], self.learning_rate)]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over the trainable parameters with a warm-up and cosine decay; vectors are not decayed."""
+        groups = []
+        for parameters, rate in self.learning_rates():
+            for decay, members in (
+                (self.weight_decay, [p for p in parameters if p.ndim > 1]),
+                (0.0, [p for p in parameters if p.ndim <= 1]),
+            ):
+                groups.append({"params": members, "weight_decay": decay, "lr": rate})
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then cosine from 1 to 0.05.
+
+    >>> round(rate_at(100, 100), 2)
+    0.05
+    """
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class _ProgressLine(pl.Callback):
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.progress = Progress(self.label, trainer.max_steps, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any) -> None:
+        if self.progress:
+            self.progress.advance(f"loss {float(trainer.callback_metrics['loss']):.3f}")
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.progress:
+            self.progress.close(f"loss {float(trainer.callback_metrics['loss']):.3f}")
+
+
+def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> Path:
+    """Scratch folder of a stage for exactly these inputs; a run with other inputs never resumes from it."""
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Path(root) / stage / key
+
+
+def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
+    """Trains a module for its steps, on a GPU where there is one, resuming from `checkpoints` after a kill.
+
+    Args:
+        module: what to train, in place.
+        label: what the progress line says.
+        checkpoints: scratch folder; emptied after success. No checkpoints when None.
+        logger: a Lightning logger, or None.
+    """
+    if module.steps == 0:
+        return
+    _quiet()
+    callbacks: list[pl.Callback] = [_ProgressLine(label)]
+    resume = None
+    if checkpoints is not None:
+        interval = timedelta(seconds=CHECKPOINT_SECONDS)
+        callbacks.append(
+            pl.callbacks.ModelCheckpoint(
+                dirpath=checkpoints, filename="step", save_last=True, train_time_interval=interval, save_top_k=1
+            )
+        )
+        last = checkpoints / "last.ckpt"
+        resume = last if last.is_file() else None
+        if resume:
+            print(f"{label}: resuming from {resume}", flush=True)
+    trainer = pl.Trainer(
+        max_steps=module.steps,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
+        precision=_precision(),
+        logger=logger if logger is not None else False,
+        callbacks=callbacks,
+        enable_checkpointing=checkpoints is not None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        log_every_n_steps=10,
+        deterministic="warn",
+    )
+    module.train()
+    trainer.fit(module, _Steps(module.steps), ckpt_path=resume, weights_only=False if resume else None)
+    module.eval()
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+class _Steps:
+    """An iterable of step numbers; the batches themselves are drawn by the module."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.steps)
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+def _precision() -> Any:
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _quiet() -> None:
+    """Hardware banners and hints about workers say nothing to the reader of a pipeline's log."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
