@@ -165,18 +165,3 @@ class StudentModule(StepModule):
             trainable = [p for p in self.query_encoder.parameters() if p.requires_grad]
             groups.append((trainable, self.params.encoder_learning_rate))
         return groups
-
-
-def add_lora(backbone: Backbone, rank: int) -> Backbone:
-    """Freezes a backbone and adds trainable LoRA adapters of a rank to all its linear layers but the head."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
-    backbone.model = get_peft_model(backbone.model, config)
-    return backbone
-
-
-def merge_lora(backbone: Backbone) -> Backbone:
-    """Writes the adapters into the weights, which leaves an ordinary model."""
-    backbone.model = backbone.model.merge_and_unload()
-    return backbone

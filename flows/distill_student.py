@@ -1,0 +1,105 @@
+"""Stage distill@r: the predictor (and query-side adapter) learns what the teacher said in round r.
+
+Run as `python -m flows.distill_student --round R [--student FOLDER]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from prefect import flow
+
+from flows.common import CANDIDATES, CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, STUDENT, TEACHER, main
+from rabtriever.annotation import Annotated, read_candidates
+from rabtriever.artifacts import check_parent, read_manifest
+from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.distilled import load_student, save_student
+from rabtriever.embeddings import read_embeddings
+from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
+from rabtriever.lora import add_lora, merge_lora
+from rabtriever.params import load_params
+from rabtriever.predictor import Predictor, PredictorParams
+from rabtriever.prompt import PromptParams
+from rabtriever.retriever import Scorer
+from rabtriever.seeding import SeedParams, seed_torch
+from rabtriever.student import DistillationData, StudentModule, StudentParams
+from rabtriever.tracking import stage_run
+from rabtriever.training import checkpoint_folder, fit
+
+
+@flow(name="distill")
+def distill(round: int, student: str | None = None) -> str:
+    """The hash of models/student/<round>; a later round goes on from the student of the one before."""
+    params = load_params(StudentParams, "distill", PARAMS)
+    shape = load_params(PredictorParams, "predictor", PARAMS)
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    seed = load_params(SeedParams, "random", PARAMS).seed
+    dataset, data = prepared_data(PREPARED)
+    with stage_run(f"distill-{round}", {"distill": params, "predictor": shape}) as run:
+        teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+        check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
+        found, query_states, source = read_candidates(CANDIDATES / str(round))
+        check_parent(source, "teacher", manifest.hash)
+        documents = np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus)))
+        inputs = training_inputs(dataset, prompt)
+        facts = _distillation_data(found, query_states, documents, teacher, inputs)
+        parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
+        before = None
+        if student is not None:
+            before, earlier = load_student(Path(student), teacher, prompt, manifest.hash)
+            parents["student"] = earlier.hash
+        seed_torch(seed + round)
+        predictor = before.predictor if before else _new_predictor(shape, facts)
+        encoder = _query_encoder(params, before)
+        module = StudentModule(predictor, facts, params, seed + round, encoder)
+        keys = {**parents, "seed": seed, **asdict(params), **asdict(shape)}
+        checkpoints = checkpoint_folder(CHECKPOINTS, f"distill-{round}", keys)
+        fit(module, f"distill@{round}", checkpoints, run.lightning_logger())
+        if encoder is not None and params.query_adapter == "lora":
+            encoder = merge_lora(encoder)
+        return save_student(STUDENT / str(round), predictor, encoder, parents).hash
+
+
+def _distillation_data(
+    found: Annotated, query_states: np.ndarray, documents: np.ndarray, teacher: Backbone, inputs: TrainingInputs
+) -> DistillationData:
+    return DistillationData(
+        query_states=torch.from_numpy(query_states),
+        document_states=torch.from_numpy(documents),
+        candidates=torch.from_numpy(found.candidates),
+        target_states=torch.from_numpy(found.states),
+        target_scores=torch.from_numpy(found.scores),
+        grades=torch.from_numpy(found.grades).float(),
+        head_weight=teacher.head_weight.detach().float().cpu(),
+        yes_id=inputs.prompt.yes_id,
+        no_id=inputs.prompt.no_id,
+        query_ids=[inputs.query_ids[row] for row in found.query_rows],
+    )
+
+
+def _new_predictor(shape: PredictorParams, data: DistillationData) -> Predictor:
+    predictor = Predictor(data.query_states.shape[1], shape.hidden, shape.products)
+    listed = data.candidates >= 0
+    predictor.standardise(data.query_states, data.document_states, data.target_states[listed].float())
+    return predictor
+
+
+def _query_encoder(params: StudentParams, before: Scorer | None) -> Backbone | None:
+    """The encoder to train: none, or the one of the round before, or in the first round the teacher's copy."""
+    if params.query_adapter == "none":
+        return None
+    encoder = before.encoder if before and before.encoder is not before.document_encoder else None
+    encoder = encoder or load_backbone(TEACHER / "model", device=default_device())
+    return add_lora(encoder, params.lora_rank) if params.query_adapter == "lora" else encoder
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m flows.distill_student", description=__doc__.splitlines()[0])
+    parser.add_argument("--round", type=int, required=True, help="number of the round, 0 for the first")
+    parser.add_argument("--student", help="folder of the student of the round before; none in round 0")
+    arguments = parser.parse_args()
+    main(distill, round=arguments.round, student=arguments.student)

@@ -1,0 +1,40 @@
+"""Stage train_biencoder: what a user would train instead, from the same backbone, data and budget.
+
+Run as `python -m flows.train_biencoder`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from prefect import flow
+
+from flows.common import BACKBONE, BIENCODER, CHECKPOINTS, PARAMS, PREPARED, main
+from rabtriever.contrastive import ContrastiveModule, ContrastiveParams
+from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
+from rabtriever.params import load_params
+from rabtriever.prompt import PromptParams
+from rabtriever.seeding import SeedParams
+from rabtriever.tracking import stage_run
+from rabtriever.training import checkpoint_folder, fit
+
+
+@flow(name="train_biencoder")
+def train_biencoder() -> str:
+    """The hash of models/biencoder, after contrastive training with hard negatives it mines itself."""
+    params = load_params(ContrastiveParams, "train_biencoder", PARAMS)
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    seed = load_params(SeedParams, "random", PARAMS).seed
+    dataset, data = prepared_data(PREPARED)
+    with stage_run("train_biencoder", params) as run:
+        model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
+        inputs = training_inputs(dataset, prompt)
+        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
+        keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
+        fit(module, "train_biencoder", checkpoint_folder(CHECKPOINTS, "train_biencoder", keys), run.lightning_logger())
+        manifest = save_model(BIENCODER, "biencoder", model, prompt, {"data": data, "backbone": parent.hash})
+    return manifest.hash
+
+
+if __name__ == "__main__":
+    main(train_biencoder)

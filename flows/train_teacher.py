@@ -1,0 +1,58 @@
+"""Stage train_teacher: the generative reranker, fine-tuned on yes/no and on each query's candidates.
+
+Run as `python -m flows.train_teacher`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from prefect import flow
+
+from flows.common import BACKBONE, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
+from rabtriever.contrastive import mine_with_cosine
+from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
+from rabtriever.lora import add_lora, merge_lora
+from rabtriever.params import load_params
+from rabtriever.prompt import PromptParams
+from rabtriever.seeding import SeedParams, seed_torch
+from rabtriever.teacher import TeacherModule, TeacherParams
+from rabtriever.tracking import stage_run
+from rabtriever.training import checkpoint_folder, fit
+
+
+@flow(name="train_teacher")
+def train_teacher() -> str:
+    """The hash of models/teacher, after training it."""
+    params = load_params(TeacherParams, "train_teacher", PARAMS)
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    seed = load_params(SeedParams, "random", PARAMS).seed
+    dataset, data = prepared_data(PREPARED)
+    with stage_run("train_teacher", params) as run:
+        model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
+        inputs = training_inputs(dataset, prompt)
+        mined = mine_with_cosine(
+            model,
+            inputs.supervision,
+            inputs.query_ids,
+            inputs.document_ids,
+            params.mining_depth,
+            label="train_teacher: hard negatives",
+        )
+        seed_torch(seed)
+        if params.lora_rank:
+            model = add_lora(model, params.lora_rank)
+        module = TeacherModule(
+            model, prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed
+        )
+        keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
+        fit(module, "train_teacher", checkpoint_folder(CHECKPOINTS, "train_teacher", keys), run.lightning_logger())
+        if params.lora_rank:
+            model = merge_lora(model)
+        run.log_metrics(prompt.truncation())
+        manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "backbone": parent.hash})
+    return manifest.hash
+
+
+if __name__ == "__main__":
+    main(train_teacher)

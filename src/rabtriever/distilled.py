@@ -1,0 +1,56 @@
+"""A round's student on disk: the predictor, and the query encoder when it has an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
+from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.predictor import Predictor
+from rabtriever.prompt import Prompt
+from rabtriever.retriever import Scorer
+
+KIND = "student"
+PREDICTOR = "predictor.safetensors"
+ENCODER = "query_encoder"
+
+
+def answer_direction(teacher: Backbone, prompt: Prompt) -> torch.Tensor:
+    """(H,) w_yes - w_no of the frozen head, the direction every score is read along."""
+    head = teacher.head_weight.detach()
+    return (head[prompt.yes_id] - head[prompt.no_id]).float().cpu()
+
+
+def save_student(
+    folder: str | Path, predictor: Predictor, query_encoder: Backbone | None, parents: dict[str, str]
+) -> Manifest:
+    """Writes a student folder."""
+    from safetensors.torch import save_file
+
+    with atomic_folder(folder) as target:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
+        save_file(state, target / PREDICTOR)
+        if query_encoder is not None:
+            query_encoder.cpu().save(target / ENCODER)
+        info: dict[str, Any] = {"hidden": predictor.hidden, "products": predictor.num_products}
+        return write_manifest(target, KIND, parents, info)
+
+
+def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: str) -> tuple[Scorer, Manifest]:
+    """Opens a student folder as a scorer, after checking that it was distilled from this teacher.
+
+    Raises:
+        ArtifactMismatchError: the folder is damaged, or another teacher's.
+    """
+    from safetensors.torch import load_file
+
+    manifest = read_manifest(folder, KIND)
+    check_parent(manifest, "teacher", teacher_hash)
+    predictor = Predictor(teacher.width, manifest.info["hidden"], manifest.info["products"])
+    predictor.load_state_dict(load_file(folder / PREDICTOR))
+    own = folder / ENCODER
+    encoder = load_backbone(own, device=default_device()) if own.is_dir() else teacher
+    return Scorer(encoder, teacher, prompt, predictor.eval(), answer_direction(teacher, prompt)), manifest

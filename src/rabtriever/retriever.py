@@ -1,0 +1,267 @@
+"""The retriever: one folder that answers queries, without the teacher and without reading a document.
+
+A query is encoded alone, folded, and scored against every folded document (`exact` mode); above `exact_up_to` documents
+a learned inner-product shortlist in FAISS proposes and the folded predictor scores what it proposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder, read_manifest, write_manifest
+from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.mining import top_rows
+from rabtriever.predictor import FoldedDocuments, Predictor, folded_scores
+from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.records import Corpus, Document, Queries, Run, read_corpus, write_corpus
+from rabtriever.shortlist import IndexParams, Projections, build_faiss
+
+KIND = "retriever"
+ENCODE_BATCH = 256
+SCORE_CELLS = 20_000_000  # query-document scores held at once
+
+
+class Hit(NamedTuple):
+    """One retrieved document; a higher score, in nats of the teacher's answer, is more relevant."""
+
+    doc_id: str
+    score: float
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The query side: what turns token ids of queries into scores of folded documents.
+
+    Attributes:
+        encoder: encodes queries.
+        document_encoder: encodes documents; the same object unless the query side has an adapter.
+        prompt: segments of both.
+        predictor: the distilled predictor.
+        direction: (H,) w_yes - w_no of the frozen teacher's head.
+    """
+
+    encoder: Backbone
+    document_encoder: Backbone
+    prompt: Prompt
+    predictor: Predictor
+    direction: Tensor
+
+    def encode(self, texts: Sequence[str], label: str | None = None) -> Tensor:
+        """(Q, H) states of the queries alone."""
+        return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
+
+    def fold(self, document_states: Tensor) -> FoldedDocuments:
+        """The index's view of (N, H) document states."""
+        return self.predictor.fold_documents(document_states, self.direction)
+
+    def scores(self, query_states: Tensor, documents: FoldedDocuments) -> np.ndarray:
+        """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""
+        folded = self.predictor.fold_queries(query_states, self.direction)
+        if torch.cuda.is_available():
+            on_device = FoldedDocuments(*(tensor.cuda() for tensor in documents))
+            return folded_scores(type(folded)(*(tensor.cuda() for tensor in folded)), on_device).cpu().numpy()
+        from rabtriever.scan import scan
+
+        return scan(folded, documents)
+
+
+class Retriever:
+    """A scorer over one corpus, ready to search. Load one with `Retriever.load(folder)`.
+
+    Attributes:
+        manifest: identity, parents and facts of the folder; None for a retriever assembled in memory.
+        params: when and how the shortlist is used.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        corpus: Corpus,
+        folded: FoldedDocuments,
+        projections: Projections,
+        faiss_index: Any,
+        params: IndexParams,
+        manifest: Manifest | None = None,
+    ) -> None:
+        self._scorer, self._projections, self._faiss = scorer, projections, faiss_index
+        self._documents: list[Document] = list(corpus.values())
+        self._folded = folded
+        self.params, self.manifest = params, manifest
+
+    @classmethod
+    def assemble(
+        cls, scorer: Scorer, corpus: Corpus, document_states: Tensor, projections: Projections, params: IndexParams
+    ) -> Retriever:
+        """Builds the index over (N, H) states of the corpus, in its order."""
+        with torch.no_grad():
+            vectors = projections.documents(document_states).float().numpy()
+        return cls(
+            scorer, corpus, scorer.fold(document_states), projections, build_faiss(vectors, params.factory), params
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Retriever:
+        """Opens a retriever folder after verifying every file of it.
+
+        Raises:
+            FileNotFoundError: no such folder, or no manifest in it.
+            ArtifactMismatchError: a file is missing, changed or foreign, or counts disagree.
+        """
+        import faiss
+
+        folder = Path(folder)
+        manifest = read_manifest(folder, KIND)
+        info = manifest.info
+        scorer = _load_scorer(folder, info)
+        tensors = _read_tensors(folder / "documents.safetensors")
+        folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
+        projections = Projections(scorer.encoder.width, info["index"]["dimension"])
+        projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
+        index = faiss.read_index(str(folder / "shortlist.faiss"))
+        corpus = read_corpus(folder / "corpus.jsonl")
+        counts = {"texts": len(corpus), "folded documents": len(folded.bias), "shortlist vectors": index.ntotal}
+        if len(set(counts.values())) != 1:
+            raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}): build the index again")
+        return cls(scorer, corpus, folded, projections, index, IndexParams(**info["index"]), manifest)
+
+    def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
+        """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
+        import faiss
+
+        scorer = self._scorer
+        with atomic_folder(folder) as target:
+            scorer.encoder.save(target / "encoder")
+            if scorer.document_encoder is not scorer.encoder:
+                scorer.document_encoder.save(target / "document_encoder")
+            state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
+            _write_tensors(target / "predictor.safetensors", state)
+            _write_tensors(target / "documents.safetensors", self._folded._asdict())
+            _write_tensors(target / "shortlist.safetensors", self._projections.state_dict())
+            faiss.write_index(self._faiss, str(target / "shortlist.faiss"))
+            write_corpus(target / "corpus.jsonl", {document.doc_id: document for document in self._documents})
+            predictor = {"hidden": scorer.predictor.hidden, "products": scorer.predictor.num_products}
+            facts = {
+                "prompt": asdict(scorer.prompt.params),
+                "predictor": predictor,
+                "index": asdict(self.params),
+                "num_documents": len(self._documents),
+                "dimension": scorer.encoder.width,
+                "bytes_per_document": self.bytes_per_document,
+                **info,
+            }
+            self.manifest = write_manifest(target, KIND, parents, facts)
+        return self.manifest
+
+    @property
+    def bytes_per_document(self) -> int:
+        """Bytes the exact scan keeps of each document."""
+        return 4 * (self._folded.additive.shape[1] + self._folded.products.shape[1] + 1)
+
+    @property
+    def exact(self) -> bool:
+        """Whether `search` scans the whole corpus (else the shortlist proposes)."""
+        return len(self._documents) <= self.params.exact_up_to
+
+    def search(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """The k best documents of each query, best first; fewer when the corpus is smaller.
+
+        Raises:
+            ValueError: k below 1, or a blank query.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}: ask for at least one document")
+        for number, query in enumerate(queries):
+            if not query.strip():
+                raise ValueError(f"query {number} is blank: a query needs some text")
+        hits: list[list[Hit]] = []
+        size = max(1, SCORE_CELLS // len(self._documents))
+        for start in range(0, len(queries), size):
+            states = self._scorer.encode(queries[start : start + size])
+            for rows, scores in zip(*self._top(states, k), strict=True):
+                found = [(self._documents[row], float(score)) for row, score in zip(rows, scores, strict=True)]
+                hits.append([Hit(document.doc_id, score, document.title, document.text) for document, score in found])
+        return hits
+
+    def rank(self, queries: Queries, k: int) -> Run:
+        """The run of named queries: query id -> document id -> score, k documents each."""
+        found = self.search(list(queries.values()), k)
+        return {
+            query_id: {hit.doc_id: hit.score for hit in hits} for query_id, hits in zip(queries, found, strict=True)
+        }
+
+    def shortlist(self, query_states: Tensor, depth: int) -> np.ndarray:
+        """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more."""
+        with torch.no_grad():
+            vectors = self._projections.queries(query_states).float().numpy()
+        return self._faiss.search(np.ascontiguousarray(vectors), min(depth, len(self._documents)))[1]
+
+    def exact_top(self, query_states: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and scores, both (Q, k), of the scan over the whole corpus."""
+        scores = self._scorer.scores(query_states, self._folded)
+        rows = top_rows(scores, k)
+        return rows, np.take_along_axis(scores, rows, axis=1)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """(Q, H) states of queries alone, as `shortlist` and `exact_top` take them."""
+        return self._scorer.encode(texts)
+
+    def reindexed(self, corpus: Corpus) -> Retriever:
+        """The same weights over another corpus, in memory; the shortlist's projections stay as they are."""
+        scorer = self._scorer
+        ids = scorer.prompt.document.ids([document.contents for document in corpus.values()])
+        states = torch.from_numpy(scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus"))
+        # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
+        params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
+        return Retriever.assemble(scorer, corpus, states, self._projections, params)
+
+    def _top(self, states: Tensor, k: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        if self.exact:
+            rows, scores = self.exact_top(states, k)
+            return list(rows), list(scores)
+        all_rows, all_scores = [], []
+        for state, proposed in zip(states, self.shortlist(states, max(k, self.params.depth)), strict=True):
+            rows = np.sort(proposed[proposed >= 0])
+            chosen = FoldedDocuments(*(tensor[torch.from_numpy(rows)] for tensor in self._folded))
+            scores = self._scorer.scores(state[None], chosen)
+            best = top_rows(scores, k)[0]
+            all_rows.append(rows[best])
+            all_scores.append(scores[0][best])
+        return all_rows, all_scores
+
+
+def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
+    device = default_device()
+    encoder = load_backbone(folder / "encoder", device=device)
+    apart = folder / "document_encoder"
+    state = _read_tensors(folder / "predictor.safetensors")
+    direction = state.pop("direction")
+    predictor = Predictor(encoder.width, **info["predictor"])
+    predictor.load_state_dict(state)
+    return Scorer(
+        encoder,
+        load_backbone(apart, device=device) if apart.is_dir() else encoder,
+        Prompt(encoder.tokenizer, PromptParams(**info["prompt"]), encoder.context),
+        predictor.eval(),
+        direction,
+    )
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
