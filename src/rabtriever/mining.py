@@ -70,7 +70,7 @@ def select_candidates(
     found = np.full((len(ranking), width), -1, dtype=np.int64)
     for number, (ranked, judged) in enumerate(zip(ranking, grades, strict=True)):
         best = sorted(judged, key=lambda row: (-judged[row], row))[: params.positives]
-        drawn = rng.integers(num_documents, size=4 * width)
+        drawn = rng.choice(num_documents, size=width, replace=False)  # enough even if all but `random` are taken
         chosen = dict.fromkeys(best)
         chosen.update(dict.fromkeys(ranked[: params.depth].tolist()))
         limit = min(len(chosen) + params.random, width)

@@ -15,6 +15,7 @@ product: the student contains the bi-encoder as a special case.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,9 +72,11 @@ class Predictor(nn.Module):
         self.out = nn.Linear(hidden, width)  # W2, c
         self.query_skip = nn.Linear(width, width, bias=False)  # S
         self.document_skip = nn.Linear(width, width, bias=False)  # R
-        self.query_product = nn.Linear(width, products, bias=False)  # M
-        self.document_product = nn.Linear(width, products, bias=False)  # N
-        self.product_out = nn.Linear(products, width, bias=False)  # W3
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # `products` may be 0
+            self.query_product = nn.Linear(width, products, bias=False)  # M
+            self.document_product = nn.Linear(width, products, bias=False)  # N
+            self.product_out = nn.Linear(products, width, bias=False)  # W3
         for name in ("query", "document", "target"):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_scale", torch.ones(width))

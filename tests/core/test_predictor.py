@@ -1,0 +1,89 @@
+"""The predictor and its fold: the score of an index must be the score that was trained."""
+
+import pytest
+import torch
+
+from rabtriever.objectives import answer_score
+from rabtriever.predictor import Predictor, folded_scores
+
+WIDTH, HIDDEN = 12, 7
+
+
+def trained(products: int, dtype: torch.dtype = torch.float64) -> Predictor:
+    """A predictor none of whose weights is at its initial value, standardised on samples."""
+    predictor = Predictor(WIDTH, HIDDEN, products).to(dtype)
+    with torch.no_grad():
+        for parameter in predictor.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    spread = torch.linspace(0.1, 9, WIDTH, dtype=dtype)
+    samples = [torch.randn(50, WIDTH, dtype=dtype) * spread + shift for shift in (3.0, -2.0, 5.0)]
+    predictor.standardise(*samples)
+    return predictor
+
+
+def sides(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """States of 5 queries and of 23 documents, and the 2 answer rows of the head."""
+    return tuple(torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 2))
+
+
+@pytest.mark.parametrize("products", [0, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_folded_equals_unfolded(products, dtype, tolerance):
+    """The index ranks by another function than the one that was trained; tolerance relative to the largest score."""
+    predictor, (queries, documents, head) = trained(products, dtype), sides(dtype)
+    direct = answer_score(predictor(queries[:, None], documents[None]), head, 0, 1)
+    direction = head[0] - head[1]
+    folded = predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction)
+    limit = tolerance * float(direct.detach().abs().max())
+    assert torch.allclose(folded_scores(*folded), direct, rtol=0, atol=limit)
+    assert torch.allclose(folded_scores(*folded, block=4), direct, rtol=0, atol=limit)
+
+
+def test_fold_sizes():
+    """A document costs more than the m + n + 1 numbers that the index is sized for."""
+    predictor, (queries, documents, head) = trained(3), sides()
+    folded = predictor.fold_documents(documents, head[0])
+    assert [tuple(part.shape) for part in folded] == [(23, HIDDEN), (23, 3), (23,)]
+    asked = predictor.fold_queries(queries, head[0])
+    assert [tuple(part.shape) for part in asked] == [(5, HIDDEN), (HIDDEN,), (5, 3), (5,)]
+    assert not any(part.requires_grad for part in (*folded, *asked))
+
+
+def test_without_additive_part_it_is_an_inner_product():
+    """The student no longer contains the bi-encoder: the score of products alone is bilinear in the states."""
+    predictor, (queries, documents, head) = trained(3), sides()
+    with torch.no_grad():
+        predictor.out.weight.zero_()
+        for name in ("query_skip", "document_skip"):
+            getattr(predictor, name).weight.zero_()
+    direction = head[0] - head[1]
+    asked, folded = predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction)
+    constant = asked.bias[:, None]
+    assert torch.allclose(folded_scores(asked, folded) - constant, asked.products @ folded.products.T, atol=1e-9)
+
+
+def test_standardise_removes_the_scale_of_the_backbone():
+    """The same weights mean something else on a backbone whose states are larger, shifted, or constant somewhere."""
+    predictor = Predictor(WIDTH, HIDDEN, 0).double()
+    sample = torch.randn(400, WIDTH, dtype=torch.float64) * 100 + 40
+    sample[:, 0] = 7.0  # a dead dimension
+    predictor.standardise(sample, sample, sample)
+    z = (sample - predictor.query_mean) / predictor.query_scale
+    assert torch.allclose(z[:, 1:].mean(0), torch.zeros(WIDTH - 1).double(), atol=1e-9)
+    assert torch.allclose(z[:, 1:].std(0, correction=0), torch.ones(WIDTH - 1).double(), atol=1e-9)
+    assert torch.isfinite(predictor(sample, sample)).all() and z[:, 0].abs().max() < 1e-6
+
+
+def test_state_dict_keeps_the_standardisation():
+    """A saved predictor loses the means it was trained with and ranks at random."""
+    predictor, (queries, documents, _) = trained(3), sides()
+    copy = Predictor(WIDTH, HIDDEN, 3).double()
+    copy.load_state_dict(predictor.state_dict())
+    assert torch.equal(copy(queries, documents[:5]), predictor(queries, documents[:5]))
+
+
+def test_all_parameters_have_gradients():
+    """A branch of the predictor is cut off from the loss, or starts where it can never move."""
+    predictor, (queries, documents, _) = Predictor(WIDTH, HIDDEN, 3).double(), sides()
+    predictor(queries[:, None], documents).pow(2).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
