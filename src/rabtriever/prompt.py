@@ -143,7 +143,8 @@ def answer_id(tokenizer: Any, key: str, word: str) -> int:
     if len(ids) == 1:
         return int(ids[0])
     bare = word.strip()
-    spellings = dict.fromkeys((bare, " " + bare, bare.capitalize(), " " + bare.capitalize()))
+    forms = dict.fromkeys((bare, bare.lower(), bare.capitalize()))
+    spellings = [lead + form for form in forms for lead in ("", " ")]
     single = [s for s in spellings if len(tokenizer(s, add_special_tokens=False)["input_ids"]) == 1]
     pieces = tokenizer.convert_ids_to_tokens(ids)
     hint = f"these spellings are one token: {single}" if single else "choose another word"

@@ -1,0 +1,199 @@
+"""States of the language model: what may not change them, and folders they survive in."""
+
+import numpy as np
+import pytest
+import torch
+
+from rabtriever.backbone import (
+    Backbone,
+    SmallModelParams,
+    build_small_model,
+    build_tokenizer,
+    last_states,
+    load_backbone,
+    pad,
+)
+
+TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change
+
+
+def test_states_do_not_depend_on_batch_size_or_order(backbone, document_ids):
+    """Two searches for the same text give different scores, because of what was in the batch beside it."""
+    alone = backbone.encode(document_ids, batch_size=1)
+    assert alone.shape == (8, 32) and alone.dtype == np.float32
+    for size in (3, 8, 100):
+        np.testing.assert_allclose(backbone.encode(document_ids, size), alone, atol=TOLERANCE)
+    order = np.random.default_rng(0).permutation(len(document_ids))
+    shuffled = backbone.encode([document_ids[row] for row in order], 3)
+    np.testing.assert_allclose(shuffled, alone[order], atol=TOLERANCE)
+    assert np.abs(alone[0] - alone[1]).max() > 100 * TOLERANCE, "the states differ at all"
+
+
+def test_states_do_not_depend_on_the_padding_side(backbone, document_ids):
+    """Left padding, which generation code uses, shifts the positions or is read as text."""
+    ids, mask = pad(document_ids)
+    left_ids, left_mask = torch.zeros_like(ids), torch.zeros_like(mask)
+    for row, sequence in enumerate(document_ids):
+        left_ids[row, -len(sequence) :] = torch.tensor(sequence)
+        left_mask[row, -len(sequence) :] = 1
+    with torch.no_grad():
+        right, left = backbone.last_states(ids, mask), backbone.last_states(left_ids, left_mask)
+        extra = backbone.last_states(
+            torch.nn.functional.pad(ids, (0, 9), value=5), torch.nn.functional.pad(mask, (0, 9))
+        )
+    assert torch.allclose(left, right, atol=TOLERANCE)
+    assert torch.allclose(extra, right, atol=TOLERANCE), "neither the pad id nor the amount of padding matters"
+
+
+def test_last_states_of_both_sides():
+    """The state of a padding token is taken for that of the text."""
+    states = torch.arange(24.0).reshape(2, 4, 3)
+    assert torch.equal(
+        last_states(states, torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]])), torch.stack([states[0, 1], states[1, 3]])
+    )
+
+
+def test_states_are_those_of_the_plain_model(backbone, document_ids):
+    """The head is applied to states before the final norm: logits are not those that the LM was trained with."""
+    ids, mask = pad(document_ids[:3])
+    with torch.no_grad():
+        expected = backbone.model(input_ids=ids, attention_mask=mask).logits
+        assert torch.allclose(
+            backbone.logits(backbone.states(ids, mask))[mask.bool()], expected[mask.bool()], atol=1e-4
+        )
+
+
+def test_encode_leaves_the_model_as_it_was(backbone, document_ids):
+    """Mining in the middle of training switches dropout off for good, or collects gradients."""
+    backbone.train()
+    backbone.encode(document_ids, 4)
+    assert backbone.training
+    backbone.eval()
+    backbone.encode(document_ids, 4)
+    assert not backbone.training and all(p.grad is None for p in backbone.parameters())
+    assert backbone.encode([], 4).shape == (0, 32)
+
+
+def test_save_and_load(backbone, document_ids, tmp_path, toy):
+    """What comes back is another model or another tokenizer than what was saved."""
+    from transformers import AutoModelForCausalLM
+
+    backbone.save(tmp_path / "model")
+    loaded = load_backbone(tmp_path / "model")
+    texts = [d.contents + " yes no é 🙂" for d in toy.corpus.values()]
+    assert loaded.tokenizer(texts)["input_ids"] == backbone.tokenizer(texts)["input_ids"]
+    assert not loaded.training and (loaded.width, loaded.context) == (32, 256)
+    assert np.array_equal(loaded.encode(document_ids, 8), backbone.encode(document_ids, 8))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), backbone.model.parameters(), strict=True))
+    assert {path.name for path in (tmp_path / "model").iterdir()} >= {"config.json", "model.safetensors", "tokenizer"}
+
+
+def test_saving_twice_gives_the_same_bytes(make_backbone, tmp_path):
+    """Equal runs give artefacts with different hashes, so nothing downstream is ever up to date."""
+    for name in ("one", "two"):
+        make_backbone(seed=3).save(tmp_path / name)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) >= 3
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+
+
+def test_tokenizer_is_a_function_of_its_texts(toy, prompt_params):
+    """Two builds of the same data give different ids."""
+    texts = [d.contents for d in toy.corpus.values()]
+    one, two = (build_tokenizer(iter(texts), 320, (" yes", " no")) for _ in range(2))
+    assert one.get_vocab() == two.get_vocab() and len(one) <= 320
+    assert one.decode(one("ünïcode\n\t🙂 yes")["input_ids"]) == "ünïcode\n\t🙂 yes"
+
+
+def test_width_that_the_heads_do_not_divide():
+    """Rotary embeddings fail deep inside the library on an odd head size."""
+    shape = SmallModelParams(vocabulary=300, width=36, layers=1, heads=4, feed_forward=8, context=16)
+    with pytest.raises(ValueError, match=r"small_model\.width 36 must be a multiple of twice small_model\.heads \(4\)"):
+        build_small_model(shape, 300, seed=0)
+
+
+def small_llama(tokenizer) -> torch.nn.Module:
+    """A Llama with an untied head, as Llama 2 has."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+def small_bert(tokenizer) -> torch.nn.Module:
+    """A BERT with its masked-LM head."""
+    from transformers import BertConfig, BertLMHeadModel
+
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        is_decoder=True,
+    )
+    return BertLMHeadModel(config)
+
+
+@pytest.mark.parametrize("build", [small_llama, small_bert])
+def test_folders_of_plain_transformers(build, tokenizer, toy, tmp_path):
+    """A model that the user brings is refused, read bidirectionally, or tokenised by another vocabulary."""
+    torch.manual_seed(0)
+    model = build(tokenizer)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_backbone(tmp_path)
+    texts = [d.contents for d in toy.corpus.values()]
+    assert loaded.tokenizer(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+    assert isinstance(loaded, Backbone) and (loaded.width, loaded.context) == (16, 128)
+    ids, mask = pad([[5, 6, 7, 8], [5, 6, 9, 10, 11]])
+    with torch.no_grad():
+        states = loaded.states(ids, mask)
+        expected = model.eval()(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+    assert torch.allclose(states[mask.bool()], expected[mask.bool()], atol=1e-5)
+    assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5), "what follows does not change a state"
+
+
+def test_bert_folder_reads_causally(tokenizer, tmp_path):
+    """An encoder's folder does not say is_decoder: read both ways, a document's state depends on the query."""
+    torch.manual_seed(0)
+    model = small_bert(tokenizer)
+    model.config.is_decoder = False
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_backbone(tmp_path)
+    with torch.no_grad():
+        states = loaded.states(*pad([[5, 6, 7], [5, 6, 9]]))
+    assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["/no/such/model", "./model", "a/b/c", "model"])
+def test_missing_folder(source, tmp_path, monkeypatch):
+    """A typing error in a path ends in a hub look-up and a network error."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no language model at '{source}': expected a folder with config.json"):
+        load_backbone(source)
+
+
+def test_folder_that_is_no_model(tmp_path):
+    """An empty folder, left by an interrupted copy, is taken for a hub name."""
+    with pytest.raises(FileNotFoundError, match=r"expected a folder with config\.json"):
+        load_backbone(tmp_path)
+
+
+def test_hub_name_without_revision():
+    """A retraining silently gets other weights, because the hub's main branch moved."""
+    with pytest.raises(ValueError, match=r"Qwen/Qwen2\.5-0\.5B.* set backbone\.revision to a commit"):
+        load_backbone("Qwen/Qwen2.5-0.5B")
