@@ -59,9 +59,7 @@ def backbone() -> str:
         model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
         inputs = training_inputs(dataset, prompt)
-        module = ContrastiveModule(
-            model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed
-        )
+        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)
         keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}
         fit(module, "backbone", checkpoint_folder(CHECKPOINTS, "backbone", keys), run.lightning_logger())
         run.log_metrics(prompt.truncation())
@@ -77,9 +75,7 @@ def _take(params: BackboneParams) -> Backbone:
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:
     documents = [document.contents for document in dataset.corpus.values()]
     queries = Supervision.build(dataset.corpus, dataset.qrels["train"]).texts(dataset.queries)
-    tokenizer = build_tokenizer(
-        template_texts(prompt, documents, queries), small.vocabulary, (prompt.yes, prompt.no)
-    )
+    tokenizer = build_tokenizer(template_texts(prompt, documents, queries), small.vocabulary, (prompt.yes, prompt.no))
     return Backbone(build_small_model(small, len(tokenizer), seed), tokenizer).to(default_device())
 
 

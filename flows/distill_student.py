@@ -1,13 +1,12 @@
 """Stage distill@r: the predictor (and query-side adapter) learns what the teacher said in round r.
 
-Run as `python -m flows.distill_student --round R [--student FOLDER]`.
+Run as `python -m flows.distill_student --round R`.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from rabtriever.lora import add_lora, merge_lora
 from rabtriever.params import load_params
 from rabtriever.predictor import Predictor, PredictorParams
 from rabtriever.prompt import PromptParams
-from rabtriever.retriever import Scorer
+from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.student import DistillationData, StudentModule, StudentParams
 from rabtriever.tracking import stage_run
@@ -32,7 +31,7 @@ from rabtriever.training import checkpoint_folder, fit
 
 
 @flow(name="distill")
-def distill(round: int, student: str | None = None) -> str:
+def distill(round: int) -> str:
     """The hash of models/student/<round>; a later round goes on from the student of the one before."""
     params = load_params(StudentParams, "distill", PARAMS)
     shape = load_params(PredictorParams, "predictor", PARAMS)
@@ -49,8 +48,8 @@ def distill(round: int, student: str | None = None) -> str:
         facts = _distillation_data(found, query_states, documents, teacher, inputs)
         parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
         before = None
-        if student is not None:
-            before, earlier = load_student(Path(student), teacher, prompt, manifest.hash)
+        if round > 0:
+            before, earlier = load_student(STUDENT / str(round - 1), teacher, prompt, manifest.hash)
             parents["student"] = earlier.hash
         seed_torch(seed + round)
         predictor = before.predictor if before else _new_predictor(shape, facts)
@@ -99,7 +98,11 @@ def _query_encoder(params: StudentParams, before: Scorer | None) -> Backbone | N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.distill_student", description=__doc__.splitlines()[0])
-    parser.add_argument("--round", type=int, required=True, help="number of the round, 0 for the first")
-    parser.add_argument("--student", help="folder of the student of the round before; none in round 0")
+    parser.add_argument(
+        "--round",
+        type=int,
+        required=True,
+        help="number of the round; a round after 0 goes on from the student of the one before",
+    )
     arguments = parser.parse_args()
-    main(distill, round=arguments.round, student=arguments.student)
+    main(distill, round=arguments.round)

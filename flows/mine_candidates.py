@@ -1,18 +1,17 @@
 """Stage mine@r: what the student of round r-1 ranks high, shown to the teacher (round 0: BM25).
 
-Run as `python -m flows.mine_candidates --round R [--student FOLDER]`.
+Run as `python -m flows.mine_candidates --round R`.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
 from prefect import flow
 
-from flows.common import CANDIDATES, EMBEDDINGS, PARAMS, PREPARED, TEACHER, main
+from flows.common import CANDIDATES, EMBEDDINGS, PARAMS, PREPARED, STUDENT, TEACHER, main
 from rabtriever.annotation import annotate_candidates, save_candidates
 from rabtriever.artifacts import check_parent, read_manifest
 from rabtriever.distilled import load_student
@@ -22,13 +21,14 @@ from rabtriever.lexical import Bm25
 from rabtriever.mining import MiningParams, select_candidates, top_rows
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
+from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams
 from rabtriever.teacher import Reranker
 from rabtriever.tracking import stage_run
 
 
 @flow(name="mine")
-def mine(round: int, student: str | None = None) -> str:
+def mine(round: int) -> str:
     """The hash of data/candidates/<round>, after ranking, selecting and annotating."""
     params = load_params(MiningParams, "mine", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
@@ -43,20 +43,20 @@ def mine(round: int, student: str | None = None) -> str:
         rng = np.random.default_rng((seed, round))
         count = len(inputs.query_ids)
         kept = np.sort(rng.choice(count, size=min(params.queries or count, count), replace=False))
-        query_states = model.encode([inputs.query_ids[row] for row in kept], params.batch_size, f"mine@{round}: queries")
+        query_states = model.encode(
+            [inputs.query_ids[row] for row in kept], params.batch_size, f"mine@{round}: queries"
+        )
         parents = {"data": data, "teacher": teacher.hash}
-        if student is None:
+        if round == 0:
             ranking = _lexical(inputs, kept, params.depth)
         else:
-            scorer, manifest = load_student(Path(student), model, prompt, teacher.hash)
+            scorer, manifest = load_student(STUDENT / str(round - 1), model, prompt, teacher.hash)
             states = scorer.encode([inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept])
             ranking = _rank(scorer, states, torch.from_numpy(np.array(documents)), params.depth)
             parents["student"] = manifest.hash
         grades = [inputs.supervision.grades[row] for row in kept]
         candidates = select_candidates(ranking, grades, len(dataset.corpus), params, rng)
-        found = annotate_candidates(
-            Reranker(model, prompt), inputs, kept, candidates, params, f"mine@{round}: teacher"
-        )
+        found = annotate_candidates(Reranker(model, prompt), inputs, kept, candidates, params, f"mine@{round}: teacher")
         run.log_metrics(found.facts)
         target = CANDIDATES / str(round)
         save_candidates(target, found, query_states, parents)
@@ -71,7 +71,7 @@ def _lexical(inputs: TrainingInputs, kept: np.ndarray, depth: int) -> np.ndarray
     return bm25.rank(texts, max(depth, 1))[0]
 
 
-def _rank(scorer: object, states: torch.Tensor, documents: torch.Tensor, depth: int) -> np.ndarray:
+def _rank(scorer: Scorer, states: torch.Tensor, documents: torch.Tensor, depth: int) -> np.ndarray:
     folded = scorer.fold(documents)
     parts = [top_rows(scorer.scores(chunk, folded), depth) for chunk in states.split(256)]
     return np.concatenate(parts)
@@ -79,7 +79,11 @@ def _rank(scorer: object, states: torch.Tensor, documents: torch.Tensor, depth: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.mine_candidates", description=__doc__.splitlines()[0])
-    parser.add_argument("--round", type=int, required=True, help="number of the round, 0 for the first")
-    parser.add_argument("--student", help="folder of the student of the round before; none in round 0")
+    parser.add_argument(
+        "--round",
+        type=int,
+        required=True,
+        help="number of the round; a round after 0 goes on from the student of the one before",
+    )
     arguments = parser.parse_args()
-    main(mine, round=arguments.round, student=arguments.student)
+    main(mine, round=arguments.round)

@@ -86,7 +86,7 @@ class Backbone(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes model and tokenizer below `folder` as safetensors and JSON."""
-        self.model.save_pretrained(folder, safe_serialization=True)
+        self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(Path(folder) / "tokenizer")
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_man
 from rabtriever.backbone import Backbone, default_device, load_backbone
 from rabtriever.predictor import Predictor
 from rabtriever.prompt import Prompt
-from rabtriever.retriever import Scorer
+from rabtriever.scorer import Scorer
 
 KIND = "student"
 PREDICTOR = "predictor.safetensors"

@@ -74,9 +74,7 @@ def open_model(folder: str | Path, kind: str, prompt: PromptParams, data: str) -
     return backbone, built, manifest
 
 
-def save_model(
-    folder: str | Path, kind: str, backbone: Backbone, prompt: Prompt, parents: dict[str, str]
-) -> Manifest:
+def save_model(folder: str | Path, kind: str, backbone: Backbone, prompt: Prompt, parents: dict[str, str]) -> Manifest:
     """Writes a model folder: the Hugging Face folder in `model/`, and a manifest with its parents and the prompt."""
     with atomic_folder(folder) as target:
         backbone.cpu().save(target / "model")

@@ -8,7 +8,7 @@ linear gain, log2 discount and its ideal from all judged documents (trec_eval's 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,3 +116,17 @@ def paired_bootstrap(
         means.append(differences[picks].mean(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(differences.mean()), float(low), float(high))
+
+
+def recall_curve(qrels: Qrels, run: Run, cutoffs: Sequence[int]) -> dict[int, float]:
+    """Mean Recall@k in per cent for each cut-off k up to 100, under the conventions of `score_queries`."""
+    import ir_measures
+
+    left_out = set(queries_without_relevant(qrels))
+    judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
+    ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
+    totals = dict.fromkeys(cutoffs, 0.0)
+    if ranks:
+        for metric in ir_measures.iter_calc([ir_measures.R @ k for k in cutoffs], judged, ranks):
+            totals[metric.measure["cutoff"]] += float(metric.value)
+    return {k: 100.0 * total / max(1, len(judged)) for k, total in totals.items()}

@@ -7,7 +7,7 @@ a learned inner-product shortlist in FAISS proposes and the folded predictor sco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder, read_manifest, write_manifest
-from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.backbone import default_device, load_backbone
 from rabtriever.mining import top_rows
-from rabtriever.predictor import FoldedDocuments, Predictor, folded_scores
+from rabtriever.predictor import FoldedDocuments, Predictor
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Corpus, Document, Queries, Run, read_corpus, write_corpus
+from rabtriever.scorer import ENCODE_BATCH, Scorer
 from rabtriever.shortlist import IndexParams, Projections, build_faiss
 
 KIND = "retriever"
-ENCODE_BATCH = 256
 SCORE_CELLS = 20_000_000  # query-document scores held at once
 
 
@@ -35,43 +35,6 @@ class Hit(NamedTuple):
     score: float
     title: str
     text: str
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """The query side: what turns token ids of queries into scores of folded documents.
-
-    Attributes:
-        encoder: encodes queries.
-        document_encoder: encodes documents; the same object unless the query side has an adapter.
-        prompt: segments of both.
-        predictor: the distilled predictor.
-        direction: (H,) w_yes - w_no of the frozen teacher's head.
-    """
-
-    encoder: Backbone
-    document_encoder: Backbone
-    prompt: Prompt
-    predictor: Predictor
-    direction: Tensor
-
-    def encode(self, texts: Sequence[str], label: str | None = None) -> Tensor:
-        """(Q, H) states of the queries alone."""
-        return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
-
-    def fold(self, document_states: Tensor) -> FoldedDocuments:
-        """The index's view of (N, H) document states."""
-        return self.predictor.fold_documents(document_states, self.direction)
-
-    def scores(self, query_states: Tensor, documents: FoldedDocuments) -> np.ndarray:
-        """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""
-        folded = self.predictor.fold_queries(query_states, self.direction)
-        if torch.cuda.is_available():
-            on_device = FoldedDocuments(*(tensor.cuda() for tensor in documents))
-            return folded_scores(type(folded)(*(tensor.cuda() for tensor in folded)), on_device).cpu().numpy()
-        from rabtriever.scan import scan
-
-        return scan(folded, documents)
 
 
 class Retriever:

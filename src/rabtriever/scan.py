@@ -15,7 +15,7 @@ BLOCK = 64
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def _scan(a, v, c, r_q, u, e, r_d):  # noqa: ANN001, ANN202 - numba infers the types
+def _scan(a, v, c, r_q, u, e, r_d):
     num_queries, num_documents = a.shape[0], u.shape[0]
     hidden, products = a.shape[1], c.shape[1]
     scores = np.empty((num_queries, num_documents), dtype=np.float32)

@@ -58,6 +58,14 @@ class Projections(nn.Module):
             self.register_buffer(f"{side}_mean", torch.zeros(width))
             self.register_buffer(f"{side}_scale", torch.ones(width))
 
+    @torch.no_grad()
+    def standardise(self, queries: Tensor, documents: Tensor) -> None:
+        """Sets the standardisation from query (Q, H) and document (N, H) states."""
+        for side, states in (("query", queries), ("document", documents)):
+            spread = states.std(0, correction=0)
+            getattr(self, f"{side}_mean").copy_(states.mean(0))
+            getattr(self, f"{side}_scale").copy_(spread.clamp(min=float(spread.mean()) * 0.01 + 1e-6))
+
     def queries(self, states: Tensor) -> Tensor:
         """(Q, s + 1) query vectors; the last entry is 1 and meets the document's bias."""
         vectors = self.query((states - self.query_mean) / self.query_scale)
