@@ -86,6 +86,7 @@ class Backbone(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes model and tokenizer below `folder` as safetensors and JSON."""
+        _quiet()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(Path(folder) / "tokenizer")
 
@@ -152,6 +153,7 @@ def load_backbone(
     """
     from transformers import AutoModelForCausalLM
 
+    _quiet()
     folder = Path(source)
     if not (folder / "config.json").is_file():
         looks_like_path = folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~"))
@@ -170,6 +172,13 @@ def load_backbone(
     if model.get_output_embeddings() is None:
         raise ValueError(f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model")
     return Backbone(model.to(device), _load_tokenizer(source, kwargs)).eval()
+
+
+def _quiet() -> None:
+    """Bars over the one shard of a small model say nothing to the reader of a pipeline's log."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _is_bert(source: str | Path, kwargs: dict[str, Any]) -> bool:

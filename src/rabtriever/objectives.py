@@ -35,7 +35,7 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | No
         mask: (..., K) bool, False where an entry does not take part; None for all.
 
     Returns:
-        Scalar, nats. Zero where the two distributions agree; unchanged when a constant is added to either side's logits.
+        Scalar, nats: zero where the distributions agree, unchanged when a constant is added to either side's logits.
     """
     teacher_logits = teacher_logits.detach()
     if mask is not None:
@@ -54,7 +54,7 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | No
 def embedding_mse(predicted: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     """Mean squared error per dimension, each dimension divided by the target's spread.
 
-    A predictor that always gives the mean target scores about 1 on every backbone, so one weight means the same on each.
+    A predictor that always gives the mean target scores about 1 on every backbone: one weight means the same on each.
 
     Args:
         predicted: (..., H).

@@ -1,8 +1,8 @@
 """The student: the frozen teacher encoding query and document apart, and the predictor that is distilled.
 
-Loss of a batch of queries with their candidates (Rabtriever, arXiv 2604.23336; reverse KL throughout):
+Loss of a batch of queries with their candidates (Rabtriever, arXiv 2604.23336), with KL = KL(student || teacher):
 
-    mse . MSE(P, h_T) + logits . KL(student || teacher) over next tokens + listwise . KL(student || teacher) over candidates
+    mse . MSE(P, h_T) + logits . KL over next tokens + listwise . KL over the candidates of a query
 
 `labels` mixes the training judgements in (a listwise loss over the known grades); it is zero in the paper.
 """

@@ -52,9 +52,9 @@ class StepModule(pl.LightningModule):
         terms = self.losses(np.random.default_rng((self.seed, self.global_step, self.global_rank)))
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            values = {name: float(term) for name, term in terms.items()}
+            values = {name: float(term.detach()) for name, term in terms.items()}
             raise FloatingPointError(
-                f"loss is {float(total)} at step {self.global_step} ({values}): lower the learning rate"
+                f"loss is {float(total.detach())} at step {self.global_step} ({values}): lower the learning rate"
             )
         self.log_dict({f"loss_{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()})
         return total
@@ -127,6 +127,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         logger: a Lightning logger, or None.
     """
     if module.steps == 0:
+        module.eval()
         return
     _quiet()
     callbacks: list[pl.Callback] = [_ProgressLine(label)]
