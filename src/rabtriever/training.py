@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,6 +21,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from rabtriever.progress import Progress
@@ -125,6 +127,10 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         label: what the progress line says.
         checkpoints: scratch folder; emptied after success. No checkpoints when None.
         logger: a Lightning logger, or None.
+
+    Raises:
+        FloatingPointError: a loss that is not finite.
+        SystemExit: with status 143, when the process is told to end (SIGTERM).
     """
     if module.steps == 0:
         module.eval()
@@ -159,7 +165,10 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         deterministic="warn",
     )
     module.train()
-    trainer.fit(module, _Steps(module.steps), ckpt_path=resume, weights_only=False if resume else None)
+    try:
+        trainer.fit(module, _Steps(module.steps), ckpt_path=resume, weights_only=False if resume else None)
+    except SIGTERMException as error:  # Lightning leaves the exit status at 0, and a killed stage would pass for done
+        raise SystemExit(128 + signal.SIGTERM) from error
     module.eval()
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
