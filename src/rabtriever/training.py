@@ -51,7 +51,9 @@ class StepModule(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Draws the batch of the current step and returns the summed loss."""
-        terms = self.losses(np.random.default_rng((self.seed, self.global_step, self.global_rank)))
+        draw = (self.seed, self.global_step, self.global_rank)
+        torch.manual_seed(int(np.random.default_rng((*draw, 1)).integers(2**62)))  # dropout, where a backbone has it
+        terms = self.losses(np.random.default_rng(draw))
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             values = {name: float(term.detach()) for name, term in terms.items()}

@@ -13,6 +13,7 @@ from rabtriever.backbone import (
     load_backbone,
     pad,
 )
+from tests.language_models import small_bert, small_llama
 
 TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change
 
@@ -114,54 +115,21 @@ def test_width_that_the_heads_do_not_divide():
         build_small_model(shape, 300, seed=0)
 
 
-def small_llama(tokenizer) -> torch.nn.Module:
-    """A Llama with an untied head, as Llama 2 has."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config)
-
-
-def small_bert(tokenizer) -> torch.nn.Module:
-    """A BERT with its masked-LM head."""
-    from transformers import BertConfig, BertLMHeadModel
-
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        is_decoder=True,
-    )
-    return BertLMHeadModel(config)
-
-
 @pytest.mark.parametrize("build", [small_llama, small_bert])
 def test_folders_of_plain_transformers(build, tokenizer, toy, tmp_path):
     """A model that the user brings is refused, read bidirectionally, or tokenised by another vocabulary."""
     torch.manual_seed(0)
-    model = build(tokenizer)
+    model = build(len(tokenizer))
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = load_backbone(tmp_path)
     texts = [d.contents for d in toy.corpus.values()]
     assert loaded.tokenizer(texts)["input_ids"] == tokenizer(texts)["input_ids"]
-    assert isinstance(loaded, Backbone) and (loaded.width, loaded.context) == (16, 128)
+    assert isinstance(loaded, Backbone) and (loaded.width, loaded.context) == (16, 256)
     ids, mask = pad([[5, 6, 7, 8], [5, 6, 9, 10, 11]])
     with torch.no_grad():
         states = loaded.states(ids, mask)
-        expected = model.eval()(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
+        expected = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
     assert torch.allclose(states[mask.bool()], expected[mask.bool()], atol=1e-5)
     assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5), "what follows does not change a state"
 
@@ -169,7 +137,7 @@ def test_folders_of_plain_transformers(build, tokenizer, toy, tmp_path):
 def test_bert_folder_reads_causally(tokenizer, tmp_path):
     """An encoder's folder does not say is_decoder: read both ways, a document's state depends on the query."""
     torch.manual_seed(0)
-    model = small_bert(tokenizer)
+    model = small_bert(len(tokenizer))
     model.config.is_decoder = False
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

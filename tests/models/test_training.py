@@ -32,6 +32,14 @@ class Line(StepModule):
         return {"near": difference.pow(2).mean(), "small": 0.01 * self.layer.weight.pow(2).sum()}
 
 
+class Dropping(Line):
+    """Dropout, as encoders of the BERT family have."""
+
+    def losses(self, rng):
+        kept = torch.nn.functional.dropout(self.layer.weight, 0.5)
+        return {**super().losses(rng), "dropped": kept.pow(2).sum()}
+
+
 class Broken(Line):
     """A loss that is not finite at step 3."""
 
@@ -91,6 +99,17 @@ def test_resumed_equals_uninterrupted(every_step, kills):
     assert torch.equal(weights(last), expected)
     assert len(last.seen) == 12 - kills[-1], "the steps before the last kill are not repeated"
     assert not every_step.exists(), "scratch is cleared after success"
+
+
+def test_resume_with_dropout(every_step):
+    """Dropout goes on from the random numbers of a new process: the resumed run is another one."""
+    expected = Dropping()
+    fit(expected, "line")
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Dropping(kill_at=7), "line", every_step)
+    resumed = Dropping()
+    fit(resumed, "line", every_step)
+    assert torch.equal(weights(resumed), weights(expected))
 
 
 def test_kill_between_checkpoints(monkeypatch, tmp_path):

@@ -1,0 +1,264 @@
+"""The teacher: reading a document once must change nothing, and its training must reach what it should."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rabtriever import teacher
+from rabtriever.backbone import Backbone, pad
+from rabtriever.objectives import listwise_loss, reranker_loss
+from rabtriever.teacher import Reranker, TeacherModule, TeacherParams, ask, read_documents
+from rabtriever.training import fit
+from tests.language_models import small_bert, small_llama
+
+TOLERANCE = 2e-5  # float32, states of unit variance; the cache changes the shapes, and so the order of sums
+PARAMS = TeacherParams(
+    steps=1,
+    queries=4,
+    positives=2,
+    hard_negatives=1,
+    random_negatives=2,
+    mining_depth=3,
+    listwise=1.0,
+    pointwise=1.0,
+    contrastive=0.3,
+    temperature=0.1,
+    lora_rank=0,
+    learning_rate=3e-3,
+    weight_decay=0.0,
+)
+
+
+@pytest.fixture
+def mined(supervision) -> np.ndarray:
+    """Two wrong, judged documents for each query, and a filler."""
+    rows = np.full((len(supervision.query_ids), 3), -1)
+    for query, grades in enumerate(supervision.grades):
+        rows[query, :2] = [row for row in supervision.judged if row not in grades][:2]
+    return rows
+
+
+@pytest.fixture
+def make_module(backbone, prompt, supervision, query_ids, document_ids, mined):
+    """A training module on the toy data with some settings changed."""
+
+    def make(**changes) -> TeacherModule:
+        params = dataclasses.replace(PARAMS, **changes)
+        return TeacherModule(backbone, prompt, supervision, query_ids, document_ids, mined, params, seed=0)
+
+    return make
+
+
+@pytest.fixture(params=["qwen2", "llama", "bert"])
+def any_backbone(request, backbone, tokenizer) -> Backbone:
+    """The built-in backbone, and two that a user may bring."""
+    if request.param == "qwen2":
+        return backbone
+    return Backbone({"llama": small_llama, "bert": small_bert}[request.param](len(tokenizer)), tokenizer).eval()
+
+
+def all_pairs(queries, documents) -> np.ndarray:
+    """(Q * D, 2) query and document indices, shuffled."""
+    pairs = [(query, document) for query in range(len(queries)) for document in range(len(documents))]
+    return np.random.default_rng(0).permutation(np.array(pairs))
+
+
+def test_cached_equals_concatenated(any_backbone, query_ids, document_ids):
+    """A query read after cached keys sees padding, or stands at other positions than in one text."""
+    pairs = all_pairs(query_ids, document_ids)
+    expected = any_backbone.encode([document_ids[d] + query_ids[q] for q, d in pairs], 16)
+    with torch.no_grad():
+        prefix = read_documents(any_backbone, *pad(document_ids))
+        asked = ask(any_backbone, prefix, torch.from_numpy(pairs[:, 1]), *pad([query_ids[q] for q in pairs[:, 0]]))
+    np.testing.assert_allclose(asked.numpy(), expected, atol=TOLERANCE)
+    assert np.abs(expected[0] - expected[1]).max() > 100 * TOLERANCE
+
+
+def test_asking_does_not_change_the_cache(backbone, query_ids, document_ids):
+    """The second query read after a document sees the first one too."""
+    with torch.no_grad():
+        prefix = read_documents(backbone, *pad(document_ids[:2]))
+        rows = torch.tensor([0, 1])
+        first = ask(backbone, prefix, rows, *pad(query_ids[:2]))
+        ask(backbone, prefix, rows, *pad(query_ids[2:4]))
+        assert torch.equal(ask(backbone, prefix, rows, *pad(query_ids[:2])), first)
+
+
+def test_the_document_state_is_that_of_the_document_alone(any_backbone, query_ids, document_ids):
+    """What the index stores is not the state that the teacher passes through: the student learns from other input."""
+    alone = any_backbone.encode(document_ids, 3)
+    with torch.no_grad():
+        states = read_documents(any_backbone, *pad(document_ids)).states.numpy()
+        within = [
+            any_backbone.states(*pad([ids + query_ids[number]]))[0, len(ids) - 1].numpy()
+            for number, ids in enumerate(document_ids)
+        ]
+    np.testing.assert_allclose(states, alone, atol=TOLERANCE)
+    np.testing.assert_allclose(np.stack(within), alone, atol=TOLERANCE)
+
+
+def direct_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
+    """(Q, D) log p(yes) - log p(no) by plain transformers, one pair after another."""
+    scores = np.empty((len(queries), len(documents)))
+    for q, query in enumerate(queries):
+        for d, document in enumerate(documents):
+            with torch.no_grad():
+                log_p = model.model(input_ids=torch.tensor([document + query])).logits[0, -1].log_softmax(-1)
+            scores[q, d] = log_p[prompt.yes_id] - log_p[prompt.no_id]
+    return scores
+
+
+@pytest.mark.parametrize("group", [3, 32])
+def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
+    """Pairs are lost or mixed up between groups of documents; or the batch size changes what the teacher says."""
+    monkeypatch.setattr(teacher, "PREFIX_BATCH", group)
+    reranker = Reranker(backbone, prompt)
+    queries, documents = query_ids[:5], document_ids[:7]
+    pairs = all_pairs(queries, documents)
+    expected = direct_scores(backbone, prompt, queries, documents)[pairs[:, 0], pairs[:, 1]]
+    states = backbone.encode([documents[d] + queries[q] for q, d in pairs], 8)
+    for batch_size in (1, 4, 1000):
+        parts = list(reranker.annotate(queries, documents, pairs, batch_size))
+        order = np.concatenate([part.pairs for part in parts])
+        assert sorted(order.tolist()) == list(range(len(pairs)))
+        assert all(len(part.pairs) <= batch_size for part in parts)
+        np.testing.assert_allclose(np.concatenate([part.scores for part in parts]), expected[order], atol=1e-4)
+        np.testing.assert_allclose(np.concatenate([part.states for part in parts]), states[order], atol=TOLERANCE)
+
+
+def test_annotation_of_a_few_pairs(backbone, prompt, query_ids, document_ids):
+    """Documents without a pair are read, a repeated pair is answered once, or no pair at all is an error."""
+    reranker = Reranker(backbone, prompt)
+    pairs = np.array([[4, 6], [0, 2], [4, 6], [1, 2]])
+    expected = direct_scores(backbone, prompt, query_ids, document_ids)[pairs[:, 0], pairs[:, 1]]
+    found = np.full(4, np.nan)
+    for part in reranker.annotate(query_ids, document_ids, pairs, 3):
+        found[part.pairs] = part.scores
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert list(reranker.annotate(query_ids, document_ids, np.zeros((0, 2), int), 3)) == []
+
+
+def test_score_matrix(backbone, prompt, query_ids, document_ids):
+    """Rows and columns are exchanged, which only shows when their numbers differ."""
+    found = Reranker(backbone, prompt).score_matrix(query_ids[:3], document_ids[:5], 4)
+    np.testing.assert_allclose(found, direct_scores(backbone, prompt, query_ids[:3], document_ids[:5]), atol=1e-4)
+
+
+def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_ids):
+    """The score and the state that the student learns to predict come from different places."""
+    pairs = np.array([[0, 0], [1, 3]])
+    (part,) = Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 8)
+    head = backbone.head_weight.detach().numpy()
+    np.testing.assert_allclose(part.states @ (head[prompt.yes_id] - head[prompt.no_id]), part.scores, atol=1e-5)
+
+
+def test_candidates_of_a_query(make_module, supervision, mined):
+    """A positive is trained on as wrong, a document comes twice, or one that nobody judged is taken for wrong."""
+    module, rng = make_module(hard_negatives=2, random_negatives=3), np.random.default_rng(0)
+    for query, grades in enumerate(supervision.grades):
+        for _ in range(20):
+            chosen = module.candidates(query, rng)
+            assert len(set(chosen)) == len(chosen) and chosen[0] in grades
+            assert sum(row in grades for row in chosen) == min(2, len(grades))
+            assert set(chosen) <= set(supervision.judged.tolist())
+            assert set(mined[query, :2]) <= set(chosen)
+
+
+def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, supervision, query_ids, document_ids):
+    """The teacher is trained on other scores than those it is used with."""
+    module = make_module(contrastive=0.0, pointwise=0.5)
+    with torch.no_grad():
+        terms = module.losses(np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    queries = supervision.sample_queries(PARAMS.queries, rng)
+    candidates = [module.candidates(int(query), rng) for query in queries]
+    scores = torch.tensor(Reranker(backbone, prompt).score_matrix(query_ids, document_ids, 16))
+    width = max(map(len, candidates))
+    padded = torch.tensor([chosen + [0] * (width - len(chosen)) for chosen in candidates])
+    mask = torch.tensor([[place < len(chosen) for place in range(width)] for chosen in candidates])
+    asked = scores[torch.from_numpy(queries)].gather(1, padded)
+    grades = torch.tensor(
+        [[float(supervision.grades[q].get(int(d), 0)) for d in row] for q, row in zip(queries, padded, strict=True)]
+    )
+    assert set(terms) == {"pointwise", "listwise"}
+    assert float(terms["pointwise"]) == pytest.approx(0.5 * float(reranker_loss(asked, grades, mask)), abs=1e-4)
+    assert float(terms["listwise"]) == pytest.approx(float(listwise_loss(asked, grades, mask)), abs=1e-4)
+
+
+@pytest.mark.parametrize("term", ["pointwise", "listwise", "contrastive"])
+def test_a_term_of_weight_zero_is_not_computed(make_module, term):
+    """The ablation without a term still trains with it, or pays for it."""
+    assert set(make_module(**{term: 0.0}).losses(np.random.default_rng(0))) == {
+        "pointwise",
+        "listwise",
+        "contrastive",
+    } - {term}
+
+
+@pytest.mark.parametrize("term", ["pointwise", "listwise", "contrastive"])
+def test_gradients_reach_the_backbone(make_module, backbone, term):
+    """Documents read once are cut off from the loss: only the query side would learn."""
+    off = {name: 0.0 for name in ("pointwise", "listwise", "contrastive") if name != term}
+    make_module(**off).losses(np.random.default_rng(0))[term].backward()
+    missing = [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert missing == []
+
+
+def test_gradient_through_the_cache_is_that_of_the_concatenation(backbone, query_ids, document_ids):
+    """Keys and values are detached in the cache: the gradient lacks the document's share."""
+    for cached in (True, False):
+        backbone.zero_grad()
+        if cached:
+            prefix = read_documents(backbone, *pad(document_ids[:2]))
+            states = ask(backbone, prefix, torch.tensor([0, 1]), *pad(query_ids[:2]))
+        else:
+            states = backbone.last_states(*pad([d + q for d, q in zip(document_ids[:2], query_ids[:2], strict=True)]))
+        states[:, 0].sum().backward()
+        found = torch.cat([parameter.grad.flatten() for parameter in backbone.parameters()])
+        if cached:
+            first = found.clone()
+    assert torch.allclose(first, found, atol=1e-4 * float(found.abs().max()))
+
+
+def test_one_batch_is_overfitted(make_module):
+    """The teacher cannot learn what it is shown."""
+    module = make_module(positives=1, contrastive=0.0)
+    optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = sum(module.losses(np.random.default_rng(3)).values())
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 1 and losses[-1] < 0.02 * losses[0]
+
+
+def test_training_ranks_the_toy_positives_first(make_module, backbone, prompt, supervision, query_ids, document_ids):
+    """The parts fit together but the whole does not learn: sign, shuffled rows, or the wrong candidates."""
+    fit(make_module(steps=100), "teacher")
+    scores = Reranker(backbone, prompt).score_matrix(query_ids, document_ids, 32)[:, supervision.judged]
+    best = supervision.judged[scores.argmax(1)]
+    assert sum(supervision.grades[query].get(int(row), 0) == 2 for query, row in enumerate(best)) >= 8, (
+        "chance: 2 of 12"
+    )
+
+
+def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone, monkeypatch, tmp_path):
+    """Something the real module draws or keeps between steps is not restored from a checkpoint."""
+    monkeypatch.setattr("rabtriever.training.CHECKPOINT_SECONDS", 0)
+
+    def run(kill_at: int, checkpoints) -> torch.Tensor:
+        module = make_module(steps=6)
+        module.backbone = make_backbone()
+        plain = module.losses
+        module.losses = lambda rng: plain(rng) if module.global_step != kill_at else 1 / 0
+        fit(module, "teacher", checkpoints)
+        return torch.nn.utils.parameters_to_vector(module.backbone.parameters())
+
+    expected = run(-1, None)
+    with pytest.raises(ZeroDivisionError):
+        run(4, tmp_path / "scratch")
+    assert torch.equal(run(-1, tmp_path / "scratch"), expected)
