@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 from rabtriever.backbone import Backbone, last_states, pad
 from rabtriever.objectives import info_nce
 from rabtriever.params import bounded
-from rabtriever.progress import track
 from rabtriever.supervision import Supervision, draw
 from rabtriever.training import StepModule
 
@@ -114,12 +114,19 @@ class ContrastiveModule(StepModule):
     def _negatives(self, queries: np.ndarray, rng: np.random.Generator) -> list[int]:
         if self.params.hard_negatives == 0:
             return []
-        # mined anew at fixed steps, and at the first step after a resume: weights of that step, so nothing is stored
         if self._mined is None or self.global_step % self.params.refresh_every == 0:
             self._mined = mine_with_cosine(
                 self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
             )
         return [row for query in queries for row in draw(self._mined[query], self.params.hard_negatives, rng)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the mined negatives: the weights that mined them are gone when a run resumes between two minings."""
+        checkpoint["mined"] = self._mined
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the mined negatives up again."""
+        self._mined = checkpoint["mined"]
 
 
 def positives_mask(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
@@ -150,7 +157,7 @@ def mine_with_cosine(
     queries = unit(backbone.encode(query_ids, batch_size, label))
     mined = [
         supervision.hard_negatives(queries[start : start + 512] @ documents.T, start, depth)
-        for start in track(range(0, len(queries), 512), None)
+        for start in range(0, len(queries), 512)
     ]
     return np.concatenate(mined)
 
