@@ -15,7 +15,7 @@ STAMP := .venv/.installed
 # `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint ui clean
+.PHONY: help setup run test lint ui tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ lint: $(STAMP)  ## ruff: rules and format
 ui: $(STAMP)  ## MLflow's pages on runs and versions, at http://127.0.0.1:5000
 	@DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		$(BIN)/python -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --workers 1
+
+tables: $(STAMP)  ## copy reports/evaluation.json to docs/evaluation and redraw the tables from there
+	@$(BIN)/python docs/update_tables.py --take
 
 clean:  ## remove what the pipeline built; .venv, mlruns and DVC's cache stay, so that `make run` brings it back fast
 	rm -rf data/prepared data/embeddings data/candidates models reports .cache .pytest_cache .ruff_cache .hypothesis

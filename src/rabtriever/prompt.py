@@ -76,13 +76,23 @@ class Segment:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of the filled template for each text; a text over budget loses its end, never the template."""
+        """Token ids of the filled template for each text.
+
+        A text over budget loses its middle, never the template: what a request is about tends to stand at its start
+        or, in a dialogue, at its end.
+        """
         if not texts:
             return []
         encoded = self._tokenizer([self._glue + text for text in texts], add_special_tokens=False)["input_ids"]
         self.seen += len(texts)
         self.truncated += sum(len(ids) > self._budget for ids in encoded)
-        return [self._before + list(ids[: self._budget]) + self._after for ids in encoded]
+        return [self._before + self._cut(list(ids)) + self._after for ids in encoded]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if len(ids) <= self._budget:
+            return ids
+        tail = self._budget // 2
+        return ids[: self._budget - tail] + (ids[-tail:] if tail else [])
 
 
 class Prompt:

@@ -1,0 +1,109 @@
+"""Stage build_index: the retriever folder, with the exact folded index and the learned shortlist.
+
+Run as `python -m flows.build_index`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from prefect import flow
+
+from flows.common import CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, RETRIEVER, STUDENT, TEACHER, main
+from rabtriever.artifacts import Manifest, check_parent, read_manifest
+from rabtriever.distilled import load_student
+from rabtriever.embeddings import read_embeddings
+from rabtriever.inputs import open_model, prepared_data
+from rabtriever.params import load_params
+from rabtriever.prompt import PromptParams
+from rabtriever.retriever import Retriever
+from rabtriever.scorer import Scorer
+from rabtriever.seeding import SeedParams, seed_torch
+from rabtriever.shortlist import IndexParams, Projections, ShortlistModule, overlap
+from rabtriever.tracking import stage_run
+from rabtriever.training import checkpoint_folder, fit
+
+RECALL_AT = 10
+RECALL_QUERIES = 500
+TRAINING_CELLS = 50_000_000  # scores of the shortlist's training sample held in memory
+
+
+@flow(name="build_index")
+def build_index(round: int) -> str:
+    """The hash of models/retriever, built from the student of `round`."""
+    params = load_params(IndexParams, "index", PARAMS)
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    seed = load_params(SeedParams, "random", PARAMS).seed
+    dataset, data = prepared_data(PREPARED)
+    with stage_run("build_index", params) as run:
+        teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+        check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
+        scorer, student = load_student(STUDENT / str(round), teacher, prompt, manifest.hash)
+        documents = torch.from_numpy(np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus))))
+        train = scorer.encode(list(dataset.split_queries("train").values()), "build_index: queries")
+        keys = {"student": student.hash, "seed": seed, **asdict(params)}
+        checkpoints = checkpoint_folder(CHECKPOINTS, "build_index", keys)
+        projections = Projections(documents.shape[1], params.dimension)
+        module = _shortlist_module(scorer, projections, train, documents, params, seed)
+        fit(module, "build_index: shortlist", checkpoints, run.lightning_logger())
+        retriever = Retriever.assemble(scorer, dataset.corpus, documents, projections, params)
+        recall = _recall(retriever, list(dataset.split_queries("dev").values())[:RECALL_QUERIES])
+        parents = _parents(manifest, student, data)
+        facts = {"round": round, "shortlist_recall": recall, "data": dataset.hash}
+        built = retriever.save(RETRIEVER, parents, facts)
+        run.log_metrics({"shortlist_recall": recall, "bytes_per_document": retriever.bytes_per_document})
+    print(
+        f"build_index: {len(dataset.corpus)} documents, shortlist recall@{RECALL_AT} {recall:.1f} % of the exact scan"
+    )
+    return built.hash
+
+
+def _shortlist_module(
+    scorer: Scorer,
+    projections: Projections,
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    params: IndexParams,
+    seed: int,
+) -> ShortlistModule:
+    """The module over a sample of queries and documents whose scores fit in memory."""
+    seed_torch(seed)
+    rng = np.random.default_rng(seed)
+    projections.standardise(queries, documents)
+    columns = _sample(len(documents), 20_000, rng)
+    rows = _sample(len(queries), max(1, TRAINING_CELLS // len(columns)), rng)
+    folded = scorer.fold(documents[columns])
+    scores = torch.cat([torch.from_numpy(scorer.scores(part, folded)) for part in queries[rows].split(256)])
+    return ShortlistModule(projections, queries[rows], documents[columns], scores, params, seed)
+
+
+def _sample(total: int, limit: int, rng: np.random.Generator) -> torch.Tensor:
+    rows = np.arange(total) if total <= limit else np.sort(rng.choice(total, limit, replace=False))
+    return torch.from_numpy(rows)
+
+
+def _recall(retriever: Retriever, texts: list[str]) -> float:
+    """Share of the exact top 10 of dev queries that the shortlist proposes, in per cent."""
+    states = retriever.encode(texts)
+    proposed = retriever.shortlist(states, retriever.params.depth)
+    return overlap(proposed, retriever.exact_top(states, RECALL_AT)[0])
+
+
+def _parents(teacher: Manifest, student: Manifest, data: str) -> dict[str, str]:
+    return {
+        "data": data,
+        "backbone": teacher.parents["backbone"],
+        "teacher": teacher.hash,
+        "candidates": student.parents["candidates"],
+        "student": student.hash,
+        "prompt": teacher.parents["prompt"],
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m flows.build_index", description=__doc__.splitlines()[0])
+    parser.add_argument("--round", type=int, required=True, help="which round's student")
+    main(build_index, round=parser.parse_args().round)
