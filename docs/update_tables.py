@@ -22,8 +22,9 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def table(report: dict) -> str:
     """A Markdown table of one evaluation report, with a line that says what it was measured on."""
     lines = [
-        f"`{report['dataset']}`: {report['num_queries']} {report['split']} queries, {report['num_documents']} documents;"
-        f" the student keeps **{report['retention']:.1f} %** of the teacher's nDCG@10.",
+        f"`{report['dataset']}`: {report['num_queries']} {report['split']} queries, "
+        f"{report['num_documents']} documents; "
+        f"the student keeps **{report['retention']:.1f} %** of the teacher's nDCG@10.",
         "",
         "| | " + " | ".join(TITLES.get(column, column) for column in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),

@@ -1,0 +1,141 @@
+"""The product on a tiny cut of the embedded data: raw folder to promoted retriever, twice, then used."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rabtriever import records
+from rabtriever.backbone import build_tokenizer
+from tests.closure import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+STEPS = 40
+SYSTEMS = {"frequency", "bm25", "biencoder", "student", "teacher"}
+ROW = {"nDCG@10", "MRR@10", "R@1", "R@3", "R@10", "R@100", "S@1", "ms_per_query", "bytes_per_document"}
+
+
+def tiny_cut(folder: Path) -> None:
+    """60 documents of the embedded set with the queries that they answer, as a raw BEIR folder without dev split."""
+    source = records.load_dataset(ROOT / "data/household")
+    corpus = dict(list(source.corpus.items())[:60])
+    (folder / "qrels").mkdir(parents=True)
+    records.write_corpus(folder / "corpus.jsonl", corpus)
+    queries: dict[str, str] = {}
+    for split, limit in (("train", 80), ("test", 20)):
+        inside = {
+            query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id in corpus}
+            for query_id, grades in source.qrels[split].items()
+        }
+        kept = dict([item for item in inside.items() if item[1]][:limit])
+        records.write_qrels(folder / f"qrels/{split}.tsv", kept)
+        queries |= {query_id: source.queries[query_id] for query_id in kept}
+    records.write_queries(folder / "queries.jsonl", queries)
+
+
+def tiny_llama(folder: Path) -> None:
+    """A pretrained-shaped model as a user has it: config, weights and tokenizer in one folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    texts = [document.contents for document in records.read_corpus(ROOT / "data/household/corpus.jsonl").values()]
+    tokenizer = build_tokenizer(texts, 600, (" yes", " no"))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with a raw folder and a model of its own, and few steps everywhere."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("flows", "src", ".dvc"):
+        shutil.copytree(
+            ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.egg*")
+        )
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "data").mkdir()
+    tiny_cut(root / "data/raw")
+    tiny_llama(root / "llama")
+    params = (ROOT / "params.yaml").read_text()
+    params = re.sub(r"^(  steps:) \d+", rf"\1 {STEPS}", params, flags=re.MULTILINE)
+    params = params.replace("source: data/household", "source: data/raw", 1)
+    params = params.replace('source: ""', "source: llama", 1)
+    params = re.sub(r"(min_ndcg_10|min_recall_100): [\d.]+", r"\1: 0.0", params)
+    (root / "params.yaml").write_text(params)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(root / "src"),
+        "PREFECT_HOME": str(root / ".prefect"),
+    }
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=540)
+
+
+def test_raw_folder_to_promoted_retriever_and_back(project: Path):
+    """The one path every user takes: run, run again for nothing, search, load from the registry elsewhere."""
+    first = run(project, sys.executable, "-m", "flows.retrain")
+    assert first.returncode == 0, first.stdout + first.stderr
+    report = json.loads((project / "reports/evaluation.json").read_text())
+    assert set(report["systems"]) == SYSTEMS
+    assert all(set(row) == ROW for row in report["systems"].values())
+    assert report["num_documents"] == 60
+    assert "champion" in first.stdout
+    before = (project / "dvc.lock").read_text()
+
+    second = run(project, sys.executable, "-m", "flows.retrain")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert (project / "dvc.lock").read_text() == before
+    assert "train_teacher:" not in second.stderr, "a stage ran again with nothing changed"
+    assert run(project, sys.executable, "-m", "dvc", "status", "--quiet").returncode == 0
+
+    folder = run(project, sys.executable, "-m", "rabtriever.cli", "search", "it is dark", "-k", "3")
+    assert folder.returncode == 0, folder.stderr
+    assert len([line for line in folder.stdout.splitlines() if re.search(r"\bd\d{3}\b", line)]) == 3
+    code = (
+        "import mlflow; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
+        "import pandas as pd; model = mlflow.pyfunc.load_model('models:/rabtriever@champion');"
+        "print(len(model.predict(pd.DataFrame({'query': ['it is dark', 'the floor is wet']}), params={'k': 2})))"
+    )
+    loaded = run(project, sys.executable, "-c", code)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.strip().endswith(("2", "4"))
+
+
+def test_a_bad_folder_stops_before_anything_is_touched(project: Path):
+    """Bad data must end with one message, and leave settings and results as they were."""
+    if not (project / "reports/evaluation.json").is_file():
+        pytest.skip("needs the finished run of the test before")
+    bad = project / "bad"
+    shutil.copytree(project / "data/raw", bad)
+    with open(bad / "corpus.jsonl", "a") as file:
+        file.write('{"_id": "broken"\n')
+    settings = (project / "params.yaml").read_text()
+    done = run(project, sys.executable, "-m", "flows.retrain", "--data", "bad")
+    assert done.returncode == 1
+    assert "corpus.jsonl:61" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (project / "params.yaml").read_text() == settings
+    assert (project / "reports/evaluation.json").is_file()
