@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when numpy and torch are imported
+
 import random
 import sys
 from collections.abc import Callable
@@ -13,9 +17,6 @@ import pytest
 
 import flows  # noqa: F401 - its switches (telemetry off) must be set before any heavy library is imported
 from rabtriever.records import Corpus, Document, Qrels, Queries
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TOOLS = {
     "sponge": "soaks up spilled drinks",

@@ -59,7 +59,7 @@ class Segment:
         before, after = template.split("{" + placeholder + "}")
         # a space before the text belongs to its first word in byte-level BPE vocabularies
         self._glue = " " if before.endswith(" ") else ""
-        self._before = self._tokens(tokenizer, before.removesuffix(self._glue) if self._glue else before)
+        self._before = self._tokens(tokenizer, before.removesuffix(self._glue))
         self._after = self._tokens(tokenizer, after)
         self._tokenizer = tokenizer
         self._budget = max_tokens - len(self._before) - len(self._after)

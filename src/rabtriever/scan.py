@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import torch
 
 from rabtriever.predictor import FoldedDocuments, FoldedQueries
 
@@ -34,9 +35,18 @@ def _scan(a, v, c, r_q, u, e, r_d):
 
 
 def scan(queries: FoldedQueries, documents: FoldedDocuments) -> np.ndarray:
-    """(Q, N) float32 scores of all queries against all documents; equal to `folded_scores` up to rounding."""
+    """(Q, N) float32 scores of all queries against all documents; equal to `folded_scores` up to rounding.
+
+    Runs on as many threads as torch does.
+    """
     arrays = [
         np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
         for tensor in (queries.additive, queries.weights, queries.products, queries.bias, *documents)
     ]
-    return _scan(*arrays)
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    scores = _scan(*arrays)
+    # numba's pool is torch's own OpenMP, and starting it set torch's thread count to all cores
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return scores

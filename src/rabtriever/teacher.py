@@ -32,10 +32,10 @@ class TeacherParams:
     """Section `train_teacher` of params.yaml.
 
     Attributes:
-        steps: optimiser steps; with `mining_rounds`, split evenly between them.
+        steps: optimiser steps.
         queries: queries in a step.
         positives: positives of a query, drawn by grade.
-        hard_negatives: negatives drawn from the teacher's own mistakes (first the backbone's).
+        hard_negatives: negatives drawn from the mistakes of the backbone it starts from.
         random_negatives: negatives drawn from all judged documents.
         mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
         listwise: weight of the listwise loss over a query's candidates.
@@ -185,21 +185,6 @@ class Reranker:
     def score(self, states: Tensor) -> Tensor:
         """log p(yes) - log p(no) of context query states (..., H)."""
         return answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
-
-    def score_matrix(
-        self,
-        queries: Sequence[Sequence[int]],
-        documents: Sequence[Sequence[int]],
-        batch_size: int,
-        label: str | None = None,
-    ) -> np.ndarray:
-        """(Q, D) scores of all pairs."""
-        pairs = np.stack(np.meshgrid(np.arange(len(queries)), np.arange(len(documents)), indexing="ij"), -1)
-        pairs = pairs.reshape(-1, 2)
-        scores = np.empty(len(pairs), dtype=np.float32)
-        for part in self.annotate(queries, documents, pairs, batch_size, label):
-            scores[part.pairs] = part.scores
-        return scores.reshape(len(queries), len(documents))
 
 
 class TeacherModule(StepModule):

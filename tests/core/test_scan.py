@@ -49,3 +49,15 @@ def test_scan_of_one_query_does_not_depend_on_the_others():
     queries, documents = folded(4, 200, 16, 4)
     alone = FoldedQueries(queries.additive[2:3], queries.weights, queries.products[2:3], queries.bias[2:3])
     assert np.array_equal(scan(alone, documents)[0], scan(queries, documents)[2])
+
+
+def test_scan_keeps_to_torch_threads():
+    """A scan takes all cores of a shared machine, and every later step of torch with it."""
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            scan(*folded(2, 100, 8, 2))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -110,6 +110,15 @@ def direct_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
     return scores
 
 
+def all_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
+    """(Q, D) scores of all pairs by annotation."""
+    pairs = all_pairs(queries, documents)
+    scores = np.empty((len(queries), len(documents)), dtype=np.float32)
+    for part in Reranker(model, prompt).annotate(queries, documents, pairs, 32):
+        scores[tuple(pairs[part.pairs].T)] = part.scores
+    return scores
+
+
 @pytest.mark.parametrize("group", [3, 32])
 def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
     """Pairs are lost or mixed up between groups of documents; or the batch size changes what the teacher says."""
@@ -140,12 +149,6 @@ def test_annotation_of_a_few_pairs(backbone, prompt, query_ids, document_ids):
     assert list(reranker.annotate(query_ids, document_ids, np.zeros((0, 2), int), 3)) == []
 
 
-def test_score_matrix(backbone, prompt, query_ids, document_ids):
-    """Rows and columns are exchanged, which only shows when their numbers differ."""
-    found = Reranker(backbone, prompt).score_matrix(query_ids[:3], document_ids[:5], 4)
-    np.testing.assert_allclose(found, direct_scores(backbone, prompt, query_ids[:3], document_ids[:5]), atol=1e-4)
-
-
 def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_ids):
     """The score and the state that the student learns to predict come from different places."""
     pairs = np.array([[0, 0], [1, 3]])
@@ -174,7 +177,7 @@ def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, s
     rng = np.random.default_rng(7)
     queries = supervision.sample_queries(PARAMS.queries, rng)
     candidates = [module.candidates(int(query), rng) for query in queries]
-    scores = torch.tensor(Reranker(backbone, prompt).score_matrix(query_ids, document_ids, 16))
+    scores = torch.tensor(all_scores(backbone, prompt, query_ids, document_ids))
     width = max(map(len, candidates))
     padded = torch.tensor([chosen + [0] * (width - len(chosen)) for chosen in candidates])
     mask = torch.tensor([[place < len(chosen) for place in range(width)] for chosen in candidates])
@@ -239,7 +242,7 @@ def test_one_batch_is_overfitted(make_module):
 def test_training_ranks_the_toy_positives_first(make_module, backbone, prompt, supervision, query_ids, document_ids):
     """The parts fit together but the whole does not learn: sign, shuffled rows, or the wrong candidates."""
     fit(make_module(steps=100), "teacher")
-    scores = Reranker(backbone, prompt).score_matrix(query_ids, document_ids, 32)[:, supervision.judged]
+    scores = all_scores(backbone, prompt, query_ids, document_ids)[:, supervision.judged]
     best = supervision.judged[scores.argmax(1)]
     assert sum(supervision.grades[query].get(int(row), 0) == 2 for query, row in enumerate(best)) >= 8, (
         "chance: 2 of 12"
