@@ -6,7 +6,6 @@ it punishes the student for putting mass where the teacher has none (Rabtriever,
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -114,7 +113,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
-def target_scale(targets: Tensor) -> Tensor:
-    """Standard deviation of (N, H) targets per dimension, floored at a hundredth of its mean: (H,)."""
-    scale = targets.float().std(dim=0)
-    return torch.clamp(scale, min=float(scale.mean()) * 0.01 + 1e-8)
+def spread(states: Tensor) -> Tensor:
+    """Standard deviation of (N, H) states per dimension, floored at a hundredth of its mean: (H,), never zero."""
+    scale = states.std(0, correction=0)
+    return scale.clamp(min=float(scale.mean()) * 0.01 + 1e-6)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rabtriever.objectives import spread
 from rabtriever.params import bounded
 
 
@@ -93,8 +94,7 @@ class Predictor(nn.Module):
         """Sets the standardisation from samples of query, document and target states, each (., H)."""
         for name, sample in (("query", queries), ("document", documents), ("target", targets)):
             getattr(self, f"{name}_mean").copy_(sample.mean(0))
-            spread = sample.std(0, correction=0)
-            getattr(self, f"{name}_scale").copy_(spread.clamp(min=float(spread.mean()) * 0.01 + 1e-6))
+            getattr(self, f"{name}_scale").copy_(spread(sample))
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Predicted context query states (..., H) of query and document states that broadcast to (..., H)."""

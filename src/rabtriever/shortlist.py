@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rabtriever.objectives import reverse_kl
+from rabtriever.objectives import reverse_kl, spread
 from rabtriever.params import bounded
 from rabtriever.training import StepModule
 
@@ -62,9 +62,8 @@ class Projections(nn.Module):
     def standardise(self, queries: Tensor, documents: Tensor) -> None:
         """Sets the standardisation from query (Q, H) and document (N, H) states."""
         for side, states in (("query", queries), ("document", documents)):
-            spread = states.std(0, correction=0)
             getattr(self, f"{side}_mean").copy_(states.mean(0))
-            getattr(self, f"{side}_scale").copy_(spread.clamp(min=float(spread.mean()) * 0.01 + 1e-6))
+            getattr(self, f"{side}_scale").copy_(spread(states))
 
     def queries(self, states: Tensor) -> Tensor:
         """(Q, s + 1) query vectors; the last entry is 1 and meets the document's bias."""
