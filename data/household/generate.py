@@ -36,13 +36,14 @@ COMMON = 1.5  # and as that much easier for the share that its circumstances hav
 REPEAT = 0.04  # a set of circumstances counts as that much easier each time it has been used for the need
 RESERVED_SITUATIONS = {"dev": 1, "test": 2}  # last wordings of each situation list
 RESERVED_WORDINGS = {"dev": 1, "test": 2}  # last wordings of each circumstance
-RESERVED_PAIRS = 0.12  # share of need x circumstance pairs that train never sees
-NEW_SITUATION = 0.35  # share of dev and test queries with a reserved situation wording
-NEW_WORDING = 0.3  # chance that a circumstance of a dev or test query has a reserved wording
-NEW_PAIR = 0.4  # share of dev and test queries with a reserved pair
+RESERVED_PAIRS = 0.08  # share of need x circumstance pairs that train never sees
+NEW_SITUATION = 0.2  # share of dev and test queries with a reserved situation wording
+NEW_WORDING = 0.15  # chance that a circumstance of a dev or test query has a reserved wording
+NEW_PAIR = 0.3  # share of dev and test queries with a reserved pair
 HELD_OUT_PER_NEED = 2  # documents per need without any training judgement
+FOREIGN = 2.0  # how much words that no judged document of the need has speak against holding a document out
 ALONE = 0.2  # share of the possible queries of a need that only they fit fully
-ALL_HELD_OUT = 0.3  # share of dev and test queries whose fully fitting documents are all held out
+ALL_HELD_OUT = 0.27  # share of dev and test queries whose fully fitting documents are all held out
 PARDON = 0.45  # chance that a document with annoying exclusions pardons them for a circumstance
 PARDONS = {  # and what makes a pardon senseless
     "pardonpower": {"plug"},
@@ -177,8 +178,18 @@ class Sampler:
         scored = []
         for group in combinations(ids, HELD_OUT_PER_NEED):
             alone = sum(docs <= set(group) for docs in fitting) / len(fitting)
-            scored.append((abs(alone - ALONE), self.rng.random(), group))
+            scored.append((abs(alone - ALONE) + FOREIGN * self._foreign(need, group), self.rng.random(), group))
         return min(scored)[2]
+
+    def _foreign(self, need: Need, held_out: tuple[str, ...]) -> float:
+        """Share of the words for what these documents do that no other document of the need uses for itself.
+
+        A document that arrives later is worded like those before it; one in words never seen could only be guessed.
+        """
+        words = {d.doc_id: set(d.means.function.lower().replace(",", "").split()) for d in self.documents[need.key]}
+        judged = set().union(*(found for doc_id, found in words.items() if doc_id not in held_out))
+        own = set().union(*(words[doc_id] for doc_id in held_out))
+        return len(own - judged) / len(own)
 
     def _choose(self, need: Need, split: str, all_held_out: bool) -> tuple[str, ...] | None:
         """Chooses circumstances: the hardest of some drawn ones, repeating none too often."""
