@@ -115,7 +115,7 @@ class ContrastiveModule(StepModule):
         if self.params.hard_negatives == 0:
             return []
         if self._mined is None or self.global_step % self.params.refresh_every == 0:
-            self._mined = mine_with_cosine(
+            self._mined, _ = mine_with_cosine(
                 self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
             )
         return [row for query in queries for row in draw(self._mined[query], self.params.hard_negatives, rng)]
@@ -147,19 +147,21 @@ def mine_with_cosine(
     depth: int,
     batch_size: int = 256,
     label: str | None = None,
-) -> np.ndarray:
-    """Hard negatives of every query by the cosine of states encoded alone.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The documents most similar to each query by the cosine of states encoded alone, its positives left out.
 
     Returns:
-        (Q, depth) document rows, best first, -1 where there are fewer.
+        Judged documents (hard negatives) and documents without any judgement, both (Q, depth) rows, best first, -1
+        where there are fewer.
     """
     documents = unit(backbone.encode(document_ids, batch_size))
     queries = unit(backbone.encode(query_ids, batch_size, label))
-    mined = [
-        supervision.hard_negatives(queries[start : start + 512] @ documents.T, start, depth)
-        for start in range(0, len(queries), 512)
-    ]
-    return np.concatenate(mined)
+    negatives, unlabelled = [], []
+    for start in range(0, len(queries), 512):
+        scores = queries[start : start + 512] @ documents.T
+        negatives.append(supervision.hardest(scores, start, depth, supervision.judged))
+        unlabelled.append(supervision.hardest(scores, start, depth, supervision.unjudged))
+    return np.concatenate(negatives), np.concatenate(unlabelled)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

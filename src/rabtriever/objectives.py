@@ -50,6 +50,19 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | No
     return (student.exp() * difference).sum(-1).mean()
 
 
+def forward_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
+    """KL(teacher || student) over masked lists (B, C), averaged over the lists, in nats.
+
+    Args:
+        student_logits: (B, C); gradients flow here.
+        teacher_logits: (B, C); treated as constant.
+        mask: (B, C) bool, False where an entry does not take part.
+    """
+    student = F.log_softmax(student_logits.masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0)
+    teacher = F.log_softmax(teacher_logits.detach().masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0)
+    return (teacher.exp() * mask * (teacher - student)).sum(-1).mean()
+
+
 def embedding_mse(predicted: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     """Mean squared error per dimension, each dimension divided by the target's spread.
 

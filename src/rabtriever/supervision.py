@@ -53,23 +53,28 @@ class Supervision:
         """`count` query rows without repetition (all of them when there are fewer)."""
         return rng.choice(len(self.query_ids), size=min(count, len(self.query_ids)), replace=False)
 
-    def hard_negatives(self, scores: np.ndarray, first_row: int, depth: int) -> np.ndarray:
-        """The best-scored judged documents that are not positives of their query.
+    @property
+    def unjudged(self) -> np.ndarray:
+        """Document rows that are no training query's positive, sorted."""
+        return np.setdiff1d(np.arange(len(self.doc_ids)), self.judged)
+
+    def hardest(self, scores: np.ndarray, first_row: int, depth: int, pool: np.ndarray) -> np.ndarray:
+        """The best-scored documents of a pool that are not positives of their query.
 
         Args:
             scores: (B, N) similarity of consecutive query rows to all documents.
             first_row: query row of `scores[0]`.
             depth: how many to keep per query.
+            pool: document rows to choose from: `judged` for negatives, `unjudged` for documents without a label.
 
         Returns:
-            (B, depth) document rows, best first; where fewer negatives exist, -1 fills the end.
+            (B, depth) document rows, best first; where fewer exist, -1 fills the end.
         """
         found = np.full((len(scores), depth), -1, dtype=np.int64)
-        pool = scores[:, self.judged]
-        for offset, row in enumerate(np.argsort(-pool, axis=1, kind="stable")):
+        for offset, row in enumerate(np.argsort(-scores[:, pool], axis=1, kind="stable")):
             positives = self.grades[first_row + offset]
-            negatives = [doc for doc in self.judged[row[: depth + len(positives)]] if doc not in positives][:depth]
-            found[offset, : len(negatives)] = negatives
+            kept = [doc for doc in pool[row[: depth + len(positives)]] if doc not in positives][:depth]
+            found[offset, : len(kept)] = kept
         return found
 
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, last_states, pad
 from rabtriever.contrastive import positives_mask
-from rabtriever.objectives import answer_score, info_nce, listwise_loss, reranker_loss
+from rabtriever.objectives import answer_score, forward_kl, info_nce, listwise_loss, reranker_loss
 from rabtriever.params import bounded
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
@@ -40,6 +41,10 @@ class TeacherParams:
         mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
         listwise: weight of the listwise loss over a query's candidates.
         pointwise: weight of the yes/no loss (supervised fine-tuning).
+        similarity: weight of KL(cosine || score) over the candidates: the reranker is held to the ranking of the two
+            states encoded alone, on documents without a label too, which it would otherwise have to guess at.
+        unlabelled: documents without any judgement added to a query's candidates, from its most similar ones; only the
+            similarity term sees them.
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
@@ -54,6 +59,8 @@ class TeacherParams:
     mining_depth: int = bounded(ge=1)
     listwise: float = bounded(ge=0)
     pointwise: float = bounded(ge=0)
+    similarity: float = bounded(ge=0)
+    unlabelled: int = bounded(ge=0)
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
     lora_rank: int = bounded(ge=0)
@@ -187,6 +194,22 @@ class Reranker:
         return answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
 
 
+class CandidateLists(NamedTuple):
+    """The candidates of a batch of queries, every field (B, C).
+
+    Attributes:
+        columns: which document of the batch each candidate is.
+        mask: False where a list has ended.
+        labelled: the candidate's grade may be trained on; False for documents without any judgement.
+        grades: known grades, 0 for the others.
+    """
+
+    columns: Tensor
+    mask: Tensor
+    labelled: Tensor
+    grades: Tensor
+
+
 class TeacherModule(StepModule):
     """Trains the reranker on candidates of each query: yes/no, listwise over grades, and a contrastive side term.
 
@@ -198,7 +221,7 @@ class TeacherModule(StepModule):
         supervision: judgements of the training queries.
         query_ids: token ids per query row.
         document_ids: token ids per document row.
-        mined: (Q, depth) hard negatives per query row, best first, -1 for none.
+        mined: hard negatives and similar unjudged documents, each (Q, depth) rows, best first, -1 for none.
         params: numbers.
         seed: seed of the batches.
     """
@@ -210,13 +233,15 @@ class TeacherModule(StepModule):
         supervision: Supervision,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
-        mined: np.ndarray,
+        mined: tuple[np.ndarray, np.ndarray],
         params: TeacherParams,
         seed: int,
     ) -> None:
         super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
         self.backbone, self.prompt = backbone, prompt
-        self.supervision, self.mined = supervision, mined
+        self.supervision = supervision
+        self.negatives, self.unlabelled = mined
+        self._judged = set(supervision.judged.tolist())
         self.query_ids, self.document_ids = query_ids, document_ids
         self.params = params
 
@@ -224,54 +249,78 @@ class TeacherModule(StepModule):
         """The weighted terms of one batch; a term of weight zero is not computed."""
         params = self.params
         queries = self.supervision.sample_queries(params.queries, rng)
-        candidates = [self.candidates(int(query), rng) for query in queries]
-        column = {row: number for number, row in enumerate(dict.fromkeys(d for c in candidates for d in c))}
+        lists = [self.candidates(int(query), rng) for query in queries]
+        column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
         prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
-        scores, grades, mask = self._score_lists(queries, candidates, column, prefix)
+        batch = self._lists(queries, lists, column)
+        scores = self._scores(queries, batch, prefix)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
-            terms["pointwise"] = params.pointwise * reranker_loss(scores, grades, mask)
+            terms["pointwise"] = params.pointwise * reranker_loss(scores, batch.grades, batch.labelled)
         if params.listwise > 0:
-            terms["listwise"] = params.listwise * listwise_loss(scores, grades, mask)
+            terms["listwise"] = params.listwise * listwise_loss(scores, batch.grades, batch.labelled)
+        if params.contrastive > 0 or params.similarity > 0:
+            ids, mask = pad([self.query_ids[query] for query in queries], self.device)
+            states = self.backbone.last_states(ids, mask)
+            terms |= self._similarity_terms(queries, batch, column, states, prefix.states, scores)
+        return terms
+
+    def _similarity_terms(
+        self,
+        queries: np.ndarray,
+        batch: CandidateLists,
+        column: dict[int, int],
+        states: Tensor,
+        documents: Tensor,
+        scores: Tensor,
+    ) -> dict[str, Tensor]:
+        """The contrastive term on states (B, H) and documents (D, H) alone, and the one that ties scores to them."""
+        params = self.params
+        terms: dict[str, Tensor] = {}
         if params.contrastive > 0:
-            ids, query_mask = pad([self.query_ids[query] for query in queries], self.device)
-            states = self.backbone.last_states(ids, query_mask)
-            target = torch.tensor([column[chosen[0]] for chosen in candidates], device=self.device)
-            blocked = positives_mask(self.supervision, queries, column).to(self.device)
+            blocked = positives_mask(self.supervision, queries, column)
+            blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
             terms["contrastive"] = params.contrastive * info_nce(
-                states, prefix.states, target, blocked, params.temperature
+                states, documents, batch.columns[:, 0], blocked.to(self.device), params.temperature
             )
+        if params.similarity > 0:
+            cosine = F.normalize(states, dim=-1) @ F.normalize(documents, dim=-1).T  # (B, D)
+            listed = cosine.gather(1, batch.columns) / params.temperature  # (B, C)
+            terms["similarity"] = params.similarity * forward_kl(scores, listed, batch.mask)
         return terms
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
-        """Document rows a query is trained on: a positive drawn by grade, further positives, negatives."""
+        """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
         params, grades = self.params, self.supervision.grades[query]
         chosen = [self.supervision.positive(query, rng)]
         chosen += draw([row for row in grades if row != chosen[0]], params.positives - 1, rng)
-        chosen += draw(self.mined[query], params.hard_negatives, rng)
+        chosen += draw(self.negatives[query], params.hard_negatives, rng)
         known = set(chosen) | set(grades)
         pool = rng.choice(self.supervision.judged, size=3 * params.random_negatives)
         chosen += [int(row) for row in dict.fromkeys(pool.tolist()) if row not in known][: params.random_negatives]
-        return chosen
+        return chosen + draw(self.unlabelled[query], params.unlabelled, rng)
 
-    def _score_lists(
-        self, queries: np.ndarray, candidates: list[list[int]], column: dict[int, int], prefix: Prefix
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, grades and mask, each (B, C), of every query's candidate list."""
-        longest = max(len(chosen) for chosen in candidates)
-        mask = torch.zeros(len(queries), longest, dtype=torch.bool)
-        grades = torch.zeros(len(queries), longest)
-        rows: list[int] = []
-        asked: list[Any] = []
-        for number, (query, chosen) in enumerate(zip(queries, candidates, strict=True)):
-            mask[number, : len(chosen)] = True
-            grades[number, : len(chosen)] = torch.tensor(
-                [float(self.supervision.grades[int(query)].get(row, 0)) for row in chosen]
-            )
-            rows += [column[row] for row in chosen]
-            asked += [self.query_ids[query]] * len(chosen)
-        states = ask(self.backbone, prefix, torch.tensor(rows, device=self.device), *pad(asked, self.device))
+    def _lists(self, queries: np.ndarray, lists: list[list[int]], column: dict[int, int]) -> CandidateLists:
+        shape = (len(lists), max(len(chosen) for chosen in lists))
+        columns = torch.zeros(shape, dtype=torch.int64)
+        mask, labelled = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+        grades = torch.zeros(shape)
+        for number, (query, chosen) in enumerate(zip(queries, lists, strict=True)):
+            known = self.supervision.grades[int(query)]
+            part = slice(len(chosen))
+            columns[number, part] = torch.tensor([column[row] for row in chosen])
+            mask[number, part] = True
+            labelled[number, part] = torch.tensor([row in self._judged for row in chosen])
+            grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
+        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, mask, labelled, grades)))
+
+    def _scores(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+        """(B, C) scores of the candidates, 0 where there is none."""
+        asked: list[Any] = [
+            self.query_ids[query]
+            for query, count in zip(queries, batch.mask.sum(1).tolist(), strict=True)
+            for _ in range(count)
+        ]
+        states = ask(self.backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
         flat = answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
-        scores = torch.zeros(mask.shape, device=self.device, dtype=flat.dtype)
-        mask = mask.to(self.device)
-        return scores.masked_scatter(mask, flat), grades.to(self.device), mask
+        return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)

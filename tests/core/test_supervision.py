@@ -32,8 +32,15 @@ def test_rows(judgements):
 def test_hard_negatives_are_judged_documents_that_are_wrong(judgements):
     """A positive, or a document new to the corpus, is trained on as wrong."""
     scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0], [0.3, 0.8, 1.0, 0.9, 2.0]])
-    assert judgements.hard_negatives(scores, 0, 2).tolist() == [[3, -1], [0, -1]]
-    assert judgements.hard_negatives(scores[1:], 1, 1).tolist() == [[0]]
+    assert judgements.hardest(scores, 0, 2, judgements.judged).tolist() == [[3, -1], [0, -1]]
+    assert judgements.hardest(scores[1:], 1, 1, judgements.judged).tolist() == [[0]]
+
+
+def test_unjudged_documents_are_kept_apart(judgements):
+    """A document new to the corpus lands among the negatives, or a judged one among the unlabelled."""
+    scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0]])
+    assert judgements.unjudged.tolist() == [2, 4]
+    assert judgements.hardest(scores, 0, 3, judgements.unjudged).tolist() == [[4, 2, -1]]
 
 
 def test_hard_negatives_are_the_best_scored():
@@ -41,7 +48,7 @@ def test_hard_negatives_are_the_best_scored():
     corpus = {f"{n}": Document(f"{n}", "", "x") for n in range(8)}
     many = Supervision.build(corpus, {"q": {"0": 1, "1": 1, "2": 1}, "r": {f"{n}": 1 for n in range(3, 8)}})
     scores = np.array([[9.0, 8.0, 7.0, 1.0, 3.0, 2.0, 3.0, 0.0]])
-    assert many.hard_negatives(scores, 0, 3).tolist() == [[4, 6, 5]]
+    assert many.hardest(scores, 0, 3, many.judged).tolist() == [[4, 6, 5]]
 
 
 def test_positives_are_drawn_by_grade(judgements):

@@ -61,7 +61,8 @@ def test_known_positives_are_no_negatives(supervision):
 def test_mining_is_the_cosine_of_states(make_backbone, supervision, query_ids, document_ids):
     """Negatives are mined by another similarity than is trained, or contain positives or unjudged documents."""
     model = make_backbone()
-    found = mine_with_cosine(model, supervision, query_ids, document_ids, 3, batch_size=5)
+    found, unlabelled = mine_with_cosine(model, supervision, query_ids, document_ids, 3, batch_size=5)
+    assert set(unlabelled.flatten().tolist()) - {-1} == set(supervision.unjudged.tolist())
     queries, documents = (torch.from_numpy(model.encode(ids, 1)) for ids in (query_ids, document_ids))
     cosine = torch.nn.functional.cosine_similarity(queries[:, None], documents[None], dim=-1).numpy()
     for query, rows in enumerate(found):

@@ -23,6 +23,8 @@ PARAMS = TeacherParams(
     mining_depth=3,
     listwise=1.0,
     pointwise=1.0,
+    similarity=0.0,
+    unlabelled=0,
     contrastive=0.3,
     temperature=0.1,
     lora_rank=0,
@@ -32,12 +34,12 @@ PARAMS = TeacherParams(
 
 
 @pytest.fixture
-def mined(supervision) -> np.ndarray:
-    """Two wrong, judged documents for each query, and a filler."""
+def mined(supervision) -> tuple[np.ndarray, np.ndarray]:
+    """Two wrong, judged documents for each query, and a filler; and the documents without a judgement."""
     rows = np.full((len(supervision.query_ids), 3), -1)
     for query, grades in enumerate(supervision.grades):
         rows[query, :2] = [row for row in supervision.judged if row not in grades][:2]
-    return rows
+    return rows, np.tile(supervision.unjudged, (len(rows), 1))
 
 
 @pytest.fixture
@@ -265,3 +267,20 @@ def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone
     with pytest.raises(ZeroDivisionError):
         run(4, tmp_path / "scratch")
     assert torch.equal(run(-1, tmp_path / "scratch"), expected)
+
+
+def test_unlabelled_documents_reach_the_similarity_term_only(make_module, supervision):
+    """A document without a judgement is trained on as wrong, or never seen at all."""
+    rng = np.random.default_rng(0)
+    module = make_module(unlabelled=1, similarity=1.0)
+    chosen = module.candidates(0, rng)
+    assert chosen[-1] in supervision.unjudged
+    queries = np.array([0, 1])
+    lists = [chosen, module.candidates(1, rng)]
+    column = {row: number for number, row in enumerate(dict.fromkeys(lists[0] + lists[1]))}
+    batch = module._lists(queries, lists, column)
+    assert not batch.labelled[0, len(chosen) - 1]
+    assert batch.labelled[0, : len(chosen) - 1].all()
+    terms = make_module(unlabelled=1, similarity=1.0).losses(np.random.default_rng(1))
+    assert set(terms) == {"pointwise", "listwise", "contrastive", "similarity"}
+    assert float(terms["similarity"].detach()) >= 0
