@@ -168,7 +168,7 @@ def test_candidates_of_a_query(make_module, supervision, mined):
             assert len(set(chosen)) == len(chosen) and chosen[0] in grades
             assert sum(row in grades for row in chosen) == min(2, len(grades))
             assert set(chosen) <= set(supervision.judged.tolist())
-            assert set(mined[query, :2]) <= set(chosen)
+            assert set(mined[0][query, :2]) <= set(chosen)
 
 
 def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, supervision, query_ids, document_ids):
