@@ -7,7 +7,7 @@ silently replaces a custom vocabulary's tokenizer class and so its ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,9 +251,3 @@ def build_small_model(params: SmallModelParams, vocabulary: int, seed: int) -> A
         pad_token_id=0,
     )
     return Qwen2ForCausalLM(config)
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -45,9 +45,7 @@ def score_queries(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
     """
     import ir_measures
 
-    left_out = set(queries_without_relevant(qrels))
-    judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
-    ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
+    judged, ranks = _comparable(qrels, run)
     names = {ir_measures.parse_measure(_MEASURES.get(name, name)): name for name in METRICS}
     result = {query_id: dict.fromkeys(METRICS, 0.0) for query_id in judged}
     if ranks:  # the scorers refuse an empty run
@@ -59,6 +57,14 @@ def score_queries(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
 def queries_without_relevant(qrels: Qrels) -> list[str]:
     """The queries that no metric is computed for, as none of their documents has a grade of 1 or more."""
     return [query_id for query_id, grades in qrels.items() if max(grades.values(), default=0) < 1]
+
+
+def _comparable(qrels: Qrels, run: Run) -> tuple[Qrels, Run]:
+    """The judgements that count, and the run over their queries with scores that only tell the rank."""
+    left_out = set(queries_without_relevant(qrels))
+    judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
+    ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
+    return judged, ranks
 
 
 def _rank_scores(query_id: str, scores: Mapping[str, float]) -> dict[str, float]:
@@ -122,9 +128,7 @@ def recall_curve(qrels: Qrels, run: Run, cutoffs: Sequence[int]) -> dict[int, fl
     """Mean Recall@k in per cent for each cut-off k up to 100, under the conventions of `score_queries`."""
     import ir_measures
 
-    left_out = set(queries_without_relevant(qrels))
-    judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
-    ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
+    judged, ranks = _comparable(qrels, run)
     totals = dict.fromkeys(cutoffs, 0.0)
     if ranks:
         for metric in ir_measures.iter_calc([ir_measures.R @ k for k in cutoffs], judged, ranks):

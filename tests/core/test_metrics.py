@@ -177,3 +177,12 @@ def test_bootstrap_refuses(challenger, champion, samples, confidence, words):
     """Systems measured on different queries are compared."""
     with pytest.raises(ValueError, match=words):
         paired_bootstrap(challenger, champion, samples, 0, confidence)
+
+
+def test_recall_curve_counts_every_judged_query():
+    """A query missing from the run, or one without a relevant document, shifts the curve of a plot unseen."""
+    from rabtriever.metrics import recall_curve
+
+    qrels = {"q": {"a": 1, "b": 2}, "r": {"a": 1}, "none": {"a": 0}}
+    run = {"q": {"a": 0.9, "x": 0.8, "b": 0.7}, "none": {"a": 1.0}}
+    assert recall_curve(qrels, run, (1, 3)) == pytest.approx({1: 25.0, 3: 50.0})
