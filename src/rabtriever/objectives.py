@@ -91,6 +91,38 @@ def info_nce(queries: Tensor, documents: Tensor, target: Tensor, blocked: Tensor
     return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)
 
 
+def in_batch_loss(scores: Tensor, target: Tensor, blocked: Tensor) -> Tensor:
+    """Cross-entropy of each query's target among the scores of the batch: `info_nce` for any similarity.
+
+    Args:
+        scores: (B, D) similarities over temperature.
+        target: (B,) index of each query's positive.
+        blocked: (B, D) bool, True for documents that are no negatives; all but the target are left out of the sum.
+    """
+    keep = F.one_hot(target, scores.shape[1]).bool()
+    return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)
+
+
+def margin_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
+    """Squared error of the student's margins: the teacher's best candidate against every other one of its list.
+
+    Only differences count, so neither side's offset does (MarginMSE, Hofstätter et al., arXiv 2010.02666).
+
+    Args:
+        student_scores: (B, C); gradients flow here.
+        teacher_scores: (B, C); treated as constant.
+        mask: (B, C) bool, False where an entry does not take part.
+
+    Returns:
+        Scalar, squared nats, averaged over all such pairs; zero without any.
+    """
+    teacher = teacher_scores.detach()
+    best = teacher.masked_fill(~mask, float("-inf")).argmax(-1, keepdim=True)  # (B, 1)
+    error = (student_scores.gather(-1, best) - student_scores) - (teacher.gather(-1, best) - teacher)
+    others = mask.scatter(-1, best, False)
+    return error.masked_fill(~others, 0.0).pow(2).sum() / others.sum().clamp(min=1)
+
+
 def reranker_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
     """Supervised fine-tuning on the answer: binary cross-entropy of yes against no.
 

@@ -11,8 +11,10 @@ from rabtriever.objectives import (
     answer_score,
     embedding_mse,
     forward_kl,
+    in_batch_loss,
     info_nce,
     listwise_loss,
+    margin_mse,
     reranker_loss,
     reverse_kl,
 )
@@ -134,6 +136,53 @@ def test_info_nce_is_cosine_over_temperature():
     queries, documents = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 700.0]])
     loss = info_nce(queries, documents, torch.tensor([0]), torch.zeros(1, 2).bool(), 0.5)
     assert float(loss.detach()) == pytest.approx(math.log1p(math.exp(-2)), abs=1e-6)
+
+
+def test_in_batch_loss_closed_form():
+    """A blocked document counts as a negative, or a blocked target is left out (softmax over 0 and log 2, by hand)."""
+    scores = torch.tensor([[0.0, math.log(2), 50.0]], requires_grad=True)
+    loss = in_batch_loss(scores, torch.tensor([0]), torch.tensor([[True, False, True]]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(math.log(3), abs=1e-6)
+    assert scores.grad[0].tolist() == pytest.approx([1 / 3 - 1, 2 / 3, 0], abs=1e-6)
+
+
+def test_in_batch_loss_is_info_nce_for_the_cosine():
+    """The baselines are trained with different losses, so that their rows compare losses and not similarities."""
+    queries, documents = torch.randn(3, 4), torch.randn(5, 4)
+    target, blocked = torch.tensor([4, 0, 2]), torch.rand(3, 5) < 0.4
+    cosine = torch.nn.functional.cosine_similarity(queries[:, None], documents[None], dim=-1)
+    expected = info_nce(queries, documents, target, blocked, 0.1)
+    assert float(in_batch_loss(cosine / 0.1, target, blocked)) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_margin_mse_closed_form():
+    """Margins between the wrong documents, or padding, take part (by hand: margins 2 and 5 against 1 and 4.5)."""
+    student = torch.tensor([[1.0, 3.0, -2.0, 70.0]], requires_grad=True)
+    teacher = torch.tensor([[4.0, 5.0, 0.5, float("nan")]], requires_grad=True)
+    loss = margin_mse(student, teacher, torch.tensor([[True, True, True, False]]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx((1**2 + 0.5**2) / 2)
+    assert student.grad[0].tolist() == pytest.approx([-1.0, 1.5, -0.5, 0])
+    assert teacher.grad is None
+
+
+@given(LOGITS.filter(lambda rows: not all(masked for _, _, masked in rows)), st.floats(-50, 50), st.floats(-50, 50))
+def test_margin_mse_properties(rows, shift, other):
+    """A shift of either side, which no ranking sees, is a loss; or equal margins are."""
+    student, teacher, mask = (column[None] for column in _columns(rows))
+    value = float(margin_mse(student, teacher, mask))
+    assert value >= 0
+    assert float(margin_mse(student + shift, teacher + other, mask)) == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert float(margin_mse(teacher + shift, teacher, mask)) == pytest.approx(0, abs=1e-18)
+
+
+def test_margin_mse_without_any_margin():
+    """A query with a single candidate turns the loss of the whole batch into NaN."""
+    student = torch.zeros(2, 2, requires_grad=True)
+    loss = margin_mse(student, torch.tensor([[1.0, 9.0]] * 2), torch.tensor([[True, False], [False, False]]))
+    loss.backward()
+    assert float(loss.detach()) == 0 and not student.grad.any()
 
 
 def test_reranker_loss_closed_form():
