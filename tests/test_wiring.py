@@ -21,10 +21,10 @@ LAYERS = [
     {"records", "artifacts", "params", "progress", "seeding"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
     {"prompt", "backbone", "checks", "training", "scan"},
-    {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs"},
-    {"teacher", "student", "distilled", "annotation"},
-    {"retriever", "tracking"},
-    {"evaluation", "registry", "serving"},
+    {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},
+    {"teacher", "student", "distilled", "annotation", "distilled_biencoder"},
+    {"retriever", "tracking", "complexity"},
+    {"evaluation", "registry", "serving", "baselines"},
     {"cli"},
 ]
 ONLY_IN = {
