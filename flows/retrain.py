@@ -2,12 +2,14 @@
 
 python -m flows.retrain                       # once, now
 python -m flows.retrain --data FOLDER         # on another data set in BEIR layout
+python -m flows.retrain --profile minilm      # with another backbone, and the settings that suit it
 python -m flows.retrain --serve "0 3 * * 1"   # as a scheduled deployment, until stopped
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from prefect.settings import get_current_settings
 from flows import _gate, _pipeline, _report
 from flows._server import prefect_api
 from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, guard
-from rabtriever import checks, registry
+from rabtriever import checks, profiles, registry
 from rabtriever.artifacts import read_json
 from rabtriever.params import check_sections, load_params, save_param
 from rabtriever.preparation import PrepareParams, with_dev
 from rabtriever.records import load_dataset
+from rabtriever.sources import check_pinned, resolve_source
 from rabtriever.tracking import pipeline_run
 
 _GRAPH = {"rounds", "final_round"}  # read by dvc.yaml itself
@@ -57,6 +60,31 @@ def check_settings() -> None:
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     named = [entry for stage in stages for entry in stage.get("do", stage).get("params", [])]
     check_sections(PARAMS, {entry.split(".")[0] for entry in named if isinstance(entry, str)} | _GRAPH | {"promote"})
+
+
+def adopt_profile(name: str | None) -> None:
+    """Writes the values of a profile into params.yaml, once they are known to fit and its model to be there.
+
+    Args:
+        name: a profile of profiles/, or the path of a YAML file; None to change nothing.
+
+    Raises:
+        FileNotFoundError: no such profile, or the package of its model is not installed.
+        ValueError: a key or value that does not fit params.yaml, or a hub model without a revision.
+    """
+    if not name:
+        return
+    values = profiles.load_profile(name, PARAMS)
+    source = str(values.get("backbone.source", ""))
+    resolve_source(source)
+    try:
+        check_pinned(source, str(values.get("backbone.revision", "")))
+    except ValueError as error:
+        raise ValueError(f"profile {name}: {error}; write it into the profile's file") from error
+    changes = profiles.save_profile(values, PARAMS)
+    print(f"retrain: {PARAMS} has the values of profile {name}" + (", changed:" if changes else " already"), flush=True)
+    for key, (old, new) in changes.items():
+        print(f"  {key}: {json.dumps(old)} -> {json.dumps(new)}", flush=True)
 
 
 def adopt_source(data: str | None) -> None:
@@ -117,10 +145,11 @@ def _tracking_environment() -> dict[str, str]:
     }
 
 
-def run_once(data: str | None) -> None:
+def run_once(data: str | None, profile: str | None = None) -> None:
     """Retrains when there is anything to do, and prints the report in any case."""
     with _pipeline.exclusive():
         check_settings()
+        adopt_profile(profile)
         adopt_source(data)
         idle = not _pipeline.stale_stages() and _gate.settled(_gate.challenger())
     if idle:
@@ -159,10 +188,11 @@ def serve(cron: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="FOLDER", help="data set to change to, a folder in BEIR layout")
+    parser.add_argument("--profile", metavar="NAME", help="profile to change to, of profiles/, or a YAML file")
     parser.add_argument("--serve", metavar="CRON", help='retrain on a schedule, such as "0 3 * * 1"')
     arguments = parser.parse_args()
     with guard("retrain"):
         if arguments.serve:
             serve(arguments.serve)
         else:
-            run_once(arguments.data)
+            run_once(arguments.data, arguments.profile)

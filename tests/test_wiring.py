@@ -19,6 +19,7 @@ SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].replace(".", "/") + ".
 # Layers from the bottom; a module imports from its own layer and those below.
 LAYERS = [
     {"records", "artifacts", "params", "progress", "seeding"},
+    {"profiles", "sources"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
     {"prompt", "backbone", "checks", "training", "scan"},
     {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},

