@@ -38,11 +38,13 @@ class BackboneParams:
         source: folder or hub name of a causal language model; empty builds the small one from scratch.
         revision: commit of a hub model; empty for a folder.
         dtype: type its weights are loaded as.
+        pooling: state of a segment encoded alone: that of its last token, or the mean over its tokens.
     """
 
     source: str
     revision: str
     dtype: Literal["float32", "bfloat16", "float16"]
+    pooling: Literal["last", "mean"]
 
 
 @flow(name="backbone")
@@ -57,6 +59,7 @@ def backbone() -> str:
     dataset, data = prepared_data(PREPARED)
     with stage_run("backbone", {"backbone": params, "small_model": small, "warmup": warmup}) as run:
         model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
+        model.configure(pooling=params.pooling)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
         inputs = training_inputs(dataset, prompt)
         module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)

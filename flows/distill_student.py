@@ -52,7 +52,7 @@ def distill(round: int) -> str:
             before, earlier = load_student(STUDENT / str(round - 1), teacher, prompt, manifest.hash)
             parents["student"] = earlier.hash
         seed_torch(seed + round)
-        predictor = before.predictor if before else _new_predictor(shape, facts)
+        predictor = before.predictor if before else _new_predictor(shape, facts, teacher.similarity)
         encoder = _query_encoder(params, before)
         module = StudentModule(predictor, facts, params, seed + round, encoder)
         keys = {**parents, "seed": seed, **asdict(params), **asdict(shape)}
@@ -80,8 +80,8 @@ def _distillation_data(
     )
 
 
-def _new_predictor(shape: PredictorParams, data: DistillationData) -> Predictor:
-    predictor = Predictor(data.query_states.shape[1], shape.hidden, shape.products)
+def _new_predictor(shape: PredictorParams, data: DistillationData, similarity: float) -> Predictor:
+    predictor = Predictor(data.query_states.shape[1], shape.hidden, shape.products, similarity)
     listed = data.candidates >= 0
     predictor.standardise(data.query_states, data.document_states, data.target_states[listed].float())
     return predictor

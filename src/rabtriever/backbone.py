@@ -68,6 +68,24 @@ class Backbone(nn.Module):
         return self.head_weight.device
 
     @property
+    def pooling(self) -> str:
+        """How the state of a segment encoded alone is made: `last` token (the paper), or `mean` over its tokens."""
+        return self._settings.get("pooling", "last")
+
+    @property
+    def similarity(self) -> float:
+        """Weight of the cosine of the two states in the teacher's score; 0 in a model that is no teacher."""
+        return float(self._settings.get("similarity", 0.0))
+
+    def configure(self, **settings: Any) -> None:
+        """Sets `pooling` or `similarity`; they are kept in the `config.json` of the folder it is saved to."""
+        self.model.config.rabtriever = {**self._settings, **settings}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return getattr(self.model.config, "rabtriever", None) or {}
+
+    @property
     def decoder(self) -> Any:
         """The layers and the final norm, without the head."""
         return getattr(self.model, self.model.base_model_prefix)
@@ -80,9 +98,13 @@ class Backbone(nn.Module):
         """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T)."""
         return self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
 
-    def last_states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The state at each row's last token that is not padding, (B, H)."""
-        return last_states(self.states(ids, mask), mask)
+    def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The state of each right-padded segment encoded alone, (B, H)."""
+        return self.pool(self.states(ids, mask), mask)
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """One state of each segment, (B, H), from the states of its tokens (B, T, H)."""
+        return mean_states(states, mask) if self.pooling == "mean" else last_states(states, mask)
 
     def save(self, folder: str | Path) -> None:
         """Writes model and tokenizer below `folder` as safetensors and JSON."""
@@ -92,7 +114,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, sequences: Sequence[Sequence[int]], batch_size: int, label: str | None = None) -> np.ndarray:
-        """Last states of token sequences encoded alone, (N, H) float32, in the order given.
+        """States of token sequences encoded alone, (N, H) float32, in the order given.
 
         Sequences are batched by length, which costs nothing in accuracy: padding never changes a state (tested).
 
@@ -108,7 +130,7 @@ class Backbone(nn.Module):
         for start in track(range(0, len(order), batch_size), label):
             rows = order[start : start + batch_size]
             ids, mask = pad([sequences[row] for row in rows], self.device)
-            states[rows] = self.last_states(ids, mask).float().cpu().numpy()
+            states[rows] = self.segment_states(ids, mask).float().cpu().numpy()
         self.train(was_training)
         return states
 
@@ -118,6 +140,12 @@ def last_states(states: Tensor, mask: Tensor) -> Tensor:
     positions = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * positions).argmax(dim=1)  # (B,)
     return states[torch.arange(len(states), device=states.device), last]
+
+
+def mean_states(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each row's unpadded states: (B, T, H) and (B, T) to (B, H)."""
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def pad(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.backbone import Backbone, pad
 from rabtriever.objectives import info_nce
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision, draw
@@ -109,7 +109,7 @@ class ContrastiveModule(StepModule):
 
     def _encode(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         states = self.backbone.states(*batch)
-        return states, last_states(states, batch[1])
+        return states, self.backbone.pool(states, batch[1])
 
     def _negatives(self, queries: np.ndarray, rng: np.random.Generator) -> list[int]:
         if self.params.hard_negatives == 0:

@@ -49,7 +49,7 @@ def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: 
 
     manifest = read_manifest(folder, KIND)
     check_parent(manifest, "teacher", teacher_hash)
-    predictor = Predictor(teacher.width, manifest.info["hidden"], manifest.info["products"])
+    predictor = Predictor(teacher.width, manifest.info["hidden"], manifest.info["products"], teacher.similarity)
     predictor.load_state_dict(load_file(folder / PREDICTOR))
     own = folder / ENCODER
     encoder = load_backbone(own, device=default_device()) if own.is_dir() else teacher

@@ -9,8 +9,8 @@ is linear in everything but a relu of a sum and a product of one factor from eac
 
     score(q, d) = v . relu(a_q + u_d) + c_q . e_d + r_d + r_q
 
-`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. With W2 = 0 this is an inner
-product: the student contains the bi-encoder as a special case.
+`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. The similarity of the teacher's
+score, a cosine of the same two states, is H more products, and exact. So the student contains the bi-encoder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rabtriever.objectives import spread
@@ -40,7 +41,7 @@ class PredictorParams:
 
 
 class FoldedDocuments(NamedTuple):
-    """What the index keeps of each document: u (N, m), e (N, n), r (N,)."""
+    """What the index keeps of each document: u (N, m), e (N, n), r (N,); n counts the similarity's products too."""
 
     additive: Tensor
     products: Tensor
@@ -62,12 +63,13 @@ class Predictor(nn.Module):
     Args:
         width: state size, H.
         hidden: additive units, m.
-        products: multiplicative units, n.
+        products: multiplicative units.
+        similarity: weight of cos(h_q, h_d) in the score, the teacher's.
     """
 
-    def __init__(self, width: int, hidden: int, products: int) -> None:
+    def __init__(self, width: int, hidden: int, products: int, similarity: float) -> None:
         super().__init__()
-        self.width, self.hidden, self.num_products = width, hidden, products
+        self.width, self.hidden, self.num_products, self.similarity = width, hidden, products, similarity
         self.query_in = nn.Linear(width, hidden)  # A, b
         self.document_in = nn.Linear(width, hidden, bias=False)  # B
         self.out = nn.Linear(hidden, width)  # W2, c
@@ -106,6 +108,13 @@ class Predictor(nn.Module):
             predicted = predicted + self.product_out(self.query_product(z_q) * self.document_product(z_d))
         return self.target_mean + self.target_scale * predicted
 
+    def scores(self, queries: Tensor, documents: Tensor, predicted: Tensor, direction: Tensor) -> Tensor:
+        """Scores (...) of predicted states (..., H) along a direction (H,), with the similarity of the two states."""
+        scores = predicted @ direction
+        if self.similarity > 0:
+            scores = scores + self.similarity * F.cosine_similarity(queries, documents, dim=-1)
+        return scores
+
     @torch.no_grad()
     def fold_documents(self, documents: Tensor, direction: Tensor) -> FoldedDocuments:
         """Document side of the score.
@@ -116,7 +125,10 @@ class Predictor(nn.Module):
         """
         z_d = (documents - self.document_mean) / self.document_scale
         bias = self.document_skip(z_d) @ (self.target_scale * direction)
-        return FoldedDocuments(self.document_in(z_d), self.document_product(z_d), bias)
+        products = self.document_product(z_d)
+        if self.similarity > 0:
+            products = torch.cat([products, F.normalize(documents, dim=-1)], dim=-1)
+        return FoldedDocuments(self.document_in(z_d), products, bias)
 
     @torch.no_grad()
     def fold_queries(self, queries: Tensor, direction: Tensor) -> FoldedQueries:
@@ -125,6 +137,8 @@ class Predictor(nn.Module):
         scaled = self.target_scale * direction
         weights = self.out.weight.T @ scaled
         products = self.query_product(z_q) * (self.product_out.weight.T @ scaled)
+        if self.similarity > 0:
+            products = torch.cat([products, self.similarity * F.normalize(queries, dim=-1)], dim=-1)
         bias = self.target_mean @ direction + (self.query_skip(z_q) + self.out.bias) @ scaled
         return FoldedQueries(self.query_in(z_q), weights, products, bias)
 

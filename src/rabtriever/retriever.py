@@ -111,7 +111,11 @@ class Retriever:
             _write_tensors(target / "shortlist.safetensors", self._projections.state_dict())
             faiss.write_index(self._faiss, str(target / "shortlist.faiss"))
             write_corpus(target / "corpus.jsonl", {document.doc_id: document for document in self._documents})
-            predictor = {"hidden": scorer.predictor.hidden, "products": scorer.predictor.num_products}
+            predictor = {
+                "hidden": scorer.predictor.hidden,
+                "products": scorer.predictor.num_products,
+                "similarity": scorer.predictor.similarity,
+            }
             facts = {
                 "prompt": asdict(scorer.prompt.params),
                 "predictor": predictor,

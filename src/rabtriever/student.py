@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
-from rabtriever.objectives import answer_score, embedding_mse, listwise_loss, reverse_kl
+from rabtriever.objectives import embedding_mse, listwise_loss, reverse_kl
 from rabtriever.params import bounded
 from rabtriever.predictor import Predictor
 from rabtriever.training import StepModule
@@ -128,7 +128,8 @@ class StudentModule(StepModule):
         documents = data.document_states[candidates.clamp(min=0)]  # (B, C, H)
         predicted = self.predictor(queries[:, None, :], documents)  # (B, C, H)
         targets = data.target_states[rows].float()
-        scores = answer_score(predicted, data.head_weight, data.yes_id, data.no_id)  # (B, C)
+        direction = data.head_weight[data.yes_id] - data.head_weight[data.no_id]
+        scores = self.predictor.scores(queries[:, None, :], documents, predicted, direction)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.mse > 0:
             terms["mse"] = params.mse * embedding_mse(predicted[mask], targets[mask], self.predictor.target_scale)
@@ -156,7 +157,7 @@ class StudentModule(StepModule):
         if self.query_encoder is None:
             return data.query_states[rows]
         ids, mask = pad([data.query_ids[int(row)] for row in rows], self.device)
-        return self.query_encoder.last_states(ids, mask).float()
+        return self.query_encoder.segment_states(ids, mask).float()
 
     def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """The predictor's rate, and a rate of its own for the query encoder's trainable weights."""

@@ -3,6 +3,12 @@
 Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict.
 Because the document comes first and attention is causal, a document's keys and values are computed once and serve every
 query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
+
+    score(q, d) = log p(yes) - log p(no) + similarity . cos(h_q, h_d)
+
+The second term is ours: the evidence of the language model is added to the similarity of the two states encoded alone,
+so that the reranker starts where the bi-encoder is and learns what that misses. Both states are at hand (that of the
+document is on the teacher's own path), the student has them too, and the term folds; 0 gives the score of the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from torch import Tensor
 
 from rabtriever.backbone import Backbone, last_states, pad
 from rabtriever.contrastive import positives_mask
-from rabtriever.objectives import answer_score, forward_kl, info_nce, listwise_loss, reranker_loss
+from rabtriever.objectives import answer_score, forward_kl, in_batch_loss, listwise_loss, reranker_loss
 from rabtriever.params import bounded
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
@@ -39,12 +45,15 @@ class TeacherParams:
         hard_negatives: negatives drawn from the mistakes of the backbone it starts from.
         random_negatives: negatives drawn from all judged documents.
         mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
-        listwise: weight of the listwise loss over a query's candidates.
-        pointwise: weight of the yes/no loss (supervised fine-tuning).
-        similarity: weight of KL(cosine || score) over the candidates: the reranker is held to the ranking of the two
-            states encoded alone, on documents without a label too, which it would otherwise have to guess at.
+        similarity: weight of cos(h_q, h_d) in the score, in nats; 0 for the paper's score.
+        listwise: weight of the listwise loss of the score over a query's candidates.
+        evidence: weight of the same loss on log p(yes) - log p(no) alone; without it the language model leaves the
+            ranking to the similarity.
+        pointwise: weight of the yes/no loss (supervised fine-tuning), on log p(yes) - log p(no).
+        agreement: weight of KL(cosine || evidence) over the candidates: the language model is held to the ranking of
+            the two states encoded alone, on documents without a label too, which it would otherwise have to guess at.
         unlabelled: documents without any judgement added to a query's candidates, from its most similar ones; only the
-            similarity term sees them.
+            agreement term sees them.
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
@@ -57,9 +66,11 @@ class TeacherParams:
     hard_negatives: int = bounded(ge=0)
     random_negatives: int = bounded(ge=0)
     mining_depth: int = bounded(ge=1)
-    listwise: float = bounded(ge=0)
-    pointwise: float = bounded(ge=0)
     similarity: float = bounded(ge=0)
+    listwise: float = bounded(ge=0)
+    evidence: float = bounded(ge=0)
+    pointwise: float = bounded(ge=0)
+    agreement: float = bounded(ge=0)
     unlabelled: int = bounded(ge=0)
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
@@ -74,7 +85,7 @@ class Prefix(NamedTuple):
     Attributes:
         layers: per layer, keys and values (D, heads, T, head width).
         mask: (D, T) attention mask of the document tokens.
-        states: (D, H) last state of each document alone.
+        states: (D, H) state of each document alone.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -86,7 +97,7 @@ def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
     """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
     output = backbone.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
     layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-    return Prefix(layers, mask, last_states(output.last_hidden_state, mask))
+    return Prefix(layers, mask, backbone.pool(output.last_hidden_state, mask))
 
 
 def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -169,6 +180,7 @@ class Reranker:
         lengths = np.array([len(query) for query in queries])[pairs[:, 0]]
         order = np.lexsort((lengths, position // PREFIX_BATCH))
         progress = Progress(label, len(pairs)) if label else None
+        alone = self._alone(queries, pairs[:, 0], batch_size)
         bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
         for group in range(len(bounds) - 1):
             members = order[bounds[group] : bounds[group + 1]]
@@ -182,15 +194,27 @@ class Reranker:
                 rows = torch.from_numpy(position[part] - first).to(device)
                 ids, mask = pad([queries[row] for row in pairs[part, 0]], device)
                 states = ask(self.backbone, prefix, rows, ids, mask)
-                scores = self.score(states)
+                scores = self.log_odds(states)
+                if alone is not None:
+                    asked = alone[torch.from_numpy(pairs[part, 0])].to(device)
+                    scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)
                 yield Annotation(part, states.float().cpu().numpy(), scores.float().cpu().numpy())
                 if progress:
                     progress.advance(by=len(part))
         if progress:
             progress.close()
 
-    def score(self, states: Tensor) -> Tensor:
-        """log p(yes) - log p(no) of context query states (..., H)."""
+    def _alone(self, queries: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
+        """(Q, H) states of the queries of `rows` encoded alone, others zero; None where the score needs none."""
+        if self.backbone.similarity == 0:
+            return None
+        used = np.unique(rows)
+        states = np.zeros((len(queries), self.backbone.width), dtype=np.float32)
+        states[used] = self.backbone.encode([queries[row] for row in used], batch_size)
+        return torch.from_numpy(states)
+
+    def log_odds(self, states: Tensor) -> Tensor:
+        """log p(yes) - log p(no) of context query states (..., H): the evidence."""
         return answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
 
 
@@ -211,7 +235,7 @@ class CandidateLists(NamedTuple):
 
 
 class TeacherModule(StepModule):
-    """Trains the reranker on candidates of each query: yes/no, listwise over grades, and a contrastive side term.
+    """Trains the reranker on candidates of each query: listwise over grades, yes/no, and a contrastive side term.
 
     The documents of a step are read once and shared by its queries, as they are at inference.
 
@@ -239,6 +263,7 @@ class TeacherModule(StepModule):
     ) -> None:
         super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
         self.backbone, self.prompt = backbone, prompt
+        backbone.configure(similarity=params.similarity)
         self.supervision = supervision
         self.negatives, self.unlabelled = mined
         self._judged = set(supervision.judged.tolist())
@@ -248,46 +273,44 @@ class TeacherModule(StepModule):
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The weighted terms of one batch; a term of weight zero is not computed."""
         params = self.params
-        queries = self.supervision.sample_queries(params.queries, rng)
-        lists = [self.candidates(int(query), rng) for query in queries]
-        column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
-        prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
-        batch = self._lists(queries, lists, column)
-        scores = self._scores(queries, batch, prefix)
+        queries, batch, column, prefix = self.batch(rng)
+        evidence = self.evidence(queries, batch, prefix)
+        cosine = self._cosine(queries, prefix)  # (B, D)
+        listed = None if cosine is None else cosine.gather(1, batch.columns)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
-            terms["pointwise"] = params.pointwise * reranker_loss(scores, batch.grades, batch.labelled)
+            terms["pointwise"] = params.pointwise * reranker_loss(evidence, batch.grades, batch.labelled)
+        if params.evidence > 0:
+            terms["evidence"] = params.evidence * listwise_loss(evidence, batch.grades, batch.labelled)
         if params.listwise > 0:
+            scores = evidence + params.similarity * listed if params.similarity > 0 else evidence
             terms["listwise"] = params.listwise * listwise_loss(scores, batch.grades, batch.labelled)
-        if params.contrastive > 0 or params.similarity > 0:
-            ids, mask = pad([self.query_ids[query] for query in queries], self.device)
-            states = self.backbone.last_states(ids, mask)
-            terms |= self._similarity_terms(queries, batch, column, states, prefix.states, scores)
-        return terms
-
-    def _similarity_terms(
-        self,
-        queries: np.ndarray,
-        batch: CandidateLists,
-        column: dict[int, int],
-        states: Tensor,
-        documents: Tensor,
-        scores: Tensor,
-    ) -> dict[str, Tensor]:
-        """The contrastive term on states (B, H) and documents (D, H) alone, and the one that ties scores to them."""
-        params = self.params
-        terms: dict[str, Tensor] = {}
+        if params.agreement > 0:
+            terms["agreement"] = params.agreement * forward_kl(evidence, listed / params.temperature, batch.mask)
         if params.contrastive > 0:
             blocked = positives_mask(self.supervision, queries, column)
             blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
-            terms["contrastive"] = params.contrastive * info_nce(
-                states, documents, batch.columns[:, 0], blocked.to(self.device), params.temperature
+            terms["contrastive"] = params.contrastive * in_batch_loss(
+                cosine / params.temperature, batch.columns[:, 0], blocked.to(self.device)
             )
-        if params.similarity > 0:
-            cosine = F.normalize(states, dim=-1) @ F.normalize(documents, dim=-1).T  # (B, D)
-            listed = cosine.gather(1, batch.columns) / params.temperature  # (B, C)
-            terms["similarity"] = params.similarity * forward_kl(scores, listed, batch.mask)
         return terms
+
+    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix]:
+        """Query rows of a step, their candidates, the column of each document row, and the documents as read."""
+        queries = self.supervision.sample_queries(self.params.queries, rng)
+        lists = [self.candidates(int(query), rng) for query in queries]
+        column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
+        prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
+        return queries, self._lists(queries, lists, column), column, prefix
+
+    def _cosine(self, queries: np.ndarray, prefix: Prefix) -> Tensor | None:
+        """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
+        params = self.params
+        if params.contrastive == params.agreement == params.similarity == 0:
+            return None
+        ids, mask = pad([self.query_ids[query] for query in queries], self.device)
+        states = self.backbone.segment_states(ids, mask)
+        return F.normalize(states, dim=-1) @ F.normalize(prefix.states, dim=-1).T
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
         """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
@@ -314,8 +337,8 @@ class TeacherModule(StepModule):
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
         return CandidateLists(*(tensor.to(self.device) for tensor in (columns, mask, labelled, grades)))
 
-    def _scores(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
-        """(B, C) scores of the candidates, 0 where there is none."""
+    def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+        """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
         asked: list[Any] = [
             self.query_ids[query]
             for query, count in zip(queries, batch.mask.sum(1).tolist(), strict=True)

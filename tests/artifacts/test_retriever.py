@@ -29,7 +29,7 @@ def scorer(backbone: Any, prompt_params: Any) -> Scorer:
     """An untrained student: random predictor, real encoder."""
     torch.manual_seed(3)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-    predictor = Predictor(backbone.width, hidden=12, products=5)
+    predictor = Predictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
     return Scorer(backbone, backbone, prompt, predictor, direction)
 
@@ -71,8 +71,10 @@ def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(retriever: Re
     state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
     ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
     with torch.no_grad():
-        predicted = scorer.predictor(state, torch.from_numpy(scorer.encoder.encode(ids, 3)))
-    wanted = dict(zip(toy.corpus, (predicted @ scorer.direction).tolist(), strict=True))
+        documents = torch.from_numpy(scorer.encoder.encode(ids, 3))
+        predicted = scorer.predictor(state, documents)
+        scores = predicted @ scorer.direction + 3.0 * torch.cosine_similarity(state, documents)
+    wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))
     found = {hit.doc_id: hit.score for hit in retriever.search([query], 8)[0]}
     assert found == pytest.approx(wanted, abs=1e-4)
 

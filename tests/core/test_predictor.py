@@ -9,9 +9,9 @@ from rabtriever.predictor import Predictor, folded_scores
 WIDTH, HIDDEN = 12, 7
 
 
-def trained(products: int, dtype: torch.dtype = torch.float64) -> Predictor:
+def trained(products: int, dtype: torch.dtype = torch.float64, similarity: float = 0.0) -> Predictor:
     """A predictor none of whose weights is at its initial value, standardised on samples."""
-    predictor = Predictor(WIDTH, HIDDEN, products).to(dtype)
+    predictor = Predictor(WIDTH, HIDDEN, products, similarity).to(dtype)
     with torch.no_grad():
         for parameter in predictor.parameters():
             parameter.copy_(torch.randn_like(parameter))
@@ -26,13 +26,16 @@ def sides(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tenso
     return tuple(torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 2))
 
 
-@pytest.mark.parametrize("products", [0, 3])
+@pytest.mark.parametrize(("products", "similarity"), [(0, 0.0), (3, 0.0), (0, 20.0), (3, 20.0)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_folded_equals_unfolded(products, dtype, tolerance):
+def test_folded_equals_unfolded(products, similarity, dtype, tolerance):
     """The index ranks by another function than the one that was trained; tolerance relative to the largest score."""
-    predictor, (queries, documents, head) = trained(products, dtype), sides(dtype)
-    direct = answer_score(predictor(queries[:, None], documents[None]), head, 0, 1)
+    predictor, (queries, documents, head) = trained(products, dtype, similarity), sides(dtype)
     direction = head[0] - head[1]
+    pairs = queries[:, None], documents[None]
+    direct = predictor.scores(*pairs, predictor(*pairs), direction)
+    cosine = torch.nn.functional.normalize(queries, dim=-1) @ torch.nn.functional.normalize(documents, dim=-1).T
+    assert torch.allclose(direct, answer_score(predictor(*pairs), head, 0, 1) + similarity * cosine)
     folded = predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction)
     limit = tolerance * float(direct.detach().abs().max())
     assert torch.allclose(folded_scores(*folded), direct, rtol=0, atol=limit)
@@ -64,7 +67,7 @@ def test_without_additive_part_it_is_an_inner_product():
 
 def test_standardise_removes_the_scale_of_the_backbone():
     """The same weights mean something else on a backbone whose states are larger, shifted, or constant somewhere."""
-    predictor = Predictor(WIDTH, HIDDEN, 0).double()
+    predictor = Predictor(WIDTH, HIDDEN, 0, 0.0).double()
     sample = torch.randn(400, WIDTH, dtype=torch.float64) * 100 + 40
     sample[:, 0] = 7.0  # a dead dimension
     predictor.standardise(sample, sample, sample)
@@ -77,13 +80,20 @@ def test_standardise_removes_the_scale_of_the_backbone():
 def test_state_dict_keeps_the_standardisation():
     """A saved predictor loses the means it was trained with and ranks at random."""
     predictor, (queries, documents, _) = trained(3), sides()
-    copy = Predictor(WIDTH, HIDDEN, 3).double()
+    copy = Predictor(WIDTH, HIDDEN, 3, 0.0).double()
     copy.load_state_dict(predictor.state_dict())
     assert torch.equal(copy(queries, documents[:5]), predictor(queries, documents[:5]))
 
 
 def test_all_parameters_have_gradients():
     """A branch of the predictor is cut off from the loss, or starts where it can never move."""
-    predictor, (queries, documents, _) = Predictor(WIDTH, HIDDEN, 3).double(), sides()
+    predictor, (queries, documents, _) = Predictor(WIDTH, HIDDEN, 3, 0.0).double(), sides()
     predictor(queries[:, None], documents).pow(2).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
+
+
+def test_similarity_costs_one_number_per_dimension():
+    """The index is sized without the products of the similarity, or a student without it pays for them."""
+    predictor, (queries, documents, head) = trained(3, similarity=5.0), sides()
+    assert predictor.fold_documents(documents, head[0]).products.shape == (23, 3 + WIDTH)
+    assert predictor.fold_queries(queries, head[0]).products.shape == (5, 3 + WIDTH)

@@ -38,8 +38,8 @@ def test_states_do_not_depend_on_the_padding_side(backbone, document_ids):
         left_ids[row, -len(sequence) :] = torch.tensor(sequence)
         left_mask[row, -len(sequence) :] = 1
     with torch.no_grad():
-        right, left = backbone.last_states(ids, mask), backbone.last_states(left_ids, left_mask)
-        extra = backbone.last_states(
+        right, left = backbone.segment_states(ids, mask), backbone.segment_states(left_ids, left_mask)
+        extra = backbone.segment_states(
             torch.nn.functional.pad(ids, (0, 9), value=5), torch.nn.functional.pad(mask, (0, 9))
         )
     assert torch.allclose(left, right, atol=TOLERANCE)
@@ -165,3 +165,19 @@ def test_hub_name_without_revision():
     """A retraining silently gets other weights, because the hub's main branch moved."""
     with pytest.raises(ValueError, match=r"Qwen/Qwen2\.5-0\.5B.* set backbone\.revision to a commit"):
         load_backbone("Qwen/Qwen2.5-0.5B")
+
+
+def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
+    """A teacher loaded again scores by other states, or without the similarity, than it was trained with."""
+    backbone.configure(pooling="mean", similarity=4.0)
+    backbone.save(tmp_path / "model")
+    again = load_backbone(tmp_path / "model")
+    assert (again.pooling, again.similarity) == ("mean", 4.0)
+    ids = [[1, 2, 3], [4, 5]]
+    ids_, mask = pad(ids)
+    with torch.no_grad():
+        states = again.states(ids_, mask)
+    wanted = torch.stack([states[0].mean(0), states[1, :2].mean(0)])
+    assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), wanted, atol=1e-5)
+    again.configure(pooling="last")
+    assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), torch.stack([states[0, 2], states[1, 1]]), atol=1e-5)

@@ -63,7 +63,7 @@ def make_module(data):
 
     def make(query_encoder=None, facts=data, **changes) -> StudentModule:
         torch.manual_seed(2)
-        predictor = Predictor(32, 24, 8)
+        predictor = Predictor(32, 24, 8, 0.0)
         listed = facts.candidates >= 0
         predictor.standardise(facts.query_states, facts.document_states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
@@ -239,7 +239,7 @@ def test_lora_round_trip(make_backbone, tokenizer, family, query_ids, tmp_path):
     optimizer = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=0.05)
     for _ in range(5):
         optimizer.zero_grad()
-        adapted.last_states(*pad(query_ids)).pow(3).mean().backward()
+        adapted.segment_states(*pad(query_ids)).pow(3).mean().backward()
         optimizer.step()
     trained = adapted.encode(query_ids, 8)
     assert np.abs(trained - plain).max() > 0.01

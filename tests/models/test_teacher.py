@@ -9,6 +9,7 @@ import torch
 from rabtriever import teacher
 from rabtriever.backbone import Backbone, pad
 from rabtriever.objectives import listwise_loss, reranker_loss
+from rabtriever.prompt import Prompt
 from rabtriever.teacher import Reranker, TeacherModule, TeacherParams, ask, read_documents
 from rabtriever.training import fit
 from tests.language_models import small_bert, small_llama
@@ -21,9 +22,11 @@ PARAMS = TeacherParams(
     hard_negatives=1,
     random_negatives=2,
     mining_depth=3,
-    listwise=1.0,
-    pointwise=1.0,
     similarity=0.0,
+    listwise=1.0,
+    evidence=0.0,
+    pointwise=1.0,
+    agreement=0.0,
     unlabelled=0,
     contrastive=0.3,
     temperature=0.1,
@@ -219,7 +222,9 @@ def test_gradient_through_the_cache_is_that_of_the_concatenation(backbone, query
             prefix = read_documents(backbone, *pad(document_ids[:2]))
             states = ask(backbone, prefix, torch.tensor([0, 1]), *pad(query_ids[:2]))
         else:
-            states = backbone.last_states(*pad([d + q for d, q in zip(document_ids[:2], query_ids[:2], strict=True)]))
+            states = backbone.segment_states(
+                *pad([d + q for d, q in zip(document_ids[:2], query_ids[:2], strict=True)])
+            )
         states[:, 0].sum().backward()
         found = torch.cat([parameter.grad.flatten() for parameter in backbone.parameters()])
         if cached:
@@ -269,10 +274,10 @@ def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone
     assert torch.equal(run(-1, tmp_path / "scratch"), expected)
 
 
-def test_unlabelled_documents_reach_the_similarity_term_only(make_module, supervision):
+def test_unlabelled_documents_reach_the_agreement_term_only(make_module, supervision):
     """A document without a judgement is trained on as wrong, or never seen at all."""
     rng = np.random.default_rng(0)
-    module = make_module(unlabelled=1, similarity=1.0)
+    module = make_module(unlabelled=1, agreement=1.0)
     chosen = module.candidates(0, rng)
     assert chosen[-1] in supervision.unjudged
     queries = np.array([0, 1])
@@ -281,6 +286,36 @@ def test_unlabelled_documents_reach_the_similarity_term_only(make_module, superv
     batch = module._lists(queries, lists, column)
     assert not batch.labelled[0, len(chosen) - 1]
     assert batch.labelled[0, : len(chosen) - 1].all()
-    terms = make_module(unlabelled=1, similarity=1.0).losses(np.random.default_rng(1))
-    assert set(terms) == {"pointwise", "listwise", "contrastive", "similarity"}
-    assert float(terms["similarity"].detach()) >= 0
+    terms = make_module(unlabelled=1, agreement=1.0).losses(np.random.default_rng(1))
+    assert set(terms) == {"pointwise", "listwise", "contrastive", "agreement"}
+    assert float(terms["agreement"].detach()) >= 0
+
+
+def test_score_is_evidence_and_similarity(any_backbone, prompt_params, toy):
+    """The similarity is added in training and forgotten when pairs are annotated, or taken of other states."""
+    prompt = Prompt(any_backbone.tokenizer, prompt_params, any_backbone.context)
+    queries = prompt.query.ids(list(toy.queries.values())[:3])
+    documents = prompt.document.ids([document.contents for document in toy.corpus.values()])
+    pairs = np.array([(q, d) for q in range(3) for d in (0, 4, 7)])
+    scores = {}
+    for pooling in ("last", "mean"):
+        for weight in (0.0, 7.0):
+            any_backbone.configure(similarity=weight, pooling=pooling)
+            found = np.empty(len(pairs), dtype=np.float32)
+            for part in Reranker(any_backbone, prompt).annotate(queries, documents, pairs, 4):
+                found[part.pairs] = part.scores
+            scores[weight] = found
+        asked, read = any_backbone.encode(queries, 3), any_backbone.encode(documents, 8)
+        cosine = torch.cosine_similarity(torch.from_numpy(asked[pairs[:, 0]]), torch.from_numpy(read[pairs[:, 1]]))
+        assert np.allclose(scores[7.0] - scores[0.0], 7.0 * cosine.numpy(), atol=1e-3)
+
+
+def test_every_term_of_the_loss(make_module):
+    """A term is left out although it has a weight, or computed although it has none."""
+    module = make_module(similarity=5.0, evidence=1.0, agreement=0.5, unlabelled=1)
+    terms = module.losses(np.random.default_rng(0))
+    assert set(terms) == {"pointwise", "evidence", "listwise", "agreement", "contrastive"}
+    assert float((terms["listwise"] - terms["evidence"]).detach().abs()) > 1e-6
+    assert module.backbone.similarity == 5.0
+    module = make_module(pointwise=0.0, contrastive=0.0)
+    assert set(module.losses(np.random.default_rng(0))) == {"listwise"}
