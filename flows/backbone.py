@@ -24,7 +24,8 @@ from rabtriever.inputs import prepared_data, save_model, training_inputs
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams, check_templates, template_texts
 from rabtriever.records import Dataset
-from rabtriever.seeding import SeedParams
+from rabtriever.seeding import SeedParams, seed_torch
+from rabtriever.sources import resolve_source
 from rabtriever.supervision import Supervision
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
@@ -58,6 +59,7 @@ def backbone() -> str:
     check_templates(prompt_params)
     dataset, data = prepared_data(PREPARED)
     with stage_run("backbone", {"backbone": params, "small_model": small, "warmup": warmup}) as run:
+        seed_torch(seed)  # a part that a pretrained model lacks is drawn at random
         model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
         model.configure(pooling=params.pooling)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
@@ -72,7 +74,7 @@ def backbone() -> str:
 
 
 def _take(params: BackboneParams) -> Backbone:
-    return load_backbone(params.source, params.revision or None, params.dtype, default_device())
+    return load_backbone(resolve_source(params.source), params.revision or None, params.dtype, default_device())
 
 
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:

@@ -21,7 +21,7 @@ LAYERS = [
     {"records", "artifacts", "params", "progress", "seeding"},
     {"profiles", "sources"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
-    {"prompt", "backbone", "checks", "training", "scan"},
+    {"prompt", "backbone", "checks", "training", "optimizers", "scan"},
     {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},
     {"teacher", "student", "distilled", "annotation", "distilled_biencoder"},
     {"retriever", "tracking", "complexity"},

@@ -62,6 +62,11 @@ class Backbone(nn.Module):
         """The LM head, (V, H)."""
         return self.model.get_output_embeddings().weight
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices of the layers: every one but the embedding and the head."""
+        ends = {id(self.model.get_input_embeddings().weight), id(self.head_weight)}
+        return [p for p in self.model.parameters() if p.ndim == 2 and id(p) not in ends]
+
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class ContrastiveParams:
         refresh_every: steps between two minings with the current weights; only with hard negatives.
         temperature: divides the cosine.
         language_model: weight of the next-token loss over both segments.
+        optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
 
@@ -45,6 +46,7 @@ class ContrastiveParams:
     refresh_every: int = bounded(ge=1)
     temperature: float = bounded(gt=0)
     language_model: float = bounded(ge=0)
+    optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
 
@@ -76,6 +78,10 @@ class ContrastiveModule(StepModule):
         self.query_ids, self.document_ids = query_ids, document_ids
         self.params = params
         self._mined: np.ndarray | None = None  # (Q, depth) document rows
+
+    def muon_matrices(self) -> list[torch.nn.Parameter]:
+        """The layers' matrices, with `optimizer: muon`."""
+        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """InfoNCE and, when weighted, the next-token loss of one batch."""

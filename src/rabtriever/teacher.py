@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ class TeacherParams:
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
+        optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
 
@@ -75,6 +76,7 @@ class TeacherParams:
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
     lora_rank: int = bounded(ge=0)
+    optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
 
@@ -269,6 +271,10 @@ class TeacherModule(StepModule):
         self._judged = set(supervision.judged.tolist())
         self.query_ids, self.document_ids = query_ids, document_ids
         self.params = params
+
+    def muon_matrices(self) -> list[torch.nn.Parameter]:
+        """The layers' matrices, with `optimizer: muon`."""
+        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The weighted terms of one batch; a term of weight zero is not computed."""

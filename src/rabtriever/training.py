@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from rabtriever.optimizers import BETAS, MuonAdamW
 from rabtriever.progress import Progress
 
 CHECKPOINT_SECONDS = 30
@@ -71,16 +72,26 @@ class StepModule(pl.LightningModule):
         """Trainable parameters with their peak learning rate; one group unless a module needs more."""
         return [([p for p in self.parameters() if p.requires_grad], self.learning_rate)]
 
+    def muon_matrices(self) -> list[torch.nn.Parameter]:
+        """Matrices that Muon trains at `learning_rate`; AdamW trains the rest."""
+        return []
+
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW over the trainable parameters with a warm-up and cosine decay; vectors are not decayed."""
+        """AdamW (and Muon) over the trainable parameters, with a warm-up and cosine decay; vectors are not decayed."""
+        matrices = [p for p in self.muon_matrices() if p.requires_grad]
+        apart = {id(p) for p in matrices}
         groups = []
         for parameters, rate in self.learning_rates():
             for decay, members in (
-                (self.weight_decay, [p for p in parameters if p.ndim > 1]),
+                (self.weight_decay, [p for p in parameters if p.ndim > 1 and id(p) not in apart]),
                 (0.0, [p for p in parameters if p.ndim <= 1]),
             ):
                 groups.append({"params": members, "weight_decay": decay, "lr": rate})
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
+        optimizer: torch.optim.Optimizer
+        if matrices:
+            optimizer = MuonAdamW(matrices, groups, self.learning_rate, self.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

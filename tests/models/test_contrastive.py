@@ -25,6 +25,7 @@ PARAMS = ContrastiveParams(
     refresh_every=2,
     temperature=0.1,
     language_model=0.0,
+    optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
 )

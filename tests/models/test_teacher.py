@@ -31,6 +31,7 @@ PARAMS = TeacherParams(
     contrastive=0.3,
     temperature=0.1,
     lora_rank=0,
+    optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
 )
