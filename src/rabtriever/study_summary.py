@@ -1,0 +1,371 @@
+"""What the finished cells of a study say: means over seeds, intervals over queries, and the goals, reached or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.metrics import Interval, paired_bootstrap
+from rabtriever.study import Cell, CellResult, Study
+
+SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
+FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
+RIVALS = ("biencoder", "biencoder_distilled")
+SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
+DEFAULT = "default"  # the row of an ablation table that nothing was changed in
+
+Values = dict[str, float]
+
+
+def summarise(
+    study: Study, finished: Mapping[Cell, CellResult], missing: Mapping[Cell, str], command: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summary in the form others read, and the details that the page shows beside it.
+
+    Figures are per cent. An interval is the 95 % bootstrap over queries of nDCG@10, of each query's mean over seeds.
+
+    Args:
+        study: the definition.
+        finished: what was measured.
+        missing: why the other cells are not there.
+        command: what to type to measure it again.
+
+    Raises:
+        ArtifactMismatchError: cells of one set were measured on different data.
+    """
+    bases = {name: _by_seed(finished, name) for name in study.sets}
+    bases = {name: cells for name, cells in bases.items() if cells}
+    for name in bases:
+        _check_data(name, [one for cell, one in finished.items() if cell.set == name])
+    devices = dict.fromkeys(one.info["device"] for one in finished.values())
+    summary = {
+        "sets": {name: _set_row(study, name, list(cells.values())) for name, cells in bases.items()},
+        "ablations": _ablations(study, finished, _ablation_row),
+        "command": command,
+        "device": ", ".join(devices),
+    }
+    details = {
+        "study": study.name,
+        "split": study.split,
+        "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
+        "ablations": _ablations(study, finished, _ablation_details),
+        "absent": sorted(set(study.sets) - set(study.present())),
+        "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
+        "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
+    }
+    details["goals"] = goals(summary, details)
+    return summary, details
+
+
+def _by_seed(finished: Mapping[Cell, CellResult], name: str, ablation: str = "") -> dict[int, CellResult]:
+    found = {cell.seed: one for cell, one in finished.items() if (cell.set, cell.ablation) == (name, ablation)}
+    return dict(sorted(found.items()))
+
+
+def _check_data(name: str, results: Sequence[CellResult]) -> None:
+    hashes = {one.info["data_hash"] for one in results}
+    if len(hashes) > 1:
+        raise ArtifactMismatchError(
+            f"cells of {name} were measured on {len(hashes)} versions of the data; remove its folders from the study's "
+            "work folder, so that all are measured on the present one"
+        )
+
+
+def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
+    info = results[0].info
+    systems = {system: _system_row(results, system) for system in study.systems}
+    versus = {f"student_vs_{rival}": _difference(results, "student", results, rival) for rival in RIVALS}
+    return {
+        "num_queries": info["num_queries"],
+        "num_documents": info["num_documents"],
+        "backbone": study.sets[name].backbone,
+        "seeds": [one.info["seed"] for one in results],
+        "systems": systems,
+        "retention": _retention(systems),
+        **versus,
+    }
+
+
+def _system_row(results: Sequence[CellResult], system: str) -> Values:
+    interval = _interval(_mean_over_seeds(results, system))
+    return {
+        **{metric: _mean_metric(results, system, metric) for metric in SHOWN},
+        "low": _per_cent(interval.low),
+        "high": _per_cent(interval.high),
+    }
+
+
+def _mean_metric(results: Sequence[CellResult], system: str, metric: str) -> float:
+    return round(float(np.mean([one.info["systems"][system][metric] for one in results])), 2)
+
+
+def _retention(systems: Mapping[str, Values]) -> float | None:
+    if "student" not in systems or systems.get("teacher", {}).get("nDCG@10", 0) <= 0:
+        return None
+    return round(100 * systems["student"]["nDCG@10"] / systems["teacher"]["nDCG@10"], 2)
+
+
+def _mean_over_seeds(results: Sequence[CellResult], system: str) -> Values:
+    parts = [one.per_query[system] for one in results]
+    return {query_id: float(np.mean([part[query_id] for part in parts])) for query_id in parts[0]}
+
+
+def _interval(values: Values) -> Interval:
+    return paired_bootstrap(values, dict.fromkeys(values, 0.0), SAMPLES, SEED, CONFIDENCE)
+
+
+def _difference(
+    results: Sequence[CellResult], system: str, others: Sequence[CellResult], other: str
+) -> dict[str, float] | None:
+    """Mean nDCG@10 of one system less another's, with the paired interval; None where one was not measured."""
+    if any(system not in one.per_query for one in results) or any(other not in one.per_query for one in others):
+        return None
+    ours, theirs = _mean_over_seeds(results, system), _mean_over_seeds(others, other)
+    interval = paired_bootstrap(ours, theirs, SAMPLES, SEED, CONFIDENCE)
+    return {
+        "difference": _per_cent(interval.mean),
+        "low": _per_cent(interval.low),
+        "high": _per_cent(interval.high),
+    }
+
+
+def _per_cent(value: float) -> float:
+    return round(100 * value, 2)
+
+
+def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
+    spec = study.sets[name]
+    shown = [metric for metric in FURTHER if metric not in SHOWN]
+    return {
+        "data": spec.data,
+        "profile": study.backbones[spec.backbone].profile,
+        "rationale": spec.rationale,
+        "device": ", ".join(dict.fromkeys(one.info["device"] for one in results)),
+        "teacher_scope": results[0].info["teacher_scope"],
+        "documents_limit": spec.documents,
+        "train_queries": results[0].info["train_queries"],
+        "missing_seeds": [seed for seed in spec.seeds if seed not in {one.info["seed"] for one in results}],
+        "minutes": round(float(np.mean([one.info["spent"] for one in results])) / 60, 1),
+        "teacher_calls": round(float(np.mean([one.info["teacher_calls"] for one in results]))),
+        "systems": {
+            system: {
+                **{metric: _mean_metric(results, system, metric) for metric in shown},
+                "per_seed": [one.info["systems"][system]["nDCG@10"] for one in results],
+            }
+            for system in study.systems
+        },
+    }
+
+
+def _ablations(
+    study: Study,
+    finished: Mapping[Cell, CellResult],
+    row: Callable[[Sequence[CellResult], Sequence[CellResult]], dict[str, Any] | None],
+) -> dict[str, dict[str, Any]]:
+    """A row for the default and each ablation of each set, over the seeds that both were measured with."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in study.ablate.sets if study.ablate else []:
+        bases = {seed: one for seed, one in _by_seed(finished, name).items() if seed in study.ablate.seeds}
+        if not bases:
+            continue
+        rows = {DEFAULT: row(list(bases.values()), list(bases.values()))}
+        for ablation in study.ablate.names or study.ablations:
+            changed = {seed: one for seed, one in _by_seed(finished, name, ablation).items() if seed in bases}
+            if changed:
+                rows[ablation] = row(list(changed.values()), [bases[seed] for seed in changed])
+        found[name] = {ablation: values for ablation, values in rows.items() if values is not None}
+    return found
+
+
+def _ablation_row(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str, Any] | None:
+    """The student's figures; None where the ablation does not change the student."""
+    if any("student" not in one.per_query for one in changed):
+        return None
+    interval = _interval(_mean_over_seeds(changed, "student"))
+    return {
+        "nDCG@10": _mean_metric(changed, "student", "nDCG@10"),
+        "low": _per_cent(interval.low),
+        "high": _per_cent(interval.high),
+        "teacher_calls": round(float(np.mean([one.info["teacher_calls"] for one in changed]))),
+        "seconds": round(float(np.mean([one.info["seconds_to_student"] for one in changed])), 1),
+    }
+
+
+def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str, Any]:
+    """The seeds, and of every system measured its figure and its difference to the default's."""
+    systems = [system for system in changed[0].per_query if all(system in one.per_query for one in bases)]
+    return {
+        "seeds": [one.info["seed"] for one in changed],
+        "systems": {
+            system: {
+                "nDCG@10": _mean_metric(changed, system, "nDCG@10"),
+                **(_difference(changed, system, bases, system) or {}),
+            }
+            for system in systems
+        },
+    }
+
+
+def goals(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each goal of the study, whether it is reached, and what was found; `reached` is None where nothing was measured.
+
+    Data sets are counted, not sets: one that was run with two backbones counts once, and where every figure must hold,
+    it must with both.
+    """
+    sets = summary["sets"]
+    data = {name: details["sets"][name]["data"] for name in sets}
+    found = [_retention_on_six(sets, data), _retention_on_all(sets), _student_wins(sets, details)]
+    found += [_above_frequency(sets, details, data), _on_policy(details, data)]
+    return found
+
+
+def _goal(text: str, reached: bool | None, found: str) -> dict[str, Any]:
+    return {"goal": text, "reached": reached, "found": found}
+
+
+def _retention_on_six(sets: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
+    good = {data[name] for name in kept}
+    good -= {data[name] for name, value in kept.items() if value < 98}
+    text = "the student keeps at least 98 % of the teacher's nDCG@10 on six data sets"
+    return _goal(text, len(good) >= 6 if kept else None, f"{len(good)} of {len(set(data.values()))}: {_list(good)}")
+
+
+def _retention_on_all(sets: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
+    below = [f"{name} {value:.1f} %" for name, value in kept.items() if value < 95]
+    text = "the student keeps at least 95 % on all"
+    return _goal(text, not below if kept else None, f"below: {_list(below)}" if below else f"all {len(kept)}")
+
+
+def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    text = "the student beats both bi-encoder rows significantly on four rationale sets and loses to them on none"
+    won, lost = set(), []
+    measured = False
+    for name, row in sets.items():
+        versus = [row[f"student_vs_{rival}"] for rival in RIVALS]
+        if not details["sets"][name]["rationale"] or any(one is None for one in versus):
+            continue
+        measured = True
+        if all(one["low"] > 0 for one in versus):
+            won.add(details["sets"][name]["data"])
+        if any(one["high"] < 0 for one in versus):
+            lost.append(name)
+    return _goal(text, (len(won) >= 4 and not lost) if measured else None, f"wins: {_list(won)}; loses: {_list(lost)}")
+
+
+def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    text = "on esconv the student beats ranking by frequency (R@1, R@3 and MRR@10)"
+    lines, reached = [], []
+    for name in (name for name in sets if data[name] == "esconv" and "frequency" in sets[name]["systems"]):
+        rows = [
+            {**sets[name]["systems"][system], **details["sets"][name]["systems"][system]}
+            for system in ("student", "frequency")
+        ]
+        ours, theirs = ([row[metric] for metric in ("R@1", "R@3", "MRR@10")] for row in rows)
+        reached.append(all(mine > other for mine, other in zip(ours, theirs, strict=True)))
+        lines.append(f"{name}: {_numbers(ours)} against {_numbers(theirs)}")
+    return _goal(text, any(reached) if reached else None, "; ".join(lines) or "esconv was not measured")
+
+
+def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    text = "on-policy candidates beat random ones at equal teacher calls on three sets"
+    won, all_of_them, sure = set(), set(), set()
+    for name, rows in details["ablations"].items():
+        if "off_policy" not in rows or "student" not in rows["off_policy"]["systems"]:
+            continue
+        all_of_them.add(data[name])
+        change = rows["off_policy"]["systems"]["student"]
+        if change["difference"] < 0:
+            won.add(data[name])
+        if change["high"] < 0:
+            sure.add(data[name])
+    found = f"{len(won)} of {len(all_of_them)}: {_list(won)}; significantly on {_list(sure)}"
+    return _goal(text, len(won) >= 3 if all_of_them else None, found)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in values)
+
+
+def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
+    """nDCG@10 of every system on every set, with its interval, as a PNG: one panel per set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sets = summary["sets"]
+    columns = min(4, max(1, len(sets)))
+    rows = -(-len(sets) // columns)
+    systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
+    height = 0.9 + 0.24 * len(systems)
+    figure, panels = pyplot.subplots(
+        rows, columns, figsize=(1.6 + 2.7 * columns, height * rows), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel in panels.flat[len(sets) :]:
+        panel.set_axis_off()
+    for panel, (name, row) in zip(panels.flat, sets.items(), strict=False):
+        for place, system in enumerate(systems):
+            if values := row["systems"].get(system):
+                colour = _colour(system)
+                panel.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=2.5, alpha=0.5)
+                panel.plot([values["nDCG@10"]], [place], "o", color=colour, markersize=5)
+        panel.set_yticks(range(len(systems)), systems)
+        panel.set_title(f"{name} ({row['backbone']}, {row['num_documents']:,} documents)", fontsize="small")
+        panel.grid(axis="x", color="0.9")
+        panel.tick_params(labelsize="small")
+    panels[0][0].invert_yaxis()  # shared by all panels
+    figure.supxlabel("nDCG@10 in per cent, mean over seeds, with the 95 % interval over queries", fontsize="small")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path: str | Path) -> None:
+    """How each ablation changes the student's nDCG@10 on each set, with the paired interval, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tables = details["ablations"]
+    names = list(dict.fromkeys(name for rows in tables.values() for name in rows if name != DEFAULT))
+    figure, panels = pyplot.subplots(
+        1,
+        len(tables),
+        figsize=(1.8 + 2.6 * len(tables), 1.0 + 0.24 * len(names)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, (name, rows) in zip(panels[0], tables.items(), strict=True):
+        for place, ablation in enumerate(names):
+            change = rows.get(ablation, {}).get("systems", {}).get("student")
+            if change:
+                sure = change["low"] > 0 or change["high"] < 0
+                colour = "tab:red" if change["high"] < 0 else "tab:green" if sure else "0.5"
+                panel.plot([change["low"], change["high"]], [place, place], color=colour, linewidth=2.5, alpha=0.5)
+                panel.plot([change["difference"]], [place], "o", color=colour, markersize=5)
+        panel.axvline(0, color="0.3", linewidth=0.8)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_title(f"{name} (default {summary['ablations'][name][DEFAULT]['nDCG@10']:.1f})", fontsize="small")
+        panel.grid(axis="x", color="0.9")
+        panel.tick_params(labelsize="small")
+    panels[0][0].invert_yaxis()
+    figure.supxlabel("change of the student's nDCG@10 in points, with the 95 % interval over queries", fontsize="small")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _colour(system: str) -> str:
+    """Students blue, teachers red, bi-encoders green, what is not trained on this data grey."""
+    families = {"student": "tab:blue", "teacher": "tab:red", "biencoder": "tab:green", "late": "tab:olive"}
+    return families.get(system.split("_")[0], "0.45")
