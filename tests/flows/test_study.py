@@ -1,0 +1,183 @@
+"""The study end to end on a few documents: killed, run, with a cell that fails, and run again for nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import study
+from rabtriever import tracking
+from rabtriever.artifacts import read_json
+from tests.closure import ROOT
+
+SET = {"source": str(ROOT / "data/household"), "backbone": "small", "seeds": [1], "minutes": 1}
+STUDY = {
+    "settings": {
+        "prepare.max_test_queries": 8,
+        "prepare.max_dev_queries": 4,
+        "small_model.vocabulary": 400,
+        "small_model.width": 16,
+        "small_model.layers": 1,
+        "small_model.heads": 2,
+        "small_model.feed_forward": 16,
+        "warmup.steps": 2,
+        "warmup.batch_size": 8,
+        "train_teacher.steps": 2,
+        "train_teacher.queries": 2,
+        "train_biencoder.steps": 2,
+        "train_biencoder.batch_size": 4,
+        "mine.queries": 6,
+        "mine.depth": 4,
+        "predictor.hidden": 4,
+        "predictor.products": 2,
+        "distill.steps": 2,
+        "distill.queries": 2,
+        "index.dimension": 4,
+        "index.steps": 0,
+        "evaluate.timed_queries": 1,
+        "evaluate.samples": 1,
+    },
+    "backbones": {"small": {"profile": "small"}},
+    "sets": {
+        "few": {**SET, "documents": 12, "train_queries": 20},
+        "bad": {**SET, "minutes": 2, "settings": {"small_model.width": 10}},
+    },
+    "ablations": {"no_similarity": {"train_teacher.similarity": 0.0}},
+    "ablate": {"sets": ["few"], "seeds": [1]},
+    "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
+}
+SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", "late_interaction", "student_paper",
+           "student", "teacher"]  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository's settings with the study `toy`, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", tracking.PARENT_RUN, "DVC_STAGE", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shared = yaml.safe_load((ROOT / "profiles/study/common.yaml").read_text())
+    content = {**STUDY, "systems": shared["systems"], "sections": shared["sections"]}
+    (tmp_path / "profiles/study/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (tmp_path / ".cache/study/toy/mlruns").mkdir(parents=True)
+    shutil.copy(store_template, tmp_path / ".cache/study/toy/mlruns/mlflow.db")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """A kill must cost one step, a failing cell itself alone, and a finished study nothing."""
+    from flows import _systems
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_systems.evaluation, "biencoder_system", killed_after(1, _systems.evaluation.biencoder_system))
+        with pytest.raises(KeyboardInterrupt):
+            study.study.fn("toy")
+    cell = project / ".cache/study/toy/few-1"
+    assert not (cell / "cell.json").exists() and not (cell / ".stamps/measure-zeroshot.json").exists()
+    trained = (cell / ".stamps/train_teacher.json").read_bytes()
+
+    with pytest.raises(study.CellsFailed, match="1 failed"):
+        study.study.fn("toy")
+    assert (cell / ".stamps/train_teacher.json").read_bytes() == trained, "a finished stage was run again"
+    failure = read_json(project / ".cache/study/toy/bad-1/failure.json")
+    assert "small_model.width 10 must be" in failure["message"] and str(project) not in failure["message"]
+
+    summary, details = (read_json(project / f"reports/study/{name}.json") for name in ("summary", "details"))
+    row = summary["sets"]["few"]
+    assert list(row["systems"]) == SYSTEMS and row["num_queries"] == 8 and row["num_documents"] < 60
+    assert set(summary["ablations"]["few"]) == {"default", "no_similarity"}
+    assert set(details["ablations"]["few"]["no_similarity"]["systems"]) == {"student", "teacher"}
+    assert {one["system"] for one in details["complexity"]["rows"]} >= {"teacher", "student", "biencoder"}
+    assert [one["cell"] for one in details["missing"]] == ["bad, seed 1"]
+    for name in ("quality", "ablations", "complexity"):
+        assert (project / f"reports/study/{name}.png").is_file()
+    assert (cell / "ablations/no_similarity/models/backbone").is_symlink()
+    assert not (cell / "ablations/no_similarity/models/teacher").is_symlink()
+    info = read_json(cell / "cell.json")
+    assert info["teacher_calls"] > 0 and info["seconds"]["train_teacher"] > 0 and info["device"]
+
+    content = yaml.safe_load((project / "profiles/study/toy.yaml").read_text())
+    del content["sets"]["bad"]
+    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
+    capsys.readouterr()
+    study.run_once("toy", [], summary_only=False)
+    assert "2 cells finished" in capsys.readouterr().out
+    assert read_json(project / "reports/study/summary.json") == summary
+
+
+def killed_after(count: int, function):
+    """The function, which is interrupted when it has been called so often."""
+    left = [count]
+
+    def call(*arguments, **named):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return function(*arguments, **named)
+
+    return call
+
+
+def test_only_what_is_named_is_run(project: Path, capsys):
+    """A misspelt name would run the whole study, or nothing without a word."""
+    definition = study.read_study("toy")
+    assert {str(one) for one in study._todo(definition, ["few"])} == {"few, seed 1", "few, seed 1, no_similarity"}
+    assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
+    with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
+        study._todo(definition, ["fwe"])
+
+
+def test_two_processes_do_not_share_a_study(project: Path):
+    """Two would train in the same folders."""
+    definition = study.read_study("toy")
+    with (
+        study._exclusive(definition),
+        pytest.raises(BlockingIOError, match="another process"),
+        study._exclusive(definition),
+    ):
+        pass
+
+
+def test_a_system_nobody_can_measure_is_named_first(project: Path):
+    """It would be found after the pipeline of the first cell has run."""
+    from flows._cells import check_systems
+
+    path = project / "profiles/study/toy.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["systems"]["oracle"] = {}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match="no system 'oracle'"):
+        check_systems(study.read_study("toy"))
+
+
+@pytest.mark.server
+def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.MonkeyPatch):
+    """Prevents cells that nobody sees in Prefect, and a failing one that ends the flow before the others."""
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows import _cells
+
+    ran = []
+
+    def run_cell(definition, cell):
+        ran.append(str(cell))
+        if cell.set == "bad":
+            raise ValueError("a bad cell")
+
+    monkeypatch.setattr(_cells, "run_cell", run_cell)
+    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+        with pytest.raises(study.CellsFailed):
+            study.study("toy")
+        states = {run.name: run.state_name for run in client.read_task_runs()}
+        flows = [run.state_name for run in client.read_flow_runs()]
+    assert states == {"few, seed 1": "Completed", "few, seed 1, no_similarity": "Completed", "bad, seed 1": "Failed"}
+    assert flows == ["Failed"] and len(ran) == 3
