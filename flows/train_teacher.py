@@ -14,6 +14,7 @@ from rabtriever.contrastive import mine_with_cosine
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.params import load_params
+from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import PromptParams
 from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.teacher import TeacherModule, TeacherParams
@@ -40,15 +41,15 @@ def train_teacher() -> str:
             label="train_teacher: hard negatives",
         )
         seed_torch(seed)
-        if params.lora_rank:
-            model = add_lora(model, params.lora_rank)
-        module = TeacherModule(
-            model, prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed
-        )
         keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
-        fit(module, "train_teacher", checkpoint_folder(CHECKPOINTS, "train_teacher", keys), run.lightning_logger())
-        if params.lora_rank:
-            model = merge_lora(model)
+        facts = (prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed)
+        phases = [("train_teacher", TeacherModule), ("train_teacher-dpo", PreferenceModule)]
+        for name, module in phases if params.dpo_steps else phases[:1]:
+            if params.lora_rank:
+                model = add_lora(model, params.lora_rank)
+            fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
+            if params.lora_rank:
+                model = merge_lora(model)
         run.log_metrics(prompt.truncation())
         manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "backbone": parent.hash})
     return manifest.hash

@@ -26,7 +26,7 @@ LAYERS = [
     {"prompt", "backbone", "checks", "training", "optimizers", "scan"},
     {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},
     {"subset"},
-    {"teacher", "student", "distilled", "annotation", "distilled_biencoder"},
+    {"teacher", "preference", "student", "distilled", "annotation", "distilled_biencoder"},
     {"retriever", "tracking", "complexity"},
     {"evaluation", "registry", "serving", "baselines"},
     {"cli"},

@@ -57,6 +57,9 @@ class TeacherParams:
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
+        dpo_steps: optimiser steps of DPO after the fine-tuning; 0 for none.
+        dpo_beta: how closely DPO is held to the fine-tuned teacher.
+        dpo_learning_rate: peak learning rate of DPO.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
@@ -76,6 +79,9 @@ class TeacherParams:
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
     lora_rank: int = bounded(ge=0)
+    dpo_steps: int = bounded(ge=0)
+    dpo_beta: float = bounded(gt=0)
+    dpo_learning_rate: float = bounded(gt=0)
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
@@ -281,7 +287,7 @@ class TeacherModule(StepModule):
         params = self.params
         queries, batch, column, prefix = self.batch(rng)
         evidence = self.evidence(queries, batch, prefix)
-        cosine = self._cosine(queries, prefix)  # (B, D)
+        cosine = self.cosine(queries, prefix)  # (B, D)
         listed = None if cosine is None else cosine.gather(1, batch.columns)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
@@ -294,12 +300,15 @@ class TeacherModule(StepModule):
         if params.agreement > 0:
             terms["agreement"] = params.agreement * forward_kl(evidence, listed / params.temperature, batch.mask)
         if params.contrastive > 0:
-            blocked = positives_mask(self.supervision, queries, column)
-            blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
-            terms["contrastive"] = params.contrastive * in_batch_loss(
-                cosine / params.temperature, batch.columns[:, 0], blocked.to(self.device)
-            )
+            terms["contrastive"] = self.contrastive(queries, batch, column, cosine)
         return terms
+
+    def contrastive(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int], cosine: Tensor) -> Tensor:
+        """The weighted contrastive term of a (B, D) cosine: each query's first candidate among the documents."""
+        blocked = positives_mask(self.supervision, queries, column)
+        blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
+        scores = cosine / self.params.temperature
+        return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
     def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix]:
         """Query rows of a step, their candidates, the column of each document row, and the documents as read."""
@@ -309,7 +318,7 @@ class TeacherModule(StepModule):
         prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
         return queries, self._lists(queries, lists, column), column, prefix
 
-    def _cosine(self, queries: np.ndarray, prefix: Prefix) -> Tensor | None:
+    def cosine(self, queries: np.ndarray, prefix: Prefix) -> Tensor | None:
         """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
@@ -345,11 +354,15 @@ class TeacherModule(StepModule):
 
     def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
+        return self.evidence_of(self.backbone, queries, batch, prefix)
+
+    def evidence_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+        """The same of any model that has read the documents."""
         asked: list[Any] = [
             self.query_ids[query]
             for query, count in zip(queries, batch.mask.sum(1).tolist(), strict=True)
             for _ in range(count)
         ]
-        states = ask(self.backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
-        flat = answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        states = ask(backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
+        flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)

@@ -15,6 +15,7 @@ from rabtriever.objectives import (
     info_nce,
     listwise_loss,
     margin_mse,
+    preference_loss,
     reranker_loss,
     reverse_kl,
 )
@@ -228,3 +229,14 @@ def test_forward_kl_is_the_teachers_expectation():
     loss.backward()
     assert teacher.grad is None
     assert float(student.grad[0, 2]) == 0.0
+
+
+def test_preference_loss_in_closed_form():
+    """A relevant document is pushed to no, a padded one is counted, or the reference is ignored."""
+    evidence = torch.tensor([[2.0, 1.0, 9.0]], dtype=torch.float64)
+    reference = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
+    grades, mask = torch.tensor([[2, 0, 0]]), torch.tensor([[True, True, False]])
+    loss = preference_loss(evidence, reference, grades, mask, 0.5)
+    wanted = -(math.log(1 / (1 + math.exp(-0.5))) + math.log(1 / (1 + math.exp(-1.0)))) / 2
+    assert float(loss) == pytest.approx(wanted, abs=1e-9)
+    assert float(preference_loss(reference, reference, grades, mask, 0.5)) == pytest.approx(math.log(2), abs=1e-9)

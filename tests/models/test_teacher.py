@@ -9,6 +9,7 @@ import torch
 from rabtriever import teacher
 from rabtriever.backbone import Backbone, pad
 from rabtriever.objectives import listwise_loss, reranker_loss
+from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt
 from rabtriever.teacher import Reranker, TeacherModule, TeacherParams, ask, read_documents
 from rabtriever.training import fit
@@ -31,6 +32,9 @@ PARAMS = TeacherParams(
     contrastive=0.3,
     temperature=0.1,
     lora_rank=0,
+    dpo_steps=0,
+    dpo_beta=0.5,
+    dpo_learning_rate=3e-3,
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
@@ -320,3 +324,26 @@ def test_every_term_of_the_loss(make_module):
     assert module.backbone.similarity == 5.0
     module = make_module(pointwise=0.0, contrastive=0.0)
     assert set(module.losses(np.random.default_rng(0))) == {"listwise"}
+
+
+def test_preference_training_moves_the_answers_apart(
+    make_module, backbone, prompt, supervision, query_ids, document_ids
+):
+    """DPO leaves the reference, or drifts with it; at its start the loss is log 2, whatever the model says."""
+    module = make_module(contrastive=0.0)
+    after = PreferenceModule(
+        backbone,
+        prompt,
+        supervision,
+        query_ids,
+        document_ids,
+        (module.negatives, module.unlabelled),
+        dataclasses.replace(PARAMS, dpo_steps=120, contrastive=0.0),
+        seed=0,
+    )
+    frozen = {name: value.clone() for name, value in after.reference.state_dict().items()}
+    first = after.losses(np.random.default_rng(5))
+    assert float(first["dpo"].detach()) == pytest.approx(np.log(2), abs=1e-5)
+    fit(after, "dpo")
+    assert float(after.losses(np.random.default_rng(5))["dpo"].detach()) < 0.6
+    assert all(torch.equal(frozen[name], value) for name, value in after.reference.state_dict().items())

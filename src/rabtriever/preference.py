@@ -1,0 +1,60 @@
+"""DPO for the reranker: the right answer is preferred to the wrong one, against the fine-tuned teacher as reference.
+
+LaHoRe (arXiv 2412.16615) trains its reranker so; of a pair the preferred answer is `yes` for a relevant document and
+`no` for another, and log pi(preferred) - log pi(rejected) is the evidence with its sign (Rafailov et al. 2023).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.backbone import Backbone, pad
+from rabtriever.objectives import preference_loss
+from rabtriever.prompt import Prompt
+from rabtriever.supervision import Supervision
+from rabtriever.teacher import TeacherModule, TeacherParams, read_documents
+
+
+class PreferenceModule(TeacherModule):
+    """Goes on from a fine-tuned teacher with DPO, on candidates drawn as before.
+
+    Args:
+        backbone: the fine-tuned teacher, trained in place; a frozen copy of it is the reference.
+        prompt, supervision, query_ids, document_ids, mined, params, seed: see TeacherModule; the schedule is
+            `dpo_steps` long.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompt: Prompt,
+        supervision: Supervision,
+        query_ids: Sequence[Sequence[int]],
+        document_ids: Sequence[Sequence[int]],
+        mined: tuple[np.ndarray, np.ndarray],
+        params: TeacherParams,
+        seed: int,
+    ) -> None:
+        super().__init__(backbone, prompt, supervision, query_ids, document_ids, mined, params, seed)
+        self.steps = params.dpo_steps
+        self.learning_rate = params.dpo_learning_rate
+        self.reference = copy.deepcopy(backbone).requires_grad_(False)
+
+    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The preference loss of one batch, and the terms that keep the states useful to the student."""
+        queries, batch, column, prefix = self.batch(rng)
+        evidence = self.evidence(queries, batch, prefix)
+        with torch.no_grad():
+            reader = self.reference.eval()
+            read = read_documents(reader, *pad([self.document_ids[row] for row in column], self.device))
+            reference = self.evidence_of(reader, queries, batch, read)
+        terms = {"dpo": preference_loss(evidence, reference, batch.grades, batch.labelled, self.params.dpo_beta)}
+        cosine = self.cosine(queries, prefix)
+        if cosine is not None and self.params.contrastive > 0:
+            terms["contrastive"] = self.contrastive(queries, batch, column, cosine)
+        return terms
