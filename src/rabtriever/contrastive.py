@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
-from rabtriever.objectives import info_nce
+from rabtriever.objectives import in_batch_loss
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision, draw
 from rabtriever.training import StepModule
@@ -92,11 +93,11 @@ class ContrastiveModule(StepModule):
         column = {row: number for number, row in enumerate(documents)}
         query_batch = pad([self.query_ids[query] for query in queries], self.device)
         document_batch = pad([self.document_ids[row] for row in documents], self.device)
-        query_states, query_last = self._encode(query_batch)
-        document_states, document_last = self._encode(document_batch)
+        query_states, document_states = self.backbone.states(*query_batch), self.backbone.states(*document_batch)
+        scores = self.similarity(query_states, query_batch[1], document_states, document_batch[1])
         blocked = positives_mask(self.supervision, queries, column).to(self.device)  # (B, D)
         target = torch.tensor([column[row] for row in targets], device=self.device)
-        terms = {"contrastive": info_nce(query_last, document_last, target, blocked, params.temperature)}
+        terms = {"contrastive": in_batch_loss(scores / params.temperature, target, blocked)}
         if params.language_model > 0:
             losses = [
                 self._next_token_loss(states, *batch, rng)
@@ -105,25 +106,30 @@ class ContrastiveModule(StepModule):
             terms["language_model"] = params.language_model * (losses[0] + losses[1]) / 2
         return terms
 
+    def similarity(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+        """(B, D) cosine of the segments' states, from token states (B, T, H) and (D, T, H) with their masks."""
+        pooled = self.backbone.pool(queries, query_mask), self.backbone.pool(documents, document_mask)
+        return F.normalize(pooled[0], dim=-1) @ F.normalize(pooled[1], dim=-1).T
+
+    def mine(self) -> np.ndarray:
+        """(Q, depth) hard negatives of every query with the current weights, -1 where there are fewer."""
+        return mine_with_cosine(
+            self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
+        )[0]
+
     def _next_token_loss(self, states: Tensor, ids: Tensor, mask: Tensor, rng: np.random.Generator) -> Tensor:
         """Next-token loss at a sample of positions: the head over a whole batch would cost more than the layers."""
         positions = mask[:, 1:].flatten().nonzero().squeeze(1)
         kept = rng.choice(len(positions), size=min(LANGUAGE_POSITIONS, len(positions)), replace=False)
         chosen = positions[torch.from_numpy(kept).to(positions.device)]
         logits = self.backbone.logits(states[:, :-1].flatten(0, 1)[chosen])
-        return torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()[chosen])
-
-    def _encode(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        states = self.backbone.states(*batch)
-        return states, self.backbone.pool(states, batch[1])
+        return F.cross_entropy(logits, ids[:, 1:].flatten()[chosen])
 
     def _negatives(self, queries: np.ndarray, rng: np.random.Generator) -> list[int]:
         if self.params.hard_negatives == 0:
             return []
         if self._mined is None or self.global_step % self.params.refresh_every == 0:
-            self._mined, _ = mine_with_cosine(
-                self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
-            )
+            self._mined = self.mine()
         return [row for query in queries for row in draw(self._mined[query], self.params.hard_negatives, rng)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

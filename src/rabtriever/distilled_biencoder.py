@@ -35,6 +35,7 @@ class DistilledBiencoderParams:
         objective: `kl` is KL(teacher || student) over the list, `margin_mse` compares margins to the teacher's best.
         contrastive: weight of the contrastive term on the training judgements, over all documents of the step.
         temperature: divides the cosine; with `margin_mse` its inverse is the largest score, in nats.
+        optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
 
@@ -44,6 +45,7 @@ class DistilledBiencoderParams:
     objective: Literal["kl", "margin_mse"]
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
+    optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
 
@@ -97,6 +99,10 @@ class DistilledBiencoderModule(StepModule):
         self.params = params
         self._lists = join_rounds(annotated)
         self._judged = set(supervision.judged.tolist())
+
+    def muon_matrices(self) -> list[torch.nn.Parameter]:
+        """The layers' matrices, with `optimizer: muon`."""
+        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The distillation term and, when weighted, the contrastive term of one batch."""

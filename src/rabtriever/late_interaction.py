@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
-from rabtriever.contrastive import ContrastiveModule, positives_mask
-from rabtriever.objectives import in_batch_loss
+from rabtriever.contrastive import ContrastiveModule
 from rabtriever.progress import track
-from rabtriever.supervision import Supervision, draw
+from rabtriever.supervision import Supervision
 
 CELLS = 4_000_000  # cosines between tokens held at once
 BATCH = 64
@@ -112,37 +111,15 @@ class LateInteractionModule(ContrastiveModule):
     Arguments and settings are those of `ContrastiveModule`.
     """
 
-    def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The in-batch loss and, when weighted, the next-token loss of one batch."""
-        params = self.params
-        queries = self.supervision.sample_queries(params.batch_size, rng)
-        targets = [self.supervision.positive(int(query), rng) for query in queries]
-        documents = list(dict.fromkeys(targets + self._negatives(queries, rng)))
-        column = {row: number for number, row in enumerate(documents)}
-        query_batch = pad([self.query_ids[query] for query in queries], self.device)
-        document_batch = pad([self.document_ids[row] for row in documents], self.device)
-        query_states, document_states = self.backbone.states(*query_batch), self.backbone.states(*document_batch)
-        scores = maxsim(query_states, query_batch[1], document_states, document_batch[1])
-        scores = scores / query_batch[1].sum(1, keepdim=True) / params.temperature
-        target = torch.tensor([column[row] for row in targets], device=self.device)
-        blocked = positives_mask(self.supervision, queries, column).to(self.device)  # (B, D)
-        terms = {"contrastive": in_batch_loss(scores, target, blocked)}
-        if params.language_model > 0:
-            losses = [
-                self._next_token_loss(states, *batch, rng)
-                for states, batch in ((query_states, query_batch), (document_states, document_batch))
-            ]
-            terms["language_model"] = params.language_model * (losses[0] + losses[1]) / 2
-        return terms
+    def similarity(self, queries: Tensor, query_mask: Tensor, documents: Tensor, document_mask: Tensor) -> Tensor:
+        """(B, D) MaxSim per query token."""
+        return maxsim(queries, query_mask, documents, document_mask) / query_mask.sum(1, keepdim=True)
 
-    def _negatives(self, queries: np.ndarray, rng: np.random.Generator) -> list[int]:
-        if self.params.hard_negatives == 0:
-            return []
-        if self._mined is None or self.global_step % self.params.refresh_every == 0:
-            self._mined = mine_with_maxsim(
-                self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
-            )
-        return [row for query in queries for row in draw(self._mined[query], self.params.hard_negatives, rng)]
+    def mine(self) -> np.ndarray:
+        """(Q, depth) hard negatives by MaxSim."""
+        return mine_with_maxsim(
+            self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
+        )
 
 
 def mine_with_maxsim(

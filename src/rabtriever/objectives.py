@@ -77,23 +77,8 @@ def embedding_mse(predicted: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     return (((predicted - target.detach()) / scale) ** 2).mean()
 
 
-def info_nce(queries: Tensor, documents: Tensor, target: Tensor, blocked: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of each query's target among the documents of the batch, by cosine over temperature.
-
-    Args:
-        queries: (B, H).
-        documents: (D, H).
-        target: (B,) index of each query's positive.
-        blocked: (B, D) bool, True for known positives; all but the target are left out of the sum.
-        temperature: divides the cosine.
-    """
-    scores = F.normalize(queries, dim=-1) @ F.normalize(documents, dim=-1).T / temperature  # (B, D)
-    keep = F.one_hot(target, documents.shape[0]).bool()
-    return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)
-
-
 def in_batch_loss(scores: Tensor, target: Tensor, blocked: Tensor) -> Tensor:
-    """Cross-entropy of each query's target among the scores of the batch: `info_nce` for any similarity.
+    """Cross-entropy of each query's target among the scores of the batch (InfoNCE).
 
     Args:
         scores: (B, D) similarities over temperature.

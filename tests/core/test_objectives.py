@@ -12,7 +12,6 @@ from rabtriever.objectives import (
     embedding_mse,
     forward_kl,
     in_batch_loss,
-    info_nce,
     listwise_loss,
     margin_mse,
     preference_loss,
@@ -113,30 +112,10 @@ def test_embedding_mse_of_the_mean_is_one():
 
 
 @pytest.mark.parametrize("documents", [1, 2, 7])
-def test_info_nce_of_equal_vectors(documents):
+def test_in_batch_loss_of_equal_scores(documents):
     """The sum runs over something other than the documents of the batch."""
-    loss = info_nce(
-        torch.ones(3, 4), torch.ones(documents, 4), torch.zeros(3, dtype=int), torch.zeros(3, documents).bool(), 0.05
-    )
-    assert float(loss.detach()) == pytest.approx(math.log(documents), abs=1e-6)
-
-
-def test_info_nce_leaves_out_known_positives():
-    """A second right document is pushed away as if it were wrong; or the target itself is blocked."""
-    blocked = torch.tensor([[True, True, False, False]])  # 0 is the target, 1 another positive
-    documents = torch.ones(4, 4, requires_grad=True)
-    documents.data[1] = torch.tensor([1.0, -1, 1, -1])
-    loss = info_nce(torch.ones(1, 4), documents, torch.tensor([0]), blocked, 1.0)
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(math.log(3), abs=1e-6)
-    assert not documents.grad[1].any()
-
-
-def test_info_nce_is_cosine_over_temperature():
-    """Vector length instead of direction decides; or the temperature multiplies (log(1 + e^-2), by hand)."""
-    queries, documents = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 700.0]])
-    loss = info_nce(queries, documents, torch.tensor([0]), torch.zeros(1, 2).bool(), 0.5)
-    assert float(loss.detach()) == pytest.approx(math.log1p(math.exp(-2)), abs=1e-6)
+    loss = in_batch_loss(torch.full((3, documents), 0.7), torch.zeros(3, dtype=int), torch.zeros(3, documents).bool())
+    assert float(loss) == pytest.approx(math.log(documents), abs=1e-6)
 
 
 def test_in_batch_loss_closed_form():
@@ -146,15 +125,6 @@ def test_in_batch_loss_closed_form():
     loss.backward()
     assert float(loss.detach()) == pytest.approx(math.log(3), abs=1e-6)
     assert scores.grad[0].tolist() == pytest.approx([1 / 3 - 1, 2 / 3, 0], abs=1e-6)
-
-
-def test_in_batch_loss_is_info_nce_for_the_cosine():
-    """The baselines are trained with different losses, so that their rows compare losses and not similarities."""
-    queries, documents = torch.randn(3, 4), torch.randn(5, 4)
-    target, blocked = torch.tensor([4, 0, 2]), torch.rand(3, 5) < 0.4
-    cosine = torch.nn.functional.cosine_similarity(queries[:, None], documents[None], dim=-1)
-    expected = info_nce(queries, documents, target, blocked, 0.1)
-    assert float(in_batch_loss(cosine / 0.1, target, blocked)) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_margin_mse_closed_form():

@@ -147,3 +147,13 @@ def test_resume_with_mined_negatives(make_module, minings, monkeypatch, tmp_path
     pairs = zip(resumed.backbone.parameters(), expected.backbone.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert len(minings) == 1, "the mining of step 4 alone"
+
+
+def test_similarity_is_the_cosine_of_pooled_states(backbone, supervision, query_ids, document_ids):
+    """Vector length decides instead of direction, or padding takes part in the state."""
+    module = ContrastiveModule(backbone, supervision, query_ids, document_ids, PARAMS, seed=0)
+    queries = torch.tensor([[[9.0, 9.0], [3.0, 0.0], [7.0, 7.0]]])
+    documents = torch.tensor([[[5.0, 0.0], [1.0, 1.0]], [[2.0, 2.0], [0.0, 700.0]]])
+    masks = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0], [1, 1]])
+    found = module.similarity(queries, masks[0], documents, masks[1])
+    assert torch.allclose(found, torch.tensor([[1.0, 0.0]]), atol=1e-6)

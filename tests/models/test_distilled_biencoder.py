@@ -19,6 +19,7 @@ PARAMS = DistilledBiencoderParams(
     objective="kl",
     contrastive=0.0,
     temperature=0.1,
+    optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
 )
