@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rabtriever.params import bounded
 from rabtriever.progress import track
+from rabtriever.sources import check_pinned, is_hub_name
 
 END = "<|end|>"
 
@@ -189,16 +190,11 @@ def load_backbone(
     _quiet()
     folder = Path(source)
     if not (folder / "config.json").is_file():
-        looks_like_path = folder.exists() or str(source).count("/") != 1 or str(source).startswith((".", "/", "~"))
-        if looks_like_path:
+        if not is_hub_name(str(source)):
             raise FileNotFoundError(
                 f"no language model at {str(source)!r}: expected a folder with config.json, model weights and tokenizer"
             )
-        if not revision:
-            raise ValueError(
-                f"backbone.source {str(source)!r} is a hub name: set backbone.revision to a commit of it, so that "
-                "every run sees the same weights (and unset HF_HUB_OFFLINE to download it)"
-            )
+        check_pinned(str(source), revision or "")
     kwargs: dict[str, Any] = {"revision": revision} if revision and not folder.exists() else {}
     decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
     model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **kwargs, **decoder)

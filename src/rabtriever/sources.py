@@ -62,6 +62,7 @@ def check_pinned(source: str, revision: str) -> None:
     """
     if is_hub_name(source) and not revision:
         raise ValueError(
-            f"backbone.source {source!r} is a hub name, so backbone.revision must be a commit of it, that every run "
-            f"may see the same weights; `git ls-remote https://huggingface.co/{source} HEAD` prints the newest one"
+            f"there is no folder {source!r} here, so it reads as a hub name, and backbone.revision must be a commit of "
+            "it, that every run may see the same weights; "
+            f"`git ls-remote https://huggingface.co/{source} HEAD` prints the newest one"
         )

@@ -163,7 +163,7 @@ def test_folder_that_is_no_model(tmp_path):
 
 def test_hub_name_without_revision():
     """A retraining silently gets other weights, because the hub's main branch moved."""
-    with pytest.raises(ValueError, match=r"Qwen/Qwen2\.5-0\.5B.* set backbone\.revision to a commit"):
+    with pytest.raises(ValueError, match=r"Qwen/Qwen2\.5-0\.5B.* backbone\.revision must be a commit"):
         load_backbone("Qwen/Qwen2.5-0.5B")
 
 
