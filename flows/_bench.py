@@ -11,8 +11,10 @@ import contextlib
 import functools
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,28 @@ from rabtriever.params import _read
 from rabtriever.study import FORMAT
 
 _STAMPS = ".stamps"
+_told_to_end = threading.Event()
+
+
+@contextlib.contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Starts no step after SIGTERM, even if what the present handler raises is lost.
+
+    Python drops an exception that a signal's handler raises while an object is being finalised, and a training leaves
+    many to finalise. Works in the main thread.
+    """
+    present = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: Any) -> None:
+        _told_to_end.set()
+        if callable(present):
+            present(number, frame)
+
+    signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, present)
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,8 @@ class Bench:
             settled.add(one)
 
     def _run(self, step: Step) -> None:
+        if _told_to_end.is_set():
+            raise SystemExit(128 + signal.SIGTERM)
         self._stamp(step.name).unlink(missing_ok=True)
         inputs = self._inputs(step)
         start = time.perf_counter()

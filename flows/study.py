@@ -71,11 +71,12 @@ def cell(name: str, where: str, seed: int, ablation: str) -> None:
         seed: its seed.
         ablation: empty for the base cell.
     """
+    from flows._bench import heeding_sigterm
     from flows._cells import run_cell
 
     definition = read_study(name)
     one = Cell(where, seed, ablation)
-    with _tracked(definition), pipeline_run(str(one)):
+    with heeding_sigterm(), _tracked(definition), pipeline_run(str(one)):
         run_cell(definition, one)
 
 

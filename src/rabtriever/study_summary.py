@@ -307,7 +307,7 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
     columns = min(4, max(1, len(sets)))
     rows = -(-len(sets) // columns)
     systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
-    height = 0.9 + 0.24 * len(systems)
+    height = 1.1 + 0.24 * len(systems)
     figure, panels = pyplot.subplots(
         rows, columns, figsize=(1.6 + 2.7 * columns, height * rows), sharey=True, squeeze=False, layout="constrained"
     )
@@ -320,7 +320,7 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
                 panel.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=2.5, alpha=0.5)
                 panel.plot([values["nDCG@10"]], [place], "o", color=colour, markersize=5)
         panel.set_yticks(range(len(systems)), systems)
-        panel.set_title(f"{name} ({row['backbone']}, {row['num_documents']:,} documents)", fontsize="small")
+        panel.set_title(f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", fontsize="small")
         panel.grid(axis="x", color="0.9")
         panel.tick_params(labelsize="small")
     panels[0][0].invert_yaxis()  # shared by all panels

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from flows import _bench
 from flows._bench import Bench, Step, pipeline_steps
 from rabtriever.artifacts import atomic_folder, write_manifest
 from tests.closure import ROOT
@@ -60,6 +64,22 @@ def test_a_killed_step_is_done_again_and_those_before_it_are_not(work: Work, tmp
     work.killed = ""
     work.bench(tmp_path).make("out/third")
     assert work.ran == ["first", "second", "second", "third"]
+
+
+def test_no_step_starts_after_sigterm(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A SIGTERM that lands while an object is finalised is swallowed there, and the study would go on for hours."""
+    monkeypatch.setattr(_bench, "_told_to_end", threading.Event())
+    present = signal.signal(signal.SIGTERM, lambda *_: None)  # as if its exception had been lost
+    try:
+        with _bench.heeding_sigterm():
+            bench = work.bench(tmp_path)
+            bench.make("out/first")
+            os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(SystemExit, match="143"):
+                bench.make("out/second")
+    finally:
+        signal.signal(signal.SIGTERM, present)
+    assert work.ran == ["first"]
 
 
 def test_a_changed_setting_redoes_its_step_and_what_changes_with_it(work: Work, tmp_path: Path):

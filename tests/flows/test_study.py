@@ -50,7 +50,7 @@ STUDY = {
     "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
 }
 SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", "late_interaction", "student_paper",
-           "student", "teacher"]  # fmt: skip
+           "student", "teacher", "teacher_dpo"]  # fmt: skip
 
 
 @pytest.fixture
