@@ -45,8 +45,9 @@ ui: $(STAMP)  ## MLflow's pages on runs and versions, at http://127.0.0.1:5000
 tables: $(STAMP)  ## copy reports/evaluation.json to docs/evaluation and redraw the tables from there
 	@$(BIN)/python docs/update_tables.py --take
 
-clean:  ## remove what the pipeline built; .venv, mlruns and DVC's cache stay, so that `make run` brings it back fast
-	rm -rf data/prepared data/embeddings data/candidates models reports .cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove what the pipeline built; .venv, mlruns, studies and DVC's cache stay, so that `make run` brings it back fast
+	rm -rf data/prepared data/embeddings data/candidates models reports .pytest_cache .ruff_cache .hypothesis
+	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study -exec rm -rf {} +
 
 # uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
 $(STAMP): pyproject.toml requirements.lock

@@ -54,7 +54,7 @@ def study(name: str, only: Sequence[str] = ()) -> dict[str, Any]:
     """
     definition = read_study(name)
     with _exclusive(definition):
-        failed = _run_cells(name, definition, _todo(definition, only))
+        failed = _run_cells(definition, _todo(definition, only))
         summary = summarise(definition)
     if failed:
         raise CellsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
@@ -62,35 +62,33 @@ def study(name: str, only: Sequence[str] = ()) -> dict[str, Any]:
 
 
 @task(name="cell", cache_policy=NO_CACHE)
-def cell(name: str, where: str, seed: int, ablation: str) -> None:
+def cell(definition: Study, where: str, seed: int, ablation: str) -> None:
     """Runs one cell of a study.
 
     Args:
-        name: of the study.
-        where: its set.
+        definition: the study as it was when it was started; its files may be edited meanwhile.
+        where: the cell's set.
         seed: its seed.
         ablation: empty for the base cell.
     """
     from flows._bench import heeding_sigterm
     from flows._cells import run_cell
 
-    definition = read_study(name)
     one = Cell(where, seed, ablation)
     with heeding_sigterm(), _tracked(definition), pipeline_run(str(one)):
         run_cell(definition, one)
 
 
 @task(name="complexity", cache_policy=NO_CACHE)
-def complexity(name: str) -> None:
+def complexity(definition: Study) -> None:
     """Measures what a query costs online, with the models of one cell."""
     from flows._cells import measure_complexity
 
-    definition = read_study(name)
     write_json(definition.folder / COMPLEXITY, measure_complexity(definition))
 
 
 def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
-    """The cells to run of the sets chosen, in order; sets whose folder is missing are left out aloud.
+    """The cells to run of the sets chosen, in order.
 
     Raises:
         ParamsError: a name in `only` that is neither a set's nor its data's.
@@ -99,16 +97,12 @@ def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
     for one in only:
         if not any(one in names for names in known.values()):
             raise ParamsError(f"study {definition.name} has no set {one!r}, expected of {', '.join(known)}")
-    present = definition.present()
-    for name in known:
-        if name not in present:
-            print(f"study: {name} is left out, as there is no folder {definition.sets[name].source}", flush=True)
     finished, missing = read_results(definition)
     ordered = [one for one, _ in in_order(definition, missing, finished)]
     return [one for one in ordered if not only or known[one.set] & set(only)]
 
 
-def _run_cells(name: str, definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
+def _run_cells(definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
     """Runs cells one after another; what failed, and why."""
     from flows._cells import check_systems, record_failure
 
@@ -123,14 +117,14 @@ def _run_cells(name: str, definition: Study, todo: Sequence[Cell]) -> dict[str, 
         if str(one.base) in failed:
             failed[str(one)] = "the cell that it starts from failed"
         else:
-            error = _attempt(cell, str(one), name, *one)
+            error = _attempt(cell, str(one), definition, *one)
             if error is not None:
                 record_failure(definition, one, error)
                 failed[str(one)] = str(error)
         outcome = f"failed: {failed[str(one)]}" if str(one) in failed else "done"
         print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
     if _complexity_due(definition):
-        error = _attempt(complexity, "complexity", name)
+        error = _attempt(complexity, "complexity", definition)
         failed |= {} if error is None else {"complexity": str(error)}
     return failed
 
@@ -223,6 +217,8 @@ def report(definition: Study) -> None:
 def run_once(name: str, only: Sequence[str], summary_only: bool) -> None:
     """Runs what is not finished, and prints the outcome in any case; without anything to run no server is started."""
     definition = read_study(name)
+    for absent in set(definition.sets) - set(definition.present()):
+        print(f"study: {absent} is left out, as there is no folder {definition.sets[absent].source}", flush=True)
     if summary_only or not (_todo(definition, only) or _complexity_due(definition)):
         with _exclusive(definition):
             summarise(definition)
