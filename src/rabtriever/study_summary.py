@@ -309,7 +309,12 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
     systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
     height = 1.1 + 0.24 * len(systems)
     figure, panels = pyplot.subplots(
-        rows, columns, figsize=(1.6 + 2.7 * columns, height * rows), sharey=True, squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(max(6.0, 1.6 + 2.7 * columns), height * rows),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for panel in panels.flat[len(sets) :]:
         panel.set_axis_off()
@@ -341,7 +346,7 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
     figure, panels = pyplot.subplots(
         1,
         len(tables),
-        figsize=(1.8 + 2.6 * len(tables), 1.0 + 0.24 * len(names)),
+        figsize=(max(6.0, 1.8 + 2.6 * len(tables)), 1.0 + 0.24 * len(names)),
         sharey=True,
         squeeze=False,
         layout="constrained",
