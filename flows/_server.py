@@ -38,7 +38,7 @@ def prefect_api() -> Iterator[None]:
     if get_current_settings().api.url:
         yield
         return
-    print("retrain: starting a temporary Prefect server", flush=True)
+    print("starting a temporary Prefect server", flush=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
