@@ -153,7 +153,8 @@ def test_graph_is_read_in_order() -> None:
 def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -> None:
     """Prevents orphaned training processes that go on writing after the user has stopped the run."""
     set_params("index", wait=60)
-    program = (
+    program = (  # a test run in the background of a shell inherits that SIGINT is ignored
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from flows import _pipeline\nfrom flows.common import guard\n"
         "with guard('retrain'), _pipeline.exclusive():\n"
         "    _pipeline.run_stage('index', {})"
