@@ -23,7 +23,7 @@ import yaml
 
 from rabtriever.artifacts import ArtifactMismatchError, atomic_write, content_hash, read_json, write_json
 from rabtriever.overlay import Settings
-from rabtriever.params import _read
+from rabtriever.params import read_settings
 from rabtriever.study import FORMAT
 
 _STAMPS = ".stamps"
@@ -240,5 +240,5 @@ def _write_settings(path: Path, settings: Settings) -> None:
     """
     with atomic_write(path) as file:
         yaml.safe_dump(settings, file, sort_keys=False, allow_unicode=True, width=10_000)
-    if _read(path) != settings:
+    if read_settings(path) != settings:
         raise ArtifactMismatchError(f"{path} does not read back as the settings it was written from; report this")

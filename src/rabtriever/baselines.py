@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rabtriever.backbone import Backbone
-from rabtriever.evaluation import DEPTH, System, _run, _seconds
+from rabtriever.evaluation import System, scoring_system
 from rabtriever.late_interaction import TokenIndex
-from rabtriever.mining import top_rows
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset, Queries
 
@@ -18,9 +19,9 @@ def late_interaction_system(
     """MaxSim per query token with all documents; their token states are kept in memory."""
     contents = [document.contents for document in dataset.corpus.values()]
     index = TokenIndex(backbone, prompt.document.ids(contents), batch_size, "evaluate: late interaction, documents")
-    texts = list(queries.values())
-    found = index.scores(prompt.query.ids(texts), "evaluate: late interaction, queries")
-    rows = top_rows(found, DEPTH)
-    seconds = _seconds(lambda text: top_rows(index.scores(prompt.query.ids([text])), 10), texts[:timed])
-    values = np.take_along_axis(found, rows, axis=1)
-    return System(_run(dataset, queries, rows, values), 1000 * seconds, index.bytes_per_document)
+    found = index.scores(prompt.query.ids(list(queries.values())), "evaluate: late interaction, queries")
+
+    def scores(texts: Sequence[str]) -> np.ndarray:
+        return index.scores(prompt.query.ids(texts))
+
+    return scoring_system(dataset, queries, scores, found, timed, index.bytes_per_document)

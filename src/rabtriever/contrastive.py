@@ -19,7 +19,7 @@ from rabtriever.backbone import Backbone, pad
 from rabtriever.objectives import in_batch_loss
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision, draw
-from rabtriever.training import StepModule
+from rabtriever.training import LanguageModelModule
 
 LANGUAGE_POSITIONS = 512
 
@@ -52,7 +52,7 @@ class ContrastiveParams:
     weight_decay: float = bounded(ge=0)
 
 
-class ContrastiveModule(StepModule):
+class ContrastiveModule(LanguageModelModule):
     """InfoNCE over in-batch and mined negatives, on last states encoded alone, with an optional next-token loss.
 
     Args:
@@ -73,16 +73,10 @@ class ContrastiveModule(StepModule):
         params: ContrastiveParams,
         seed: int,
     ) -> None:
-        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
-        self.backbone = backbone
+        super().__init__(backbone, params, seed)
         self.supervision = supervision
         self.query_ids, self.document_ids = query_ids, document_ids
-        self.params = params
         self._mined: np.ndarray | None = None  # (Q, depth) document rows
-
-    def muon_matrices(self) -> list[torch.nn.Parameter]:
-        """The layers' matrices, with `optimizer: muon`."""
-        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """InfoNCE and, when weighted, the next-token loss of one batch."""

@@ -21,7 +21,7 @@ from rabtriever.contrastive import positives_mask
 from rabtriever.objectives import forward_kl, in_batch_loss, margin_mse
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision
-from rabtriever.training import StepModule
+from rabtriever.training import LanguageModelModule
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class CandidateList(NamedTuple):
     doubtful: frozenset[int]
 
 
-class DistilledBiencoderModule(StepModule):
+class DistilledBiencoderModule(LanguageModelModule):
     """Fits the cosine of states encoded alone to the teacher's scores, with an optional contrastive term.
 
     Args:
@@ -92,17 +92,11 @@ class DistilledBiencoderModule(StepModule):
         params: DistilledBiencoderParams,
         seed: int,
     ) -> None:
-        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
-        self.backbone = backbone
+        super().__init__(backbone, params, seed)
         self.supervision = supervision
         self.query_ids, self.document_ids = query_ids, document_ids
-        self.params = params
         self._lists = join_rounds(annotated)
         self._judged = set(supervision.judged.tolist())
-
-    def muon_matrices(self) -> list[torch.nn.Parameter]:
-        """The layers' matrices, with `optimizer: muon`."""
-        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The distillation term and, when weighted, the contrastive term of one batch."""

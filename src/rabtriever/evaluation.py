@@ -85,11 +85,31 @@ def biencoder_system(
     def scores(texts: Sequence[str]) -> np.ndarray:
         return unit(backbone.encode(prompt.query.ids(texts), batch_size)) @ documents.T
 
-    found = scores(list(queries.values()))
+    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, 4.0 * documents.shape[1])
+
+
+def scoring_system(
+    dataset: Dataset,
+    queries: Queries,
+    score: Callable[[Sequence[str]], np.ndarray],
+    found: np.ndarray,
+    timed: int,
+    bytes_per_document: float,
+) -> System:
+    """The row of a system that scores all documents of a query at once.
+
+    Args:
+        dataset: names the documents.
+        queries: what was ranked.
+        score: query texts to (Q, N) scores; timed one query at a time.
+        found: (Q, N) scores of all queries.
+        timed: queries timed.
+        bytes_per_document: what the system stores of a document.
+    """
     rows = top_rows(found, DEPTH)
-    seconds = _seconds(lambda text: top_rows(scores([text]), 10), list(queries.values())[:timed])
+    seconds = _seconds(lambda text: top_rows(score([text]), 10), list(queries.values())[:timed])
     values = np.take_along_axis(found, rows, axis=1)
-    return System(_run(dataset, queries, rows, values), 1000 * seconds, 4.0 * documents.shape[1])
+    return System(_run(dataset, queries, rows, values), 1000 * seconds, bytes_per_document)
 
 
 def student_system(queries: Queries, retriever: Retriever, timed: int) -> System:

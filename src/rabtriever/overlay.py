@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from rabtriever.params import ParamsError
+from rabtriever.params import ParamsError, flat
 
 Settings = dict[str, Any]
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
@@ -71,17 +71,6 @@ def _number(node: ast.expr, values: Mapping[str, Any]) -> int | float:
     if type(value) not in (int, float):
         raise ValueError(f"{ast.unparse(node)} is {value!r}")
     return value
-
-
-def flat(settings: Settings) -> Settings:
-    """Settings by section as one level of dotted keys; what is no section keeps its name."""
-    found = {}
-    for section, values in settings.items():
-        if isinstance(values, dict):
-            found |= {f"{section}.{name}": value for name, value in values.items()}
-        else:
-            found[section] = values
-    return found
 
 
 def differences(before: Settings, now: Settings) -> list[str]:

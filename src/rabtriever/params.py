@@ -13,7 +13,7 @@ import json
 import math
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -62,16 +62,16 @@ def load_params(cls: type[T], section: str, path: str | Path = "params.yaml") ->
         FileNotFoundError: If there is no such file.
         ParamsError: If the section is missing, or a key is unknown, missing, of the wrong type or out of range.
     """
-    sections = _read(path)
+    sections = read_settings(path)
     if section not in sections:
-        raise ParamsError(f"{path}: no section {section!r}{_nearest(section, sections)}; add it")
+        raise ParamsError(f"{path}: no section {section!r}{nearest(section, sections)}; add it")
     values = sections[section]
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: {section} is {values!r}, expected a mapping of settings")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ParamsError(f"{path}: unknown key {section}.{key}{_nearest(key, fields)}; correct or remove it")
+            raise ParamsError(f"{path}: unknown key {section}.{key}{nearest(key, fields)}; correct or remove it")
     hints = get_type_hints(cls)
     checked = {}
     for name, field in fields.items():
@@ -90,9 +90,9 @@ def check_sections(path: str | Path, known: Iterable[str]) -> None:
         ParamsError: If a top-level key is not in `known`.
     """
     known = list(known)
-    for section in _read(path):
+    for section in read_settings(path):
         if section not in known:
-            raise ParamsError(f"{path}: unknown section {section!r}{_nearest(section, known)}; correct or remove it")
+            raise ParamsError(f"{path}: unknown section {section!r}{nearest(section, known)}; correct or remove it")
 
 
 def save_param(path: str | Path, key: str, value: str | int | float | bool | None) -> None:
@@ -107,14 +107,14 @@ def save_param(path: str | Path, key: str, value: str | int | float | bool | Non
         FileNotFoundError: If there is no such file.
         ParamsError: If the key is not there, or holds a list or mapping.
     """
-    _read(path)  # complains of a broken file
+    read_settings(path)  # complains of a broken file
     text = Path(path).read_bytes().decode("utf-8")
     node = yaml.compose(text, Loader=_Loader)
     for depth, part in enumerate(key.split("."), start=1):
         children = {name.value: child for name, child in node.value} if isinstance(node, yaml.MappingNode) else {}
         if part not in children:
             found = ".".join(key.split(".")[:depth])
-            raise ParamsError(f"{path}: no key {found}{_nearest(part, children)}; add it, or correct the name")
+            raise ParamsError(f"{path}: no key {found}{nearest(part, children)}; add it, or correct the name")
         node = children[part]
     if not isinstance(node, yaml.ScalarNode):
         raise ParamsError(f"{path}: {key} is a list or mapping, only a single value can be rewritten")
@@ -156,7 +156,13 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """All settings of a YAML file by section.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ParamsError: If it is no valid YAML, or no mapping.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no file {path}; expected the settings, one section per stage; run in the repository root"
@@ -170,7 +176,18 @@ def _read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _nearest(name: Any, valid: Iterable[Any]) -> str:
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by section as one level of dotted keys; what is no section keeps its name."""
+    found: dict[str, Any] = {}
+    for section, values in settings.items():
+        if isinstance(values, dict):
+            found |= {f"{section}.{name}": value for name, value in values.items()}
+        else:
+            found[str(section)] = values
+    return found
+
+
+def nearest(name: Any, valid: Iterable[Any]) -> str:
     """Which name may have been meant, or all of them when none is near."""
     names = [str(one) for one in valid]
     near = difflib.get_close_matches(str(name), names, n=1)

@@ -7,43 +7,28 @@ LaHoRe (arXiv 2412.16615) trains its reranker so; of a pair the preferred answer
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import pad
 from rabtriever.objectives import preference_loss
-from rabtriever.prompt import Prompt
-from rabtriever.supervision import Supervision
-from rabtriever.teacher import TeacherModule, TeacherParams, read_documents
+from rabtriever.teacher import TeacherModule, read_documents
 
 
 class PreferenceModule(TeacherModule):
     """Goes on from a fine-tuned teacher with DPO, on candidates drawn as before.
 
-    Args:
-        backbone: the fine-tuned teacher, trained in place; a frozen copy of it is the reference.
-        prompt, supervision, query_ids, document_ids, mined, params, seed: see TeacherModule; the schedule is
-            `dpo_steps` long.
+    The arguments are those of TeacherModule; `backbone` is the fine-tuned teacher, and a frozen copy of it is the
+    reference. The schedule is `dpo_steps` long.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        prompt: Prompt,
-        supervision: Supervision,
-        query_ids: Sequence[Sequence[int]],
-        document_ids: Sequence[Sequence[int]],
-        mined: tuple[np.ndarray, np.ndarray],
-        params: TeacherParams,
-        seed: int,
-    ) -> None:
-        super().__init__(backbone, prompt, supervision, query_ids, document_ids, mined, params, seed)
-        self.steps = params.dpo_steps
-        self.learning_rate = params.dpo_learning_rate
-        self.reference = copy.deepcopy(backbone).requires_grad_(False)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.steps, self.learning_rate = self.params.dpo_steps, self.params.dpo_learning_rate
+        self.reference = copy.deepcopy(self.backbone).requires_grad_(False)
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The preference loss of one batch, and the terms that keep the states useful to the student."""

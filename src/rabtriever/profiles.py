@@ -12,10 +12,9 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rabtriever.artifacts import atomic_write
-from rabtriever.params import ParamsError, _nearest, _read, save_param
+from rabtriever.params import ParamsError, flat, nearest, read_settings, save_param
 
 FOLDER = Path("profiles")
 DEFAULTS = "small"
@@ -55,7 +54,7 @@ def read_profile(path: str | Path) -> dict[str, Value]:
         FileNotFoundError: no such file.
         ParamsError: no valid YAML, or something else than sections of single values.
     """
-    values = _flat(_read(path))
+    values = flat(read_settings(path))
     for key, value in values.items():
         if isinstance(value, (dict, list)):
             raise ParamsError(f"{path}: {key} is {_KINDS[type(value)]}, but a profile sets single values only")
@@ -76,7 +75,7 @@ def save_profile(values: Mapping[str, Value], params: str | Path) -> dict[str, t
         FileNotFoundError: there is no such file.
         ParamsError: a key is not there, or holds a list or mapping.
     """
-    present = _flat(_read(params))
+    present = flat(read_settings(params))
     changes = {key: (present.get(key), new) for key, new in values.items() if key not in present or present[key] != new}
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copyfile(params, Path(scratch) / Path(params).name)
@@ -107,28 +106,17 @@ def _check(values: Mapping[str, Value], path: Path, params: str | Path) -> None:
     Raises:
         ParamsError: it has not; names the nearest key.
     """
-    sections = _read(params)
-    present = _flat(sections)
+    sections = read_settings(params)
+    present = flat(sections)
     for key, value in values.items():
         section, _, name = key.partition(".")
         if section not in sections:
-            raise ParamsError(f"{path}: unknown section {section!r}{_nearest(section, sections)}; correct or remove it")
+            raise ParamsError(f"{path}: unknown section {section!r}{nearest(section, sections)}; correct or remove it")
         if key not in present:
             known = sections[section] if isinstance(sections[section], dict) else {}
-            raise ParamsError(f"{path}: unknown key {key}{_nearest(name, known)}; correct or remove it")
+            raise ParamsError(f"{path}: unknown key {key}{nearest(name, known)}; correct or remove it")
         there = present[key]
         kinds = _KINDS.get(type(value)), _KINDS.get(type(there))
         finite = not isinstance(value, float) or math.isfinite(value)
         if not finite or (None not in kinds and kinds[0] != kinds[1]):
             raise ParamsError(f"{path}: {key} is {value!r}, expected {kinds[1]}, as {params} has there ({there!r})")
-
-
-def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key; a section that is no mapping is a value itself."""
-    values: dict[str, Any] = {}
-    for section, content in sections.items():
-        if isinstance(content, dict):
-            values |= {f"{section}.{name}": value for name, value in content.items()}
-        else:
-            values[str(section)] = content
-    return values

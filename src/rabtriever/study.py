@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rabtriever.artifacts import read_json
-from rabtriever.overlay import Settings, differences, flat, is_formula, overlaid
-from rabtriever.params import ParamsError, _read
+from rabtriever.overlay import Settings, differences, is_formula, overlaid
+from rabtriever.params import ParamsError, flat, read_settings
 from rabtriever.profiles import load_profile
 
 FORMAT = 1  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
@@ -227,7 +227,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         known = ", ".join(sorted(found.stem for found in (root / FOLDER).glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no study {path}; expected a file, or one of {FOLDER}: {known}")
     content = _included(path)
-    defaults = _read(root / "params.yaml")
+    defaults = read_settings(root / "params.yaml")
     sections = _sections(content.pop("sections", None) or {}, defaults, path)
     backbones = _each(BackboneSpec, content, "backbones", path)
     study = Study(
@@ -256,7 +256,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
 
 def _included(path: Path) -> dict[str, Any]:
     """The file over the one that its `include` names: definitions by name are joined, all else is replaced."""
-    content = _read(path)
+    content = read_settings(path)
     name = content.pop("include", None)
     if name is None:
         return content

@@ -29,7 +29,7 @@ from rabtriever.params import bounded
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
 from rabtriever.supervision import Supervision, draw
-from rabtriever.training import StepModule
+from rabtriever.training import LanguageModelModule
 
 PREFIX_BATCH = 32
 
@@ -242,7 +242,7 @@ class CandidateLists(NamedTuple):
     grades: Tensor
 
 
-class TeacherModule(StepModule):
+class TeacherModule(LanguageModelModule):
     """Trains the reranker on candidates of each query: listwise over grades, yes/no, and a contrastive side term.
 
     The documents of a step are read once and shared by its queries, as they are at inference.
@@ -269,18 +269,13 @@ class TeacherModule(StepModule):
         params: TeacherParams,
         seed: int,
     ) -> None:
-        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
-        self.backbone, self.prompt = backbone, prompt
+        super().__init__(backbone, params, seed)
+        self.prompt = prompt
         backbone.configure(similarity=params.similarity)
         self.supervision = supervision
         self.negatives, self.unlabelled = mined
         self._judged = set(supervision.judged.tolist())
         self.query_ids, self.document_ids = query_ids, document_ids
-        self.params = params
-
-    def muon_matrices(self) -> list[torch.nn.Parameter]:
-        """The layers' matrices, with `optimizer: muon`."""
-        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The weighted terms of one batch; a term of weight zero is not computed."""

@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from rabtriever.backbone import Backbone
 from rabtriever.optimizers import BETAS, MuonAdamW
 from rabtriever.progress import Progress
 
@@ -94,6 +95,24 @@ class StepModule(pl.LightningModule):
             optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class LanguageModelModule(StepModule):
+    """A StepModule that trains a language model with the numbers of its section of params.yaml.
+
+    Args:
+        backbone: trained in place.
+        params: has `steps`, `optimizer`, `learning_rate` and `weight_decay`.
+        seed: seed of the batches.
+    """
+
+    def __init__(self, backbone: Backbone, params: Any, seed: int) -> None:
+        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
+        self.backbone, self.params = backbone, params
+
+    def muon_matrices(self) -> list[torch.nn.Parameter]:
+        """The layers' matrices, with `optimizer: muon`."""
+        return self.backbone.hidden_matrices() if self.params.optimizer == "muon" else []
 
 
 def rate_at(step: int, steps: int) -> float:

@@ -159,9 +159,9 @@ def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
     found = {str(cell): study.cell_settings(cell) for cell in [*every, *changed]}
     found |= {system: overlaid(found[str(every[0])], changes, system) for system, changes in study.systems.items()}
     for where, settings in found.items():
-        monkeypatch.setattr(params, "_read", lambda _, settings=settings: settings)
+        monkeypatch.setattr(params, "read_settings", lambda _, settings=settings: settings)
         for section, cls in classes.items():
-            params.load_params(cls, section, where)
+            assert isinstance(params.load_params(cls, section, where), cls), where
 
 
 def test_layers_of_settings(root: Path):
