@@ -33,12 +33,13 @@ from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBi
 from rabtriever.evaluation import EvaluateParams, System
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, save_model, training_inputs
 from rabtriever.late_interaction import LateInteractionModule
+from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset, read_run
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
-from rabtriever.seeding import SeedParams
+from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.teacher import Reranker
 from rabtriever.tracking import stage_run
 from rabtriever.training import StepModule, checkpoint_folder, fit
@@ -129,9 +130,11 @@ def _train(what: Trained, rounds: list[Path]) -> None:
             annotated.append(found)
             sources[f"candidates {folder.name}"] = manifest.hash
         parents = {"data": data, "backbone": parent.hash, **sources}
-        module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
         checkpoints = checkpoint_folder(CHECKPOINTS, what.section, {**parents, "seed": seed, **asdict(params)})
-        fit(module, what.section, checkpoints, run.lightning_logger())
+        seed_torch(seed)  # adapters are drawn at random
+        with tuning(model, params.lora_rank, params.gradient_checkpointing):
+            module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
+            fit(module, what.section, checkpoints, run.lightning_logger())
         save_model(what.folder, what.folder.name, model, prompt, parents)
 
 

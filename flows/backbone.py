@@ -21,6 +21,7 @@ from rabtriever.backbone import (
 )
 from rabtriever.contrastive import ContrastiveModule, ContrastiveParams
 from rabtriever.inputs import prepared_data, save_model, training_inputs
+from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams, check_templates, template_texts
 from rabtriever.records import Dataset
@@ -38,7 +39,7 @@ class BackboneParams:
     Attributes:
         source: folder or hub name of a causal language model; empty builds the small one from scratch.
         revision: commit of a hub model; empty for a folder.
-        dtype: type its weights are loaded as.
+        dtype: type its weights are loaded as, and stay; what is trained of them is trained in float32.
         pooling: state of a segment encoded alone: that of its last token, or the mean over its tokens.
     """
 
@@ -64,9 +65,11 @@ def backbone() -> str:
         model.configure(pooling=params.pooling)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
         inputs = training_inputs(dataset, prompt)
-        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)
         keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}
-        fit(module, "backbone", checkpoint_folder(CHECKPOINTS, "backbone", keys), run.lightning_logger())
+        checkpoints = checkpoint_folder(CHECKPOINTS, "backbone", keys)
+        with tuning(model, warmup.lora_rank, warmup.gradient_checkpointing):
+            module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)
+            fit(module, "backbone", checkpoints, run.lightning_logger())
         run.log_metrics(prompt.truncation())
         manifest = save_model(BACKBONE, "backbone", model, prompt, {"data": data})
     print(f"backbone: {manifest.info['parameters']:,} parameters, width {manifest.info['width']}")

@@ -6,6 +6,7 @@ Run as `python -m flows.distill_student --round R`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import asdict
 
 import numpy as np
@@ -19,7 +20,7 @@ from rabtriever.backbone import Backbone, default_device, load_backbone
 from rabtriever.distilled import load_student, save_student
 from rabtriever.embeddings import read_embeddings
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
-from rabtriever.lora import add_lora, merge_lora
+from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.predictor import Predictor, PredictorParams
 from rabtriever.prompt import PromptParams
@@ -54,12 +55,12 @@ def distill(round: int) -> str:
         seed_torch(seed + round)
         predictor = before.predictor if before else _new_predictor(shape, facts, teacher.similarity)
         encoder = _query_encoder(params, before)
-        module = StudentModule(predictor, facts, params, seed + round, encoder)
         keys = {**parents, "seed": seed, **asdict(params), **asdict(shape)}
         checkpoints = checkpoint_folder(CHECKPOINTS, f"distill-{round}", keys)
-        fit(module, f"distill@{round}", checkpoints, run.lightning_logger())
-        if encoder is not None and params.query_adapter == "lora":
-            encoder = merge_lora(encoder)
+        rank = params.lora_rank if params.query_adapter == "lora" else 0
+        with contextlib.nullcontext() if encoder is None else tuning(encoder, rank):
+            module = StudentModule(predictor, facts, params, seed + round, encoder)
+            fit(module, f"distill@{round}", checkpoints, run.lightning_logger())
         return save_student(STUDENT / str(round), predictor, encoder, parents).hash
 
 
@@ -92,8 +93,7 @@ def _query_encoder(params: StudentParams, before: Scorer | None) -> Backbone | N
     if params.query_adapter == "none":
         return None
     encoder = before.encoder if before and before.encoder is not before.document_encoder else None
-    encoder = encoder or load_backbone(TEACHER / "model", device=default_device())
-    return add_lora(encoder, params.lora_rank) if params.query_adapter == "lora" else encoder
+    return encoder or load_backbone(TEACHER / "model", device=default_device())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from prefect import flow
 from flows.common import BACKBONE, BIENCODER, CHECKPOINTS, PARAMS, PREPARED, main
 from rabtriever.contrastive import ContrastiveModule, ContrastiveParams
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
+from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
-from rabtriever.seeding import SeedParams
+from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
 
@@ -29,9 +30,13 @@ def train_biencoder() -> str:
     with stage_run("train_biencoder", params) as run:
         model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
         inputs = training_inputs(dataset, prompt)
-        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
-        keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
-        fit(module, "train_biencoder", checkpoint_folder(CHECKPOINTS, "train_biencoder", keys), run.lightning_logger())
+        seed_torch(seed)  # adapters are drawn at random
+        checkpoints = checkpoint_folder(
+            CHECKPOINTS, "train_biencoder", {"backbone": parent.hash, "seed": seed, **asdict(params)}
+        )
+        with tuning(model, params.lora_rank, params.gradient_checkpointing):
+            module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
+            fit(module, "train_biencoder", checkpoints, run.lightning_logger())
         manifest = save_model(BIENCODER, "biencoder", model, prompt, {"data": data, "backbone": parent.hash})
     return manifest.hash
 

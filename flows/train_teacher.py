@@ -12,7 +12,7 @@ from prefect import flow
 from flows.common import BACKBONE, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
 from rabtriever.contrastive import mine_with_cosine
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
-from rabtriever.lora import add_lora, merge_lora
+from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import PromptParams
@@ -45,11 +45,8 @@ def train_teacher() -> str:
         facts = (prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed)
         phases = [("train_teacher", TeacherModule), ("train_teacher-dpo", PreferenceModule)]
         for name, module in phases if params.dpo_steps else phases[:1]:
-            if params.lora_rank:
-                model = add_lora(model, params.lora_rank)
-            fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
-            if params.lora_rank:
-                model = merge_lora(model)
+            with tuning(model, params.lora_rank, params.gradient_checkpointing):
+                fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
         run.log_metrics(prompt.truncation())
         manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "backbone": parent.hash})
     return manifest.hash

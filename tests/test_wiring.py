@@ -23,7 +23,7 @@ LAYERS = [
     {"overlay"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
     {"study", "study_summary"},
-    {"prompt", "backbone", "checks", "training", "optimizers", "scan"},
+    {"prompt", "backbone", "checkpointing", "checks", "training", "optimizers", "scan"},
     {"preparation", "embeddings", "lora", "contrastive", "shortlist", "scorer", "inputs", "late_interaction"},
     {"subset"},
     {"teacher", "preference", "student", "distilled", "annotation", "distilled_biencoder"},

@@ -7,6 +7,8 @@ silently replaces a custom vocabulary's tokenizer class and so its ids.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +102,30 @@ class Backbone(nn.Module):
         """Next-token logits (..., V) of states (..., H): the head alone, without bias or head transform."""
         return states @ self.head_weight.T.to(states.dtype)
 
+    def read(self, ids: Tensor, mask: Tensor, **how: Any) -> tuple[Tensor, Any]:
+        """Runs the layers. Every state leaves the model here, in float32 whatever its weights are.
+
+        Args:
+            ids: (B, T) token ids.
+            mask: (B, T), or with the cached tokens before them (B, cached + T).
+            how: what else the layers are told: `use_cache`, `past_key_values`, `position_ids`.
+
+        Returns:
+            States after the final norm, (B, T, H), and the cache of keys and values, None without `use_cache`.
+        """
+        with self._mixed_precision():
+            output = self.decoder(input_ids=ids, attention_mask=mask, **how)
+        return output.last_hidden_state.float(), output.get("past_key_values")
+
+    def _mixed_precision(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 arithmetic for the layers alone, when training on a GPU that has it: no loss is computed in it."""
+        if self.training and self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", torch.bfloat16)
+        return contextlib.nullcontext()
+
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T)."""
-        return self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        return self.read(ids, mask, use_cache=False)[0]
 
     def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""
@@ -136,7 +159,7 @@ class Backbone(nn.Module):
         for start in track(range(0, len(order), batch_size), label):
             rows = order[start : start + batch_size]
             ids, mask = pad([sequences[row] for row in rows], self.device)
-            states[rows] = self.segment_states(ids, mask).float().cpu().numpy()
+            states[rows] = self.segment_states(ids, mask).cpu().numpy()
         self.train(was_training)
         return states
 
@@ -171,22 +194,20 @@ def default_device() -> str:
 
 
 def load_backbone(
-    source: str | Path, revision: str | None = None, dtype: str = "float32", device: str = "cpu"
+    source: str | Path, revision: str | None = None, dtype: str = "auto", device: str = "cpu"
 ) -> Backbone:
     """Loads a causal language model and its tokenizer from a local folder or, if hub access is allowed, by name.
 
     Args:
         source: a folder with `config.json`, or a hub name such as `Qwen/Qwen2.5-0.5B`.
         revision: commit of a hub model; required for one, so that a retraining sees the same weights.
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `float32`, `bfloat16` or `float16`; `auto` for what the weights were saved as.
         device: where to put the weights.
 
     Raises:
         FileNotFoundError: `source` looks like a path but is no model folder.
         ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
     """
-    from transformers import AutoModelForCausalLM
-
     _quiet()
     folder = Path(source)
     if not (folder / "config.json").is_file():
@@ -197,10 +218,56 @@ def load_backbone(
         check_pinned(str(source), revision or "")
     kwargs: dict[str, Any] = {"revision": revision} if revision and not folder.exists() else {}
     decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **kwargs, **decoder)
-    if model.get_output_embeddings() is None:
-        raise ValueError(f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model")
+    model = _load_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **kwargs, **decoder)
     return Backbone(model.to(device), _load_tokenizer(source, kwargs)).eval()
+
+
+def _load_model(source: str | Path, **kwargs: Any) -> Any:
+    """The model, without a report on weights that we know to be missing or too many; any other report is printed."""
+    from transformers import AutoModelForCausalLM
+
+    logger, held = logging.getLogger("transformers.modeling_utils"), _HeldReports()
+    logger.addFilter(held)
+    known = False
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **kwargs)
+        if model.get_output_embeddings() is None:
+            raise ValueError(
+                f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model"
+            )
+        known = _lacks_nothing_used(model, found)
+    finally:
+        logger.removeFilter(held)
+        for record in [] if known else held.records:
+            logger.handle(record)
+    return model
+
+
+class _HeldReports(logging.Filter):
+    """Keeps back what transformers says of weights that a folder lacks, or has and the model does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not any(words in record.getMessage() for words in ("LOAD REPORT", "tied weights mapping")):
+            return True
+        self.records.append(record)
+        return False
+
+
+def _lacks_nothing_used(model: Any, found: dict[str, Any]) -> bool:
+    """Whether model and folder differ by nothing but parts that we never compute.
+
+    Those are a head's transform and biases (we read its matrix alone), and the sentence heads of a BERT.
+    """
+    matrix = model.get_output_embeddings().weight
+    ends = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight is matrix}
+    layers = model.base_model_prefix + "."
+    missing = {key for key in found["missing_keys"] if key in ends or key.startswith(layers)}
+    foreign = {key for key in found["unexpected_keys"] if not {"pooler", "seq_relationship"} & set(key.split("."))}
+    return not (missing or foreign or found["mismatched_keys"] or found["error_msgs"])
 
 
 def _quiet() -> None:

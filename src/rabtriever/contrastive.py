@@ -36,6 +36,8 @@ class ContrastiveParams:
         refresh_every: steps between two minings with the current weights; only with hard negatives.
         temperature: divides the cosine.
         language_model: weight of the next-token loss over both segments.
+        lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
+        gradient_checkpointing: layers are computed a second time for the gradients, which saves most of the memory.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
@@ -47,6 +49,8 @@ class ContrastiveParams:
     refresh_every: int = bounded(ge=1)
     temperature: float = bounded(gt=0)
     language_model: float = bounded(ge=0)
+    lora_rank: int = bounded(ge=0)
+    gradient_checkpointing: bool
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
@@ -128,10 +132,12 @@ class ContrastiveModule(LanguageModelModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the mined negatives: the weights that mined them are gone when a run resumes between two minings."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["mined"] = self._mined
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the mined negatives up again."""
+        super().on_load_checkpoint(checkpoint)
         self._mined = checkpoint["mined"]
 
 

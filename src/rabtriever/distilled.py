@@ -21,7 +21,7 @@ ENCODER = "query_encoder"
 def answer_direction(teacher: Backbone, prompt: Prompt) -> torch.Tensor:
     """(H,) w_yes - w_no of the frozen head, the direction every score is read along."""
     head = teacher.head_weight.detach()
-    return (head[prompt.yes_id] - head[prompt.no_id]).float().cpu()
+    return (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
 
 
 def save_student(

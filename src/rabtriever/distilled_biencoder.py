@@ -35,6 +35,7 @@ class DistilledBiencoderParams:
         objective: `kl` is KL(teacher || student) over the list, `margin_mse` compares margins to the teacher's best.
         contrastive: weight of the contrastive term on the training judgements, over all documents of the step.
         temperature: divides the cosine; with `margin_mse` its inverse is the largest score, in nats.
+        lora_rank, gradient_checkpointing: see ContrastiveParams.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
     """
@@ -45,6 +46,8 @@ class DistilledBiencoderParams:
     objective: Literal["kl", "margin_mse"]
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
+    lora_rank: int = bounded(ge=0)
+    gradient_checkpointing: bool
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)

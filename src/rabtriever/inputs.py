@@ -55,7 +55,7 @@ def prepared_data(folder: str | Path) -> tuple[Dataset, str]:
 
 
 def open_model(folder: str | Path, kind: str, prompt: PromptParams, data: str) -> tuple[Backbone, Prompt, Manifest]:
-    """Loads a model folder after checking that it was made from this data and with this prompt.
+    """Loads a model folder, its weights as they were saved, if it was made from this data and with this prompt.
 
     Args:
         folder: models/backbone, models/teacher or models/biencoder.

@@ -101,7 +101,7 @@ def _unit_states(
     for start in track(range(0, len(order), batch_size), label):
         rows = order[start : start + batch_size]
         ids, mask = pad([sequences[row] for row in rows], backbone.device)
-        yield rows, F.normalize(backbone.states(ids, mask).float(), dim=-1), mask.bool()
+        yield rows, F.normalize(backbone.states(ids, mask), dim=-1), mask.bool()
     backbone.train(was_training)
 
 

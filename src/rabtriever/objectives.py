@@ -23,7 +23,8 @@ def answer_score(states: Tensor, head_weight: Tensor, yes_id: int, no_id: int) -
     Returns:
         (...) scores in nats; higher is more relevant.
     """
-    return states @ (head_weight[yes_id] - head_weight[no_id]).to(states.dtype)
+    yes, no = head_weight[yes_id].to(states.dtype), head_weight[no_id].to(states.dtype)  # before they are subtracted
+    return states @ (yes - no)
 
 
 def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None) -> Tensor:

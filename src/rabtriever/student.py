@@ -157,7 +157,7 @@ class StudentModule(StepModule):
         if self.query_encoder is None:
             return data.query_states[rows]
         ids, mask = pad([data.query_ids[int(row)] for row in rows], self.device)
-        return self.query_encoder.segment_states(ids, mask).float()
+        return self.query_encoder.segment_states(ids, mask)
 
     def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """The predictor's rate, and a rate of its own for the query encoder's trainable weights."""

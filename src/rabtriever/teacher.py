@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.checkpointing import ReadPairs, read_pairs
 from rabtriever.contrastive import positives_mask
 from rabtriever.objectives import answer_score, forward_kl, in_batch_loss, listwise_loss, reranker_loss
 from rabtriever.params import bounded
@@ -57,6 +58,8 @@ class TeacherParams:
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
+        gradient_checkpointing: layers are computed a second time for the gradients, which saves most of the memory; a
+            document is then read anew with each of its queries.
         dpo_steps: optimiser steps of DPO after the fine-tuning; 0 for none.
         dpo_beta: how closely DPO is held to the fine-tuned teacher.
         dpo_learning_rate: peak learning rate of DPO.
@@ -79,6 +82,7 @@ class TeacherParams:
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
     lora_rank: int = bounded(ge=0)
+    gradient_checkpointing: bool
     dpo_steps: int = bounded(ge=0)
     dpo_beta: float = bounded(gt=0)
     dpo_learning_rate: float = bounded(gt=0)
@@ -103,9 +107,9 @@ class Prefix(NamedTuple):
 
 def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
     """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
-    output = backbone.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
-    layers = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-    return Prefix(layers, mask, backbone.pool(output.last_hidden_state, mask))
+    states, cache = backbone.read(ids, mask, use_cache=True)
+    layers = [(layer.keys, layer.values) for layer in cache.layers]
+    return Prefix(layers, mask, backbone.pool(states, mask))
 
 
 def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -128,14 +132,9 @@ def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Ten
         cache.update(keys[rows], values[rows], number)
     document_mask = prefix.mask[rows]
     positions = document_mask.sum(-1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)  # (P, T)
-    output = backbone.decoder(
-        input_ids=ids,
-        attention_mask=torch.cat([document_mask, mask], dim=1),
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return last_states(output.last_hidden_state, mask)
+    both = torch.cat([document_mask, mask], dim=1)
+    states, _ = backbone.read(ids, both, position_ids=positions, past_key_values=cache, use_cache=True)
+    return last_states(states, mask)
 
 
 class Annotation(NamedTuple):
@@ -206,7 +205,7 @@ class Reranker:
                 if alone is not None:
                     asked = alone[torch.from_numpy(pairs[part, 0])].to(device)
                     scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)
-                yield Annotation(part, states.float().cpu().numpy(), scores.float().cpu().numpy())
+                yield Annotation(part, states.cpu().numpy(), scores.cpu().numpy())
                 if progress:
                     progress.advance(by=len(part))
         if progress:
@@ -305,15 +304,21 @@ class TeacherModule(LanguageModelModule):
         scores = cosine / self.params.temperature
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
-    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix]:
+    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix | ReadPairs]:
         """Query rows of a step, their candidates, the column of each document row, and the documents as read."""
         queries = self.supervision.sample_queries(self.params.queries, rng)
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
-        prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
-        return queries, self._lists(queries, lists, column), column, prefix
+        batch, documents = self._lists(queries, lists, column), [self.document_ids[row] for row in column]
+        prefix: Prefix | ReadPairs
+        if self.params.gradient_checkpointing:
+            rows = batch.columns[batch.mask].tolist()
+            prefix = read_pairs(self.backbone, documents, self._asked(queries, batch), rows)
+        else:
+            prefix = read_documents(self.backbone, *pad(documents, self.device))
+        return queries, batch, column, prefix
 
-    def cosine(self, queries: np.ndarray, prefix: Prefix) -> Tensor | None:
+    def cosine(self, queries: np.ndarray, prefix: Prefix | ReadPairs) -> Tensor | None:
         """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
@@ -347,17 +352,23 @@ class TeacherModule(LanguageModelModule):
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
         return CandidateLists(*(tensor.to(self.device) for tensor in (columns, mask, labelled, grades)))
 
-    def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+    def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
         return self.evidence_of(self.backbone, queries, batch, prefix)
 
-    def evidence_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+    def evidence_of(
+        self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs
+    ) -> Tensor:
         """The same of any model that has read the documents."""
-        asked: list[Any] = [
-            self.query_ids[query]
-            for query, count in zip(queries, batch.mask.sum(1).tolist(), strict=True)
-            for _ in range(count)
-        ]
-        states = ask(backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
+        if isinstance(prefix, ReadPairs):
+            states = prefix.asked
+        else:
+            asked = self._asked(queries, batch)
+            states = ask(backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
         flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)
+
+    def _asked(self, queries: np.ndarray, batch: CandidateLists) -> list[Sequence[int]]:
+        """The query segment of every candidate."""
+        counts = batch.mask.sum(1).tolist()
+        return [self.query_ids[query] for query, count in zip(queries, counts, strict=True) for _ in range(count)]

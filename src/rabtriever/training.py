@@ -65,6 +65,20 @@ class StepModule(pl.LightningModule):
         self.log_dict({f"loss_{name}": term.detach() for name, term in terms.items()} | {"loss": total.detach()})
         return total
 
+    def _frozen(self) -> set[str]:
+        """Names of the weights that training does not change."""
+        return {name for name, weight in self.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is frozen: beside adapters it is the whole language model, written every half minute."""
+        frozen = self._frozen()
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts it back, as this module was given it."""
+        state = self.state_dict()
+        checkpoint["state_dict"] |= {name: state[name] for name in self._frozen()}
+
     def rate(self, step: int) -> float:
         """Share of the peak learning rate at a step of this module's schedule."""
         return rate_at(step, self.steps)
@@ -186,7 +200,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         max_epochs=-1,
         accelerator="auto",
         devices=1,
-        precision=_precision(),
+        precision="32-true",  # a backbone says itself which of its parts are computed in less
         logger=logger if logger is not None else False,
         callbacks=callbacks,
         enable_checkpointing=checkpoints is not None,
@@ -217,10 +231,6 @@ class _Steps:
 
     def __len__(self) -> int:
         return self.steps
-
-
-def _precision() -> Any:
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def _quiet() -> None:

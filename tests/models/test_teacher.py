@@ -32,6 +32,7 @@ PARAMS = TeacherParams(
     contrastive=0.3,
     temperature=0.1,
     lora_rank=0,
+    gradient_checkpointing=False,
     dpo_steps=0,
     dpo_beta=0.5,
     dpo_learning_rate=3e-3,
