@@ -134,6 +134,73 @@ def test_folders_of_plain_transformers(build, tokenizer, toy, tmp_path):
     assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5), "what follows does not change a state"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_keep_their_dtype(backbone, tmp_path, dtype):
+    """A large model takes twice the memory in every stage after the first."""
+    backbone.model.to(dtype)
+    backbone.save(tmp_path)
+    assert {weight.dtype for weight in load_backbone(tmp_path).parameters()} == {dtype}
+    assert {weight.dtype for weight in load_backbone(tmp_path, dtype="float32").parameters()} == {torch.float32}
+
+
+def encoder(name: str):
+    """A sentence encoder as it is published: without a head to predict words with."""
+    from transformers import BertConfig, BertForPreTraining, BertModel, RobertaConfig, RobertaModel
+
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config, model = {
+        "bert": (BertConfig, BertModel),
+        "bert with its heads": (BertConfig, BertForPreTraining),
+        "roberta": (RobertaConfig, RobertaModel),
+    }[name]
+    return model(config(vocab_size=400, **shape))
+
+
+@pytest.fixture
+def printed(capfd):
+    """What transformers has printed since last asked; its handler writes to the stream of when it was imported."""
+    from transformers.utils import logging
+
+    handler = logging.logging.StreamHandler()
+    logging.add_handler(handler)
+    yield lambda: "".join(capfd.readouterr())
+    logging.remove_handler(handler)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert with its heads", "roberta"])
+def test_what_we_know_of_a_folder_is_not_reported(name, tokenizer, tmp_path, printed):
+    """Every stage prints that the checkpoint seems corrupted, because it lacks what we never compute."""
+    encoder(name).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    printed()
+    load_backbone(tmp_path)
+    assert printed() == ""
+
+
+@pytest.mark.parametrize("change", ["lacks a layer", "lacks its head", "has another", "has other shapes"])
+def test_what_we_do_not_know_is_reported(change, tokenizer, tmp_path, printed):
+    """A layer of random numbers goes unnoticed until the results are bad."""
+    from safetensors.torch import load_file, save_file
+
+    small_llama(len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    if change == "has another":
+        weights["model.layers.7.mlp.up_proj.weight"] = torch.zeros(24, 16)
+    elif change == "has other shapes":
+        weights["model.layers.1.mlp.up_proj.weight"] = torch.zeros(3, 16)
+    else:
+        del weights["lm_head.weight" if change == "lacks its head" else "model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    printed()
+    if change == "has other shapes":
+        with pytest.raises(RuntimeError, match="above report"):
+            load_backbone(tmp_path)
+    else:
+        load_backbone(tmp_path)
+    assert "LOAD REPORT" in printed()
+
+
 def test_bert_folder_reads_causally(tokenizer, tmp_path):
     """An encoder's folder does not say is_decoder: read both ways, a document's state depends on the query."""
     torch.manual_seed(0)
