@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rabtriever.artifacts import ArtifactMismatchError
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import FoldablePredictor
 from rabtriever.prompt import Prompt
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
@@ -29,7 +29,7 @@ def scorer(backbone: Any, prompt_params: Any) -> Scorer:
     """An untrained student: random predictor, real encoder."""
     torch.manual_seed(3)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-    predictor = Predictor(backbone.width, hidden=12, products=5, similarity=3.0)
+    predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
     return Scorer(backbone, backbone, prompt, predictor, direction)
 

@@ -9,7 +9,7 @@ import torch
 from rabtriever.backbone import Backbone, load_backbone, pad
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.objectives import answer_score, listwise_loss
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import FoldablePredictor
 from rabtriever.student import DistillationData, StudentModule, StudentParams
 from rabtriever.training import fit
 from tests.language_models import small_bert, small_llama
@@ -65,7 +65,7 @@ def make_module(data):
 
     def make(query_encoder=None, facts=data, **changes) -> StudentModule:
         torch.manual_seed(2)
-        predictor = Predictor(32, 24, 8, 0.0)
+        predictor = FoldablePredictor(32, 24, 8, 0.0)
         listed = facts.candidates >= 0
         predictor.standardise(facts.query_states, facts.document_states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
