@@ -26,6 +26,8 @@ from rabtriever.shortlist import IndexParams, Projections, build_faiss
 
 KIND = "retriever"
 SCORE_CELLS = 20_000_000  # query-document scores held at once
+# a champion registered before there was a choice has no order in its manifest
+_BEFORE_ORDER = {"order": "document_first"}
 
 
 class Hit(NamedTuple):
@@ -216,7 +218,7 @@ def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
     return Scorer(
         encoder,
         load_backbone(apart, device=device) if apart.is_dir() else encoder,
-        Prompt(encoder.tokenizer, PromptParams(**info["prompt"]), encoder.context),
+        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **info["prompt"]}), encoder.context),
         predictor.eval(),
         direction,
     )

@@ -2,7 +2,8 @@
 
 Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict.
 Because the document comes first and attention is causal, a document's keys and values are computed once and serve every
-query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
+query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`,
+there to compare with, the two change places: queries are read once, as a prefix, and a document is what is asked.
 
     score(q, d) = log p(yes) - log p(no) + similarity . cos(h_q, h_d)
 
@@ -167,7 +168,7 @@ class Reranker:
         batch_size: int,
         label: str | None = None,
     ) -> Iterator[Annotation]:
-        """States and scores of pairs, grouped by document so that each document is read once.
+        """States and scores of pairs, grouped by document so that each is read once (by query where that is first).
 
         Args:
             queries: token ids of the query segments.
@@ -180,31 +181,33 @@ class Reranker:
             Annotations that together cover every pair once, in an order of their own.
         """
         device = self.backbone.device
-        used, document_of = np.unique(pairs[:, 1], return_inverse=True)
-        used = used[np.argsort([len(documents[row]) for row in used], kind="stable")]
+        leading, following = self.prompt.params.ordered(documents, queries)
+        heads, tails = self.prompt.params.ordered(pairs[:, 1], pairs[:, 0])  # rows of the two in each pair
+        used, head_of = np.unique(heads, return_inverse=True)
+        used = used[np.argsort([len(leading[row]) for row in used], kind="stable")]
         rank = np.empty(len(used), dtype=np.int64)
         rank[np.searchsorted(np.sort(used), used)] = np.arange(len(used))
-        position = rank[document_of]  # where each pair's document stands in `used`
-        lengths = np.array([len(query) for query in queries])[pairs[:, 0]]
+        position = rank[head_of]  # where what each pair starts with stands in `used`
+        lengths = np.array([len(segment) for segment in following])[tails]
         order = np.lexsort((lengths, position // PREFIX_BATCH))
         progress = Progress(label, len(pairs)) if label else None
-        alone = self._alone(queries, pairs[:, 0], batch_size)
+        alone = self._alone(following, tails, batch_size)
         bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
         for group in range(len(bounds) - 1):
             members = order[bounds[group] : bounds[group + 1]]
             if not len(members):
                 continue
             first = group * PREFIX_BATCH
-            chunk = [documents[row] for row in used[first : first + PREFIX_BATCH]]
+            chunk = [leading[row] for row in used[first : first + PREFIX_BATCH]]
             prefix = read_documents(self.backbone, *pad(chunk, device))
             for start in range(0, len(members), batch_size):
                 part = members[start : start + batch_size]
                 rows = torch.from_numpy(position[part] - first).to(device)
-                ids, mask = pad([queries[row] for row in pairs[part, 0]], device)
+                ids, mask = pad([following[row] for row in tails[part]], device)
                 states = ask(self.backbone, prefix, rows, ids, mask)
                 scores = self.log_odds(states)
                 if alone is not None:
-                    asked = alone[torch.from_numpy(pairs[part, 0])].to(device)
+                    asked = alone[torch.from_numpy(tails[part])].to(device)
                     scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)
                 yield Annotation(part, states.float().cpu().numpy(), scores.float().cpu().numpy())
                 if progress:
@@ -212,13 +215,13 @@ class Reranker:
         if progress:
             progress.close()
 
-    def _alone(self, queries: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
-        """(Q, H) states of the queries of `rows` encoded alone, others zero; None where the score needs none."""
+    def _alone(self, segments: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
+        """(S, H) states of the segments of `rows` encoded alone, others zero; None where the score needs none."""
         if self.backbone.similarity == 0:
             return None
         used = np.unique(rows)
-        states = np.zeros((len(queries), self.backbone.width), dtype=np.float32)
-        states[used] = self.backbone.encode([queries[row] for row in used], batch_size)
+        states = np.zeros((len(segments), self.backbone.width), dtype=np.float32)
+        states[used] = self.backbone.encode([segments[row] for row in used], batch_size)
         return torch.from_numpy(states)
 
     def log_odds(self, states: Tensor) -> Tensor:
@@ -231,12 +234,14 @@ class CandidateLists(NamedTuple):
 
     Attributes:
         columns: which document of the batch each candidate is.
+        documents: its row in the corpus.
         mask: False where a list has ended.
         labelled: the candidate's grade may be trained on; False for documents without any judgement.
         grades: known grades, 0 for the others.
     """
 
     columns: Tensor
+    documents: Tensor
     mask: Tensor
     labelled: Tensor
     grades: Tensor
@@ -282,7 +287,7 @@ class TeacherModule(LanguageModelModule):
         params = self.params
         queries, batch, column, prefix = self.batch(rng)
         evidence = self.evidence(queries, batch, prefix)
-        cosine = self.cosine(queries, prefix)  # (B, D)
+        cosine = self.cosine(queries, column, prefix)  # (B, D)
         listed = None if cosine is None else cosine.gather(1, batch.columns)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
@@ -306,21 +311,29 @@ class TeacherModule(LanguageModelModule):
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
     def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix]:
-        """Query rows of a step, their candidates, the column of each document row, and the documents as read."""
+        """Query rows of a step, their candidates, the column of each document row, and what is read first."""
         queries = self.supervision.sample_queries(self.params.queries, rng)
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
-        prefix = read_documents(self.backbone, *pad([self.document_ids[row] for row in column], self.device))
+        prefix = self.read(self.backbone, queries, column)
         return queries, self._lists(queries, lists, column), column, prefix
 
-    def cosine(self, queries: np.ndarray, prefix: Prefix) -> Tensor | None:
+    def read(self, backbone: Backbone, queries: np.ndarray, column: dict[int, int]) -> Prefix:
+        """The segments of a step that come first, the documents by default, as a model reads them."""
+        return read_documents(backbone, *pad(self._segments(queries, column)[0], self.device))
+
+    def _segments(self, queries: np.ndarray, column: dict[int, int]) -> tuple[list[Any], list[Any]]:
+        documents = [self.document_ids[row] for row in column]
+        return self.prompt.params.ordered(documents, [self.query_ids[query] for query in queries])
+
+    def cosine(self, queries: np.ndarray, column: dict[int, int], prefix: Prefix) -> Tensor | None:
         """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
             return None
-        ids, mask = pad([self.query_ids[query] for query in queries], self.device)
-        states = self.backbone.segment_states(ids, mask)
-        return F.normalize(states, dim=-1) @ F.normalize(prefix.states, dim=-1).T
+        ids, mask = pad(self._segments(queries, column)[1], self.device)
+        documents, asked = self.prompt.params.ordered(prefix.states, self.backbone.segment_states(ids, mask))
+        return F.normalize(asked, dim=-1) @ F.normalize(documents, dim=-1).T
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
         """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
@@ -335,29 +348,31 @@ class TeacherModule(LanguageModelModule):
 
     def _lists(self, queries: np.ndarray, lists: list[list[int]], column: dict[int, int]) -> CandidateLists:
         shape = (len(lists), max(len(chosen) for chosen in lists))
-        columns = torch.zeros(shape, dtype=torch.int64)
+        columns, documents = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
         mask, labelled = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         grades = torch.zeros(shape)
         for number, (query, chosen) in enumerate(zip(queries, lists, strict=True)):
             known = self.supervision.grades[int(query)]
             part = slice(len(chosen))
             columns[number, part] = torch.tensor([column[row] for row in chosen])
+            documents[number, part] = torch.tensor(chosen)
             mask[number, part] = True
             labelled[number, part] = torch.tensor([row in self._judged for row in chosen])
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
-        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, mask, labelled, grades)))
+        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
 
     def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
         return self.evidence_of(self.backbone, queries, batch, prefix)
 
     def evidence_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
-        """The same of any model that has read the documents."""
-        asked: list[Any] = [
-            self.query_ids[query]
-            for query, count in zip(queries, batch.mask.sum(1).tolist(), strict=True)
-            for _ in range(count)
-        ]
-        states = ask(backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
+        """The same of any model that has read what comes first."""
+        asking = batch.mask.nonzero()[:, 0]  # (P,) which query of the step
+        rows, _ = self.prompt.params.ordered(batch.columns[batch.mask], asking)
+        documents = [self.document_ids[row] for row in batch.documents[batch.mask].tolist()]
+        _, segments = self.prompt.params.ordered(
+            documents, [self.query_ids[queries[number]] for number in asking.tolist()]
+        )
+        states = ask(backbone, prefix, rows, *pad(segments, self.device))
         flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,6 +58,15 @@ def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path,
         assert list(after[query_id]) == list(scores)
         assert list(after[query_id].values()) == pytest.approx(list(scores.values()), abs=1e-5)
     assert loaded.manifest.info["num_documents"] == len(toy.corpus)
+
+
+def test_a_champion_from_before_the_order_could_be_chosen(folder: Path, toy: Any):
+    """A retriever registered with the release before cannot be opened, so that nothing can be compared with it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["info"]["prompt"].pop("order") == "document_first"
+    path.write_text(json.dumps(manifest))
+    assert len(Retriever.load(folder).search([toy.queries["sponge-0"]], 3)[0]) == 3
 
 
 def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path, tmp_path: Path):
