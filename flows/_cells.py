@@ -2,7 +2,7 @@
 
 A base cell runs the whole pipeline and measures every system; a system that differs from the product in some settings
 is a variant, with a bench of its own that starts from the cell's. An ablation is a variant too, of which only what it
-changes is measured.
+changes is measured, and the student without building its index: not every form of it has one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 
 from flows._bench import Bench, Step, pipeline_steps
-from flows._systems import MEASURED, POOL, STAGES, measuring_steps, open_student, report, training_steps
+from flows._systems import (
+    MEASURED,
+    POOL,
+    STAGES,
+    final_student,
+    measuring_steps,
+    open_student,
+    report,
+    training_steps,
+)
 from flows.common import PREPARED, REPORTS, RETRIEVER
 from rabtriever import complexity
 from rabtriever.artifacts import read_json, read_manifest, write_json
@@ -82,7 +91,7 @@ def measure_complexity(study: Study) -> dict[str, Any]:
     bench = _bench(study, cell, study.cell_settings(cell))
     bench.make(str(RETRIEVER))
     with contextlib.chdir(bench.folder):
-        teacher, prompt, scorer = open_student(bench.settings["final_round"])
+        teacher, prompt, scorer = open_student(final_student(bench.settings["final_round"]))
     rng = np.random.default_rng(cell.seed)
     rows = complexity.measure_complexity(teacher, prompt, scorer, plan.sizes, plan.lengths, plan.repeats, rng)
     return {
@@ -129,7 +138,7 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
     """
     bench = _bench(study, cell, study.cell_settings(cell), base=base)
     changed = {key.split(".")[0] for key in study.ablations[cell.ablation]}
-    names = [name for name in study.ablate.systems if changed & bench.reads(str(MEASURED[name].model))]
+    names = [name for name in study.ablate.systems if changed & bench.reads(report(name))]
     if not names:
         raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(study.ablate.systems)}; remove it")
     systems, per_query = {}, {}
@@ -155,7 +164,8 @@ def _bench(study: Study, cell: Cell, settings: Settings, below: str = "", base: 
         cut = partial(_cut, source, spec.documents, spec.train_queries, study.split, settings["prepare"])
         name = f"subset-{spec.documents}-{spec.train_queries}-{study.split}"
         steps.append(Step(name, ("prepare",), (str(source),), (RAW,), cut))
-    steps += [*training_steps(settings["final_round"]), *measuring_steps()]
+    final_round = settings["final_round"]
+    steps += [*training_steps(final_round), *measuring_steps(final_round, served=not cell.ablation)]
     bench = Bench(study.folder / cell.folder / below, settings, steps, base)
     if base is not None:
         pool = bench.path(POOL)
@@ -180,8 +190,9 @@ def _facts(bench: Bench, spent: float) -> dict[str, Any]:
         Counts, hash of the data, the teacher's calls, seconds of each step that led to the student, those spent here.
     """
     manifest = read_manifest(bench.path(str(PREPARED)), "data", verify=False)
-    seconds = bench.seconds(str(RETRIEVER))
-    calls = [_teacher_calls(bench, number) for number in range(bench.settings["final_round"] + 1)]
+    final_round = bench.settings["final_round"]
+    seconds = bench.seconds(str(final_student(final_round)))
+    calls = [_teacher_calls(bench, number) for number in range(final_round + 1)]
     return {
         "num_queries": manifest.info["test_queries"],
         "num_documents": manifest.info["documents"],

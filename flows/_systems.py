@@ -11,10 +11,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from flows._bench import Step
 from flows.backbone import backbone
 from flows.build_index import build_index
-from flows.common import BACKBONE, BIENCODER, CANDIDATES, CHECKPOINTS, PARAMS, PREPARED, RETRIEVER, STUDENT, TEACHER
+from flows.common import (
+    BACKBONE,
+    BIENCODER,
+    CANDIDATES,
+    CHECKPOINTS,
+    EMBEDDINGS,
+    PARAMS,
+    PREPARED,
+    RETRIEVER,
+    STUDENT,
+    TEACHER,
+)
 from flows.distill_student import distill
 from flows.embed_corpus import embed_corpus
 from flows.evaluate import evaluate
@@ -26,10 +40,11 @@ from rabtriever import evaluation
 from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import write_json
 from rabtriever.backbone import Backbone
-from rabtriever.baselines import late_interaction_system
+from rabtriever.baselines import late_interaction_system, unserved_student_system
 from rabtriever.contrastive import ContrastiveParams
 from rabtriever.distilled import load_student
 from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams
+from rabtriever.embeddings import read_embeddings
 from rabtriever.evaluation import EvaluateParams, System
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, save_model, training_inputs
 from rabtriever.late_interaction import LateInteractionModule
@@ -140,11 +155,19 @@ def _train(what: Trained, rounds: list[Path]) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """How a system is measured: from which output of the bench, by which function, and what else that reads."""
+    """How a system is measured.
+
+    Attributes:
+        model: the output of the bench that it is.
+        measure: opens and measures that.
+        reads: what else of the bench it reads.
+        sections: what it reads of params.yaml beside the prompt and `evaluate`, or is chosen by.
+    """
 
     model: Path
     measure: Callable[[Path], System]
     reads: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
 
 
 def _by_cosine(folder: Path) -> System:
@@ -164,6 +187,13 @@ def _by_tokens(folder: Path) -> System:
 def _by_predictor(folder: Path) -> System:
     dataset, _, _, params = _test()
     return evaluation.student_system(dataset.split_queries("test"), Retriever.load(folder), params.timed_queries)
+
+
+def _by_predictor_unserved(folder: Path) -> System:
+    dataset, _, _, params = _test()
+    _, _, scorer = open_student(folder)
+    documents = torch.from_numpy(np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus))))
+    return unserved_student_system(dataset, dataset.split_queries("test"), scorer, documents, params.timed_queries)
 
 
 def _by_reading(folder: Path) -> System:
@@ -195,12 +225,27 @@ MEASURED = {
 }
 
 
-def open_student(round: int) -> tuple[Backbone, Prompt, Scorer]:
-    """The teacher with its prompt, and the student of a round."""
+def measured(final_round: int, served: bool) -> dict[str, Measured]:
+    """The systems above; a student that is not served is measured from its own folder, without an index."""
+    if served:
+        return MEASURED
+    alone = Measured(
+        final_student(final_round), _by_predictor_unserved, (str(TEACHER), str(EMBEDDINGS)), ("final_round",)
+    )
+    return {name: alone if how.model == RETRIEVER else how for name, how in MEASURED.items()}
+
+
+def final_student(final_round: int) -> Path:
+    """The folder of the student that the last round leaves."""
+    return STUDENT / str(final_round)
+
+
+def open_student(folder: Path) -> tuple[Backbone, Prompt, Scorer]:
+    """The teacher with its prompt, and a student of its."""
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     _, data = prepared_data(PREPARED)
     teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
-    return teacher, prompt, load_student(STUDENT / str(round), teacher, prompt, manifest.hash)[0]
+    return teacher, prompt, load_student(folder, teacher, prompt, manifest.hash)[0]
 
 
 def report(name: str) -> str:
@@ -208,17 +253,17 @@ def report(name: str) -> str:
     return f"reports/systems/{name}.json"
 
 
-def measuring_steps() -> list[Step]:
-    """One step for each entry above."""
+def measuring_steps(final_round: int, served: bool) -> list[Step]:
+    """One step for each of the systems that can be measured on their own; arguments as of `measured`."""
     return [
         Step(
             name=f"measure-{name}",
-            sections=("prompt", "evaluate"),
+            sections=("prompt", "evaluate", *how.sections),
             inputs=(str(PREPARED), str(how.model), *how.reads),
             outputs=(report(name),),
             run=functools.partial(_measure, name, how),
         )
-        for name, how in MEASURED.items()
+        for name, how in measured(final_round, served).items()
     ]
 
 

@@ -14,7 +14,7 @@ from prefect import flow
 
 from flows.common import CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, RETRIEVER, STUDENT, TEACHER, main
 from rabtriever.artifacts import Manifest, check_parent, read_manifest
-from rabtriever.distilled import load_student
+from rabtriever.distilled import check_foldable, load_student
 from rabtriever.embeddings import read_embeddings
 from rabtriever.inputs import open_model, prepared_data
 from rabtriever.params import load_params
@@ -34,6 +34,7 @@ TRAINING_CELLS = 50_000_000  # scores of the shortlist's training sample held in
 @flow(name="build_index")
 def build_index(round: int) -> str:
     """The hash of models/retriever, built from the student of `round`."""
+    check_foldable(STUDENT / str(round))
     params = load_params(IndexParams, "index", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     seed = load_params(SeedParams, "random", PARAMS).seed

@@ -22,7 +22,7 @@ from rabtriever.embeddings import read_embeddings
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
-from rabtriever.predictor import Predictor, PredictorParams
+from rabtriever.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.prompt import PromptParams
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
@@ -82,7 +82,7 @@ def _distillation_data(
 
 
 def _new_predictor(shape: PredictorParams, data: DistillationData, similarity: float) -> Predictor:
-    predictor = Predictor(data.query_states.shape[1], shape.hidden, shape.products, similarity)
+    predictor = build_predictor(data.query_states.shape[1], shape, similarity)
     listed = data.candidates >= 0
     predictor.standardise(data.query_states, data.document_states, data.target_states[listed].float())
     return predictor

@@ -72,9 +72,8 @@ def _lexical(inputs: TrainingInputs, kept: np.ndarray, depth: int) -> np.ndarray
 
 
 def _rank(scorer: Scorer, states: torch.Tensor, documents: torch.Tensor, depth: int) -> np.ndarray:
-    folded = scorer.fold(documents)
-    parts = [top_rows(scorer.scores(chunk, folded), depth) for chunk in states.split(256)]
-    return np.concatenate(parts)
+    score = scorer.against(documents)
+    return np.concatenate([top_rows(score(chunk), depth) for chunk in states.split(256)])
 
 
 if __name__ == "__main__":

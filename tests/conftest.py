@@ -76,6 +76,7 @@ def prompt_params() -> Any:
     from rabtriever.prompt import PromptParams
 
     return PromptParams(
+        order="document_first",
         document="Item: {document}\n",
         query="Need: {query}\nUseful?",
         yes=" yes",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
-from rabtriever.predictor import Predictor
+from rabtriever.params import ParamsError
+from rabtriever.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.prompt import Prompt
 from rabtriever.scorer import Scorer
 
@@ -35,8 +36,21 @@ def save_student(
         save_file(state, target / PREDICTOR)
         if query_encoder is not None:
             query_encoder.cpu().save(target / ENCODER)
-        info: dict[str, Any] = {"hidden": predictor.hidden, "products": predictor.num_products}
-        return write_manifest(target, KIND, parents, info)
+        return write_manifest(target, KIND, parents, asdict(predictor.shape))
+
+
+def check_foldable(folder: str | Path) -> None:
+    """Makes sure that an index can be built from a student, without loading it.
+
+    Raises:
+        ParamsError: its predictor is of a form that does not fold.
+    """
+    form = PredictorParams(**read_manifest(folder, KIND, verify=False).info).form
+    if form != "foldable":
+        raise ParamsError(
+            f"{folder} was distilled with predictor.form {form!r}, but an index needs 'foldable': other forms cannot "
+            "be folded and exist for comparison in the study; set predictor.form to foldable and run again"
+        )
 
 
 def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: str) -> tuple[Scorer, Manifest]:
@@ -49,7 +63,7 @@ def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: 
 
     manifest = read_manifest(folder, KIND)
     check_parent(manifest, "teacher", teacher_hash)
-    predictor = Predictor(teacher.width, manifest.info["hidden"], manifest.info["products"], teacher.similarity)
+    predictor = build_predictor(teacher.width, PredictorParams(**manifest.info), teacher.similarity)
     predictor.load_state_dict(load_file(folder / PREDICTOR))
     own = folder / ENCODER
     encoder = load_backbone(own, device=default_device()) if own.is_dir() else teacher

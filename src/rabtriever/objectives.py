@@ -38,31 +38,26 @@ def reverse_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | No
     Returns:
         Scalar, nats: zero where the distributions agree, unchanged when a constant is added to either side's logits.
     """
-    teacher_logits = teacher_logits.detach()
-    if mask is not None:
-        student_logits = student_logits.masked_fill(~mask, float("-inf"))
-        teacher_logits = teacher_logits.masked_fill(~mask, float("-inf"))
-    student = F.log_softmax(student_logits, dim=-1)
-    teacher = F.log_softmax(teacher_logits, dim=-1)
-    difference = student - teacher
-    if mask is not None:  # -inf - -inf is not a number; such entries have no mass
-        student = student.masked_fill(~mask, 0.0)
-        difference = difference.masked_fill(~mask, 0.0)
-        return (student.exp() * mask * difference).sum(-1).mean()
-    return (student.exp() * difference).sum(-1).mean()
+    student, teacher = _log_probabilities(student_logits, teacher_logits, mask)
+    return (student.exp() * (student - teacher)).sum(-1).mean()
 
 
-def forward_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
-    """KL(teacher || student) over masked lists (B, C), averaged over the lists, in nats.
+def forward_kl(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """KL(teacher || student), otherwise as `reverse_kl`: it asks for mass wherever the teacher has some."""
+    student, teacher = _log_probabilities(student_logits, teacher_logits, mask)
+    return (teacher.exp() * (teacher - student)).sum(-1).mean()
 
-    Args:
-        student_logits: (B, C); gradients flow here.
-        teacher_logits: (B, C); treated as constant.
-        mask: (B, C) bool, False where an entry does not take part.
-    """
-    student = F.log_softmax(student_logits.masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0)
-    teacher = F.log_softmax(teacher_logits.detach().masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0)
-    return (teacher.exp() * mask * (teacher - student)).sum(-1).mean()
+
+def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both sides normalised; 0 on both, so without a difference, where an entry does not take part."""
+    sides = student_logits, teacher_logits.detach()
+    if mask is None:
+        student, teacher = (F.log_softmax(logits, dim=-1) for logits in sides)
+    else:  # filled again afterwards: -inf - -inf is not a number
+        student, teacher = (
+            F.log_softmax(logits.masked_fill(~mask, float("-inf")), dim=-1).masked_fill(~mask, 0.0) for logits in sides
+        )
+    return student, teacher
 
 
 def embedding_mse(predicted: Tensor, target: Tensor, scale: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ is linear in everything but a relu of a sum and a product of one factor from eac
 
 `u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. The similarity of the teacher's
 score, a cosine of the same two states, is H more products, and exact. So the student contains the bi-encoder.
+
+A second layer of units would not split so: that form, a plain MLP, exists to compare with and cannot be served.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,16 +28,20 @@ from torch import Tensor, nn
 from rabtriever.objectives import spread
 from rabtriever.params import bounded
 
+BLOCK_CELLS = 8_000_000  # activations of one layer held at once where every pair is predicted
+
 
 @dataclass(frozen=True)
 class PredictorParams:
     """Section `predictor` of params.yaml.
 
     Attributes:
-        hidden: additive relu units, m.
-        products: multiplicative units, n; 0 leaves the additive form of the paper's two-layer MLP.
+        form: `foldable`, or `mlp` with two hidden layers, for comparison in the study: it cannot be served.
+        hidden: relu units of a layer, m.
+        products: multiplicative units of the foldable form, n; 0 leaves the additive form of the paper's two-layer MLP.
     """
 
+    form: Literal["foldable", "mlp"]
     hidden: int = bounded(ge=1)
     products: int = bounded(ge=0)
 
@@ -58,38 +64,35 @@ class FoldedQueries(NamedTuple):
 
 
 class Predictor(nn.Module):
-    """Foldable two-layer predictor with the document state as latent.
+    """What every form has: standardised states, the first layer of units, linear skips, and the score of its output.
+
+    A form of its own overrides `units` or `joined`.
 
     Args:
         width: state size, H.
-        hidden: additive units, m.
-        products: multiplicative units.
+        shape: settings of its form.
         similarity: weight of cos(h_q, h_d) in the score, the teacher's.
     """
 
-    def __init__(self, width: int, hidden: int, products: int, similarity: float) -> None:
+    def __init__(self, width: int, shape: PredictorParams, similarity: float) -> None:
         super().__init__()
-        self.width, self.hidden, self.num_products, self.similarity = width, hidden, products, similarity
-        self.query_in = nn.Linear(width, hidden)  # A, b
-        self.document_in = nn.Linear(width, hidden, bias=False)  # B
-        self.out = nn.Linear(hidden, width)  # W2, c
+        self.width, self.shape, self.similarity = width, shape, similarity
+        self.query_in = nn.Linear(width, shape.hidden)  # A, b
+        self.document_in = nn.Linear(width, shape.hidden, bias=False)  # B
+        self.out = nn.Linear(shape.hidden, width)  # W2, c
         self.query_skip = nn.Linear(width, width, bias=False)  # S
         self.document_skip = nn.Linear(width, width, bias=False)  # R
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # `products` may be 0
-            self.query_product = nn.Linear(width, products, bias=False)  # M
-            self.document_product = nn.Linear(width, products, bias=False)  # N
-            self.product_out = nn.Linear(products, width, bias=False)  # W3
         for name in ("query", "document", "target"):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_scale", torch.ones(width))
         with torch.no_grad():
             for layer in (self.query_skip, self.document_skip):
                 layer.weight.zero_()
-            for layer in (self.query_product, self.document_product):
-                layer.weight.normal_(std=max(width, 1) ** -0.5)
-            if products:
-                self.product_out.weight.normal_(std=0.1 * products**-0.5)
+
+    @property
+    def numbers_per_document(self) -> int:
+        """How many numbers of each document have to be kept to score it: its state."""
+        return self.width
 
     @torch.no_grad()
     def standardise(self, queries: Tensor, documents: Tensor, targets: Tensor) -> None:
@@ -102,11 +105,15 @@ class Predictor(nn.Module):
         """Predicted context query states (..., H) of query and document states that broadcast to (..., H)."""
         z_q = (queries - self.query_mean) / self.query_scale
         z_d = (documents - self.document_mean) / self.document_scale
-        inner = torch.relu(self.query_in(z_q) + self.document_in(z_d))  # (..., m)
-        predicted = self.out(inner) + self.query_skip(z_q) + self.document_skip(z_d)  # (..., H)
-        if self.num_products:
-            predicted = predicted + self.product_out(self.query_product(z_q) * self.document_product(z_d))
-        return self.target_mean + self.target_scale * predicted
+        return self.target_mean + self.target_scale * self.joined(z_q, z_d)
+
+    def joined(self, z_q: Tensor, z_d: Tensor) -> Tensor:
+        """The standardised prediction (..., H) from standardised states."""
+        return self.out(self.units(z_q, z_d)) + self.query_skip(z_q) + self.document_skip(z_d)
+
+    def units(self, z_q: Tensor, z_d: Tensor) -> Tensor:
+        """Relu units (..., m) of the two states side by side; each side's share of the sum is computed on its own."""
+        return torch.relu(self.query_in(z_q) + self.document_in(z_d))
 
     def scores(self, queries: Tensor, documents: Tensor, predicted: Tensor, direction: Tensor) -> Tensor:
         """Scores (...) of predicted states (..., H) along a direction (H,), with the similarity of the two states."""
@@ -114,6 +121,51 @@ class Predictor(nn.Module):
         if self.similarity > 0:
             scores = scores + self.similarity * F.cosine_similarity(queries, documents, dim=-1)
         return scores
+
+    @torch.no_grad()
+    def all_scores(self, queries: Tensor, documents: Tensor, direction: Tensor) -> Tensor:
+        """(Q, N) scores of every pair of (Q, H) and (N, H) states, unfolded: every pair is predicted.
+
+        Documents are taken in blocks, so that the (Q, block, m) activations stay small.
+        """
+        block = max(1, BLOCK_CELLS // (max(len(queries), 1) * max(self.width, self.shape.hidden)))
+        pairs = [(queries[:, None], part[None]) for part in documents.split(block)]
+        return torch.cat([self.scores(*sides, self(*sides), direction) for sides in pairs], dim=1)
+
+
+class FoldablePredictor(Predictor):
+    """One layer of relu units and products of one factor from each side: its score splits, as above.
+
+    Args:
+        width, similarity: see Predictor.
+        hidden: additive units, m.
+        products: multiplicative units.
+    """
+
+    def __init__(self, width: int, hidden: int, products: int, similarity: float) -> None:
+        super().__init__(width, PredictorParams("foldable", hidden, products), similarity)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # `products` may be 0
+            self.query_product = nn.Linear(width, products, bias=False)  # M
+            self.document_product = nn.Linear(width, products, bias=False)  # N
+            self.product_out = nn.Linear(products, width, bias=False)  # W3
+        with torch.no_grad():
+            for layer in (self.query_product, self.document_product):
+                layer.weight.normal_(std=max(width, 1) ** -0.5)
+            if products:
+                self.product_out.weight.normal_(std=0.1 * products**-0.5)
+
+    @property
+    def numbers_per_document(self) -> int:
+        """The folded ones: additive units, products (the similarity's too) and the bias."""
+        return self.shape.hidden + self.shape.products + (self.width if self.similarity > 0 else 0) + 1
+
+    def joined(self, z_q: Tensor, z_d: Tensor) -> Tensor:
+        """See Predictor; with the products."""
+        predicted = super().joined(z_q, z_d)
+        if self.shape.products:
+            predicted = predicted + self.product_out(self.query_product(z_q) * self.document_product(z_d))
+        return predicted
 
     @torch.no_grad()
     def fold_documents(self, documents: Tensor, direction: Tensor) -> FoldedDocuments:
@@ -141,6 +193,30 @@ class Predictor(nn.Module):
             products = torch.cat([products, self.similarity * F.normalize(queries, dim=-1)], dim=-1)
         bias = self.target_mean @ direction + (self.query_skip(z_q) + self.out.bias) @ scaled
         return FoldedQueries(self.query_in(z_q), weights, products, bias)
+
+
+class MlpPredictor(Predictor):
+    """A plain MLP of two hidden relu layers with the same skips, to compare with: its score does not fold.
+
+    Args:
+        width, similarity: see Predictor.
+        hidden: units of each layer.
+    """
+
+    def __init__(self, width: int, hidden: int, similarity: float) -> None:
+        super().__init__(width, PredictorParams("mlp", hidden, products=0), similarity)
+        self.middle = nn.Linear(hidden, hidden)
+
+    def units(self, z_q: Tensor, z_d: Tensor) -> Tensor:
+        """Relu units (..., m) of the second layer."""
+        return torch.relu(self.middle(super().units(z_q, z_d)))
+
+
+def build_predictor(width: int, shape: PredictorParams, similarity: float) -> Predictor:
+    """A new predictor of states of size `width`, with the teacher's weight of the similarity."""
+    if shape.form == "mlp":
+        return MlpPredictor(width, shape.hidden, similarity)
+    return FoldablePredictor(width, shape.hidden, shape.products, similarity)
 
 
 def folded_scores(queries: FoldedQueries, documents: FoldedDocuments, block: int = 2048) -> Tensor:

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import pad
 from rabtriever.objectives import preference_loss
-from rabtriever.teacher import TeacherModule, read_documents
+from rabtriever.teacher import TeacherModule
 
 
 class PreferenceModule(TeacherModule):
@@ -36,10 +35,9 @@ class PreferenceModule(TeacherModule):
         evidence = self.evidence(queries, batch, prefix)
         with torch.no_grad():
             reader = self.reference.eval()
-            read = read_documents(reader, *pad([self.document_ids[row] for row in column], self.device))
-            reference = self.evidence_of(reader, queries, batch, read)
+            reference = self.evidence_of(reader, queries, batch, self.read(reader, queries, column))
         terms = {"dpo": preference_loss(evidence, reference, batch.grades, batch.labelled, self.params.dpo_beta)}
-        cosine = self.cosine(queries, prefix)
+        cosine = self.cosine(queries, column, prefix)
         if cosine is not None and self.params.contrastive > 0:
             terms["contrastive"] = self.contrastive(queries, batch, column, cosine)
         return terms

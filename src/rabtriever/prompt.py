@@ -1,4 +1,4 @@
-"""The two prompt segments, document first: what the language model reads, and which token it answers with.
+"""The two prompt segments, document first by default: what the language model reads, and which token it answers with.
 
 `D(d)` and `Q(q)` are tokenised apart and concatenated, so that the state at the end of `D(d)` alone is the very state
 that the teacher passes through on its way to the query (LaHoRe, arXiv 2412.16615; Rabtriever, arXiv 2604.23336).
@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from rabtriever.params import ParamsError, bounded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,29 @@ class PromptParams:
     """Section `prompt` of params.yaml.
 
     Attributes:
+        order: which segment the teacher reads first; the other one ends in the answer cue.
         document: template of the document segment; holds `{document}` once.
-        query: template of the query segment, up to the answer cue; holds `{query}` once.
+        query: template of the query segment; holds `{query}` once.
         yes: the answer word of a relevant document, with its leading space; one token.
         no: the answer word of a document that is not relevant; one token.
         max_document_tokens: longest document segment, template included; longer texts are cut and counted.
         max_query_tokens: the same for the query segment.
     """
 
+    order: Literal["document_first", "query_first"]
     document: str
     query: str
     yes: str
     no: str
     max_document_tokens: int = bounded(ge=8)
     max_query_tokens: int = bounded(ge=8)
+
+    def ordered(self, document: T, query: T) -> tuple[T, T]:
+        """What belongs to the segment read first, and what belongs to the one that follows it.
+
+        Applied to its own result it gives document and query again.
+        """
+        return (document, query) if self.order == "document_first" else (query, document)
 
 
 def check_templates(params: PromptParams) -> None:
@@ -131,7 +142,7 @@ class Prompt:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with any template, answer word or budget."""
+        """16 hex digits that change with the order, any template, answer word or budget."""
         return hashlib.sha256(json.dumps(asdict(self.params), sort_keys=True).encode()).hexdigest()[:16]
 
     def truncation(self) -> dict[str, float]:
@@ -165,7 +176,10 @@ def answer_id(tokenizer: Any, key: str, word: str) -> int:
 
 def template_texts(params: PromptParams, documents: Iterable[str], queries: Iterable[str]) -> Iterable[str]:
     """The filled segments with their answers, as text: what a tokenizer for this prompt is trained on."""
-    for text in documents:
-        yield params.document.replace("{document}", text)
-    for number, text in enumerate(queries):
-        yield params.query.replace("{query}", text) + (params.yes if number % 2 else params.no)
+    first, last = params.ordered(
+        (params.document.replace("{document}", text) for text in documents),
+        (params.query.replace("{query}", text) for text in queries),
+    )
+    yield from first
+    for number, text in enumerate(last):
+        yield text + (params.yes if number % 2 else params.no)

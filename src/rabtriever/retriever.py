@@ -18,7 +18,7 @@ from torch import Tensor
 from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder, read_manifest, write_manifest
 from rabtriever.backbone import default_device, load_backbone
 from rabtriever.mining import top_rows
-from rabtriever.predictor import FoldedDocuments, Predictor
+from rabtriever.predictor import FoldablePredictor, FoldedDocuments
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Corpus, Document, Queries, Run, read_corpus, write_corpus
 from rabtriever.scorer import ENCODE_BATCH, Scorer
@@ -26,6 +26,8 @@ from rabtriever.shortlist import IndexParams, Projections, build_faiss
 
 KIND = "retriever"
 SCORE_CELLS = 20_000_000  # query-document scores held at once
+# a champion registered before there was a choice has no order in its manifest
+_BEFORE_ORDER = {"order": "document_first"}
 
 
 class Hit(NamedTuple):
@@ -112,8 +114,8 @@ class Retriever:
             faiss.write_index(self._faiss, str(target / "shortlist.faiss"))
             write_corpus(target / "corpus.jsonl", {document.doc_id: document for document in self._documents})
             predictor = {
-                "hidden": scorer.predictor.hidden,
-                "products": scorer.predictor.num_products,
+                "hidden": scorer.predictor.shape.hidden,
+                "products": scorer.predictor.shape.products,
                 "similarity": scorer.predictor.similarity,
             }
             facts = {
@@ -131,7 +133,7 @@ class Retriever:
     @property
     def bytes_per_document(self) -> int:
         """Bytes the exact scan keeps of each document."""
-        return 4 * (self._folded.additive.shape[1] + self._folded.products.shape[1] + 1)
+        return 4 * self._scorer.predictor.numbers_per_document
 
     @property
     def exact(self) -> bool:
@@ -211,12 +213,12 @@ def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
     apart = folder / "document_encoder"
     state = _read_tensors(folder / "predictor.safetensors")
     direction = state.pop("direction")
-    predictor = Predictor(encoder.width, **info["predictor"])
+    predictor = FoldablePredictor(encoder.width, **info["predictor"])
     predictor.load_state_dict(state)
     return Scorer(
         encoder,
         load_backbone(apart, device=device) if apart.is_dir() else encoder,
-        Prompt(encoder.tokenizer, PromptParams(**info["prompt"]), encoder.context),
+        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **info["prompt"]}), encoder.context),
         predictor.eval(),
         direction,
     )

@@ -1,16 +1,18 @@
-"""The student's scoring function: token ids of queries in, scores of folded documents out."""
+"""The student's scoring function: token ids of queries in, scores of documents out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone
-from rabtriever.predictor import FoldedDocuments, FoldedQueries, Predictor, folded_scores
+from rabtriever.backbone import Backbone, default_device
+from rabtriever.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.prompt import Prompt
 
 ENCODE_BATCH = 256
@@ -38,8 +40,20 @@ class Scorer:
         """(Q, H) states of the queries alone."""
         return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
 
+    def against(self, document_states: Tensor) -> Callable[[Tensor], np.ndarray]:
+        """A function from (Q, H) query states to their (Q, N) scores with all of these (N, H) document states.
+
+        Documents are folded once where the predictor folds; else it runs over blocks of them for each call.
+        """
+        if isinstance(self.predictor, FoldablePredictor):
+            return functools.partial(self.scores, documents=self.fold(document_states))
+        device = default_device()
+        predictor = copy.deepcopy(self.predictor).to(device)  # the scorer's own is saved, or trained on
+        documents, direction = document_states.to(device), self.direction.to(device)
+        return lambda queries: predictor.all_scores(queries.to(device), documents, direction).cpu().numpy()
+
     def fold(self, document_states: Tensor) -> FoldedDocuments:
-        """The index's view of (N, H) document states."""
+        """The index's view of (N, H) document states; the predictor has to be a FoldablePredictor."""
         return self.predictor.fold_documents(document_states, self.direction)
 
     def scores(self, query_states: Tensor, documents: FoldedDocuments) -> np.ndarray:

@@ -4,6 +4,8 @@ Loss of a batch of queries with their candidates (Rabtriever, arXiv 2604.23336),
 
     mse . MSE(P, h_T) + logits . KL over next tokens + listwise . KL over the candidates of a query
 
+`divergence` may turn both KL around and `vocabulary` narrow the first to the two answers, to compare with.
+
 `labels` mixes the training judgements in (a listwise loss over the known grades); it is zero in the paper.
 """
 
@@ -18,10 +20,12 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
-from rabtriever.objectives import embedding_mse, listwise_loss, reverse_kl
+from rabtriever.objectives import embedding_mse, forward_kl, listwise_loss, reverse_kl
 from rabtriever.params import bounded
 from rabtriever.predictor import Predictor
 from rabtriever.training import StepModule
+
+DIVERGENCES = {"reverse": reverse_kl, "forward": forward_kl}
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,11 @@ class StudentParams:
         steps: optimiser steps of one round.
         queries: queries in a step, each with its candidates.
         mse: weight of the embedding term.
-        logits: weight of the reverse KL over next tokens.
-        logit_pairs: pairs of a step that the reverse KL over next tokens is computed on; the head is wide.
-        listwise: weight of the reverse KL over a query's candidates.
+        logits: weight of the KL over next tokens.
+        logit_pairs: pairs of a step that the KL over next tokens is computed on; the head is wide.
+        listwise: weight of the KL over a query's candidates.
+        divergence: direction of both: `reverse` is KL(student || teacher), the paper's, `forward` the other one.
+        vocabulary: next tokens compared: `all`, or the two `answers` alone, normalised to sum 1.
         labels: weight of the listwise loss on the training judgements.
         query_adapter: `none` keeps the query side frozen; `lora` and `full` train a query encoder of its own.
         lora_rank: rank of the `lora` adapter.
@@ -48,6 +54,8 @@ class StudentParams:
     logits: float = bounded(ge=0)
     logit_pairs: int = bounded(ge=1)
     listwise: float = bounded(ge=0)
+    divergence: Literal["reverse", "forward"]
+    vocabulary: Literal["all", "answers"]
     labels: float = bounded(ge=0)
     query_adapter: Literal["none", "lora", "full"]
     lora_rank: int = bounded(ge=1)
@@ -130,18 +138,20 @@ class StudentModule(StepModule):
         targets = data.target_states[rows].float()
         direction = data.head_weight[data.yes_id] - data.head_weight[data.no_id]
         scores = self.predictor.scores(queries[:, None, :], documents, predicted, direction)  # (B, C)
+        divergence = DIVERGENCES[params.divergence]
         terms: dict[str, Tensor] = {}
         if params.mse > 0:
             terms["mse"] = params.mse * embedding_mse(predicted[mask], targets[mask], self.predictor.target_scale)
         if params.logits > 0:
             pairs = mask.flatten().nonzero().squeeze(1).cpu().numpy()
             kept = torch.from_numpy(rng.choice(pairs, size=min(params.logit_pairs, len(pairs)), replace=False))
-            head = data.head_weight.T
-            terms["logits"] = params.logits * reverse_kl(
+            answers = [data.yes_id, data.no_id]
+            head = (data.head_weight if params.vocabulary == "all" else data.head_weight[answers]).T
+            terms["logits"] = params.logits * divergence(
                 predicted.flatten(0, 1)[kept] @ head, targets.flatten(0, 1)[kept] @ head
             )
         if params.listwise > 0:
-            terms["listwise"] = params.listwise * reverse_kl(scores, data.target_scores[rows], mask)
+            terms["listwise"] = params.listwise * divergence(scores, data.target_scores[rows], mask)
         if params.labels > 0:
             terms["labels"] = params.labels * self._label_loss(scores, data.grades[rows], mask)
         return terms

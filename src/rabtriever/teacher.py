@@ -2,7 +2,8 @@
 
 Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict.
 Because the document comes first and attention is causal, a document's keys and values are computed once and serve every
-query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
+query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`,
+there to compare with, the two change places: queries are read once, as a prefix, and a document is what is asked.
 
     score(q, d) = log p(yes) - log p(no) + similarity . cos(h_q, h_d)
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -166,7 +167,7 @@ class Reranker:
         batch_size: int,
         label: str | None = None,
     ) -> Iterator[Annotation]:
-        """States and scores of pairs, grouped by document so that each document is read once.
+        """States and scores of pairs, grouped by document so that each is read once (by query where that is first).
 
         Args:
             queries: token ids of the query segments.
@@ -179,31 +180,33 @@ class Reranker:
             Annotations that together cover every pair once, in an order of their own.
         """
         device = self.backbone.device
-        used, document_of = np.unique(pairs[:, 1], return_inverse=True)
-        used = used[np.argsort([len(documents[row]) for row in used], kind="stable")]
+        leading, following = self.prompt.params.ordered(documents, queries)
+        heads, tails = self.prompt.params.ordered(pairs[:, 1], pairs[:, 0])  # rows of the two in each pair
+        used, head_of = np.unique(heads, return_inverse=True)
+        used = used[np.argsort([len(leading[row]) for row in used], kind="stable")]
         rank = np.empty(len(used), dtype=np.int64)
         rank[np.searchsorted(np.sort(used), used)] = np.arange(len(used))
-        position = rank[document_of]  # where each pair's document stands in `used`
-        lengths = np.array([len(query) for query in queries])[pairs[:, 0]]
+        position = rank[head_of]  # where what each pair starts with stands in `used`
+        lengths = np.array([len(segment) for segment in following])[tails]
         order = np.lexsort((lengths, position // PREFIX_BATCH))
         progress = Progress(label, len(pairs)) if label else None
-        alone = self._alone(queries, pairs[:, 0], batch_size)
+        alone = self._alone(following, tails, batch_size)
         bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
         for group in range(len(bounds) - 1):
             members = order[bounds[group] : bounds[group + 1]]
             if not len(members):
                 continue
             first = group * PREFIX_BATCH
-            chunk = [documents[row] for row in used[first : first + PREFIX_BATCH]]
+            chunk = [leading[row] for row in used[first : first + PREFIX_BATCH]]
             prefix = read_documents(self.backbone, *pad(chunk, device))
             for start in range(0, len(members), batch_size):
                 part = members[start : start + batch_size]
                 rows = torch.from_numpy(position[part] - first).to(device)
-                ids, mask = pad([queries[row] for row in pairs[part, 0]], device)
+                ids, mask = pad([following[row] for row in tails[part]], device)
                 states = ask(self.backbone, prefix, rows, ids, mask)
                 scores = self.log_odds(states)
                 if alone is not None:
-                    asked = alone[torch.from_numpy(pairs[part, 0])].to(device)
+                    asked = alone[torch.from_numpy(tails[part])].to(device)
                     scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)
                 yield Annotation(part, states.cpu().numpy(), scores.cpu().numpy())
                 if progress:
@@ -211,13 +214,13 @@ class Reranker:
         if progress:
             progress.close()
 
-    def _alone(self, queries: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
-        """(Q, H) states of the queries of `rows` encoded alone, others zero; None where the score needs none."""
+    def _alone(self, segments: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
+        """(S, H) states of the segments of `rows` encoded alone, others zero; None where the score needs none."""
         if self.backbone.similarity == 0:
             return None
         used = np.unique(rows)
-        states = np.zeros((len(queries), self.backbone.width), dtype=np.float32)
-        states[used] = self.backbone.encode([queries[row] for row in used], batch_size)
+        states = np.zeros((len(segments), self.backbone.width), dtype=np.float32)
+        states[used] = self.backbone.encode([segments[row] for row in used], batch_size)
         return torch.from_numpy(states)
 
     def log_odds(self, states: Tensor) -> Tensor:
@@ -230,12 +233,14 @@ class CandidateLists(NamedTuple):
 
     Attributes:
         columns: which document of the batch each candidate is.
+        documents: its row in the corpus.
         mask: False where a list has ended.
         labelled: the candidate's grade may be trained on; False for documents without any judgement.
         grades: known grades, 0 for the others.
     """
 
     columns: Tensor
+    documents: Tensor
     mask: Tensor
     labelled: Tensor
     grades: Tensor
@@ -281,7 +286,7 @@ class TeacherModule(LanguageModelModule):
         params = self.params
         queries, batch, column, prefix = self.batch(rng)
         evidence = self.evidence(queries, batch, prefix)
-        cosine = self.cosine(queries, prefix)  # (B, D)
+        cosine = self.cosine(queries, column, prefix)  # (B, D)
         listed = None if cosine is None else cosine.gather(1, batch.columns)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
@@ -305,27 +310,33 @@ class TeacherModule(LanguageModelModule):
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
     def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix | ReadPairs]:
-        """Query rows of a step, their candidates, the column of each document row, and the documents as read."""
+        """Query rows of a step, their candidates, the column of each document row, and what was read of them."""
         queries = self.supervision.sample_queries(self.params.queries, rng)
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
-        batch, documents = self._lists(queries, lists, column), [self.document_ids[row] for row in column]
-        prefix: Prefix | ReadPairs
-        if self.params.gradient_checkpointing:
-            rows = batch.columns[batch.mask].tolist()
-            prefix = read_pairs(self.backbone, documents, self._asked(queries, batch), rows)
-        else:
-            prefix = read_documents(self.backbone, *pad(documents, self.device))
-        return queries, batch, column, prefix
+        batch = self._lists(queries, lists, column)
+        if not self.params.gradient_checkpointing:
+            return queries, batch, column, self.read(self.backbone, queries, column)
+        rows, asked = self._asked(queries, batch)
+        pairs = read_pairs(self.backbone, self._segments(queries, column)[0], asked, rows.tolist())
+        return queries, batch, column, pairs
 
-    def cosine(self, queries: np.ndarray, prefix: Prefix | ReadPairs) -> Tensor | None:
+    def read(self, backbone: Backbone, queries: np.ndarray, column: dict[int, int]) -> Prefix:
+        """The segments of a step that come first, the documents by default, as a model reads them."""
+        return read_documents(backbone, *pad(self._segments(queries, column)[0], self.device))
+
+    def _segments(self, queries: np.ndarray, column: dict[int, int]) -> tuple[list[Any], list[Any]]:
+        documents = [self.document_ids[row] for row in column]
+        return self.prompt.params.ordered(documents, [self.query_ids[query] for query in queries])
+
+    def cosine(self, queries: np.ndarray, column: dict[int, int], prefix: Prefix | ReadPairs) -> Tensor | None:
         """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
             return None
-        ids, mask = pad([self.query_ids[query] for query in queries], self.device)
-        states = self.backbone.segment_states(ids, mask)
-        return F.normalize(states, dim=-1) @ F.normalize(prefix.states, dim=-1).T
+        ids, mask = pad(self._segments(queries, column)[1], self.device)
+        documents, asked = self.prompt.params.ordered(prefix.states, self.backbone.segment_states(ids, mask))
+        return F.normalize(asked, dim=-1) @ F.normalize(documents, dim=-1).T
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
         """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
@@ -340,17 +351,18 @@ class TeacherModule(LanguageModelModule):
 
     def _lists(self, queries: np.ndarray, lists: list[list[int]], column: dict[int, int]) -> CandidateLists:
         shape = (len(lists), max(len(chosen) for chosen in lists))
-        columns = torch.zeros(shape, dtype=torch.int64)
+        columns, documents = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
         mask, labelled = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         grades = torch.zeros(shape)
         for number, (query, chosen) in enumerate(zip(queries, lists, strict=True)):
             known = self.supervision.grades[int(query)]
             part = slice(len(chosen))
             columns[number, part] = torch.tensor([column[row] for row in chosen])
+            documents[number, part] = torch.tensor(chosen)
             mask[number, part] = True
             labelled[number, part] = torch.tensor([row in self._judged for row in chosen])
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
-        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, mask, labelled, grades)))
+        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
 
     def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
@@ -359,16 +371,19 @@ class TeacherModule(LanguageModelModule):
     def evidence_of(
         self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs
     ) -> Tensor:
-        """The same of any model that has read the documents."""
+        """The same of any model that has read what comes first."""
         if isinstance(prefix, ReadPairs):
             states = prefix.asked
         else:
-            asked = self._asked(queries, batch)
-            states = ask(backbone, prefix, batch.columns[batch.mask], *pad(asked, self.device))
+            rows, asked = self._asked(queries, batch)
+            states = ask(backbone, prefix, rows, *pad(asked, self.device))
         flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)
 
-    def _asked(self, queries: np.ndarray, batch: CandidateLists) -> list[Sequence[int]]:
-        """The query segment of every candidate."""
-        counts = batch.mask.sum(1).tolist()
-        return [self.query_ids[query] for query, count in zip(queries, counts, strict=True) for _ in range(count)]
+    def _asked(self, queries: np.ndarray, batch: CandidateLists) -> tuple[Tensor, list[Any]]:
+        """Of each of the P candidates, which first segment it follows, (P,), and its own second segment."""
+        asking = batch.mask.nonzero()[:, 0]  # (P,) which query of the step
+        rows, _ = self.prompt.params.ordered(batch.columns[batch.mask], asking)
+        documents = [self.document_ids[row] for row in batch.documents[batch.mask].tolist()]
+        asked = [self.query_ids[queries[number]] for number in asking.tolist()]
+        return rows, self.prompt.params.ordered(documents, asked)[1]

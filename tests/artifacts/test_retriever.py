@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from rabtriever.artifacts import ArtifactMismatchError
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import FoldablePredictor
 from rabtriever.prompt import Prompt
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
@@ -29,7 +30,7 @@ def scorer(backbone: Any, prompt_params: Any) -> Scorer:
     """An untrained student: random predictor, real encoder."""
     torch.manual_seed(3)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-    predictor = Predictor(backbone.width, hidden=12, products=5, similarity=3.0)
+    predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
     return Scorer(backbone, backbone, prompt, predictor, direction)
 
@@ -57,6 +58,15 @@ def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path,
         assert list(after[query_id]) == list(scores)
         assert list(after[query_id].values()) == pytest.approx(list(scores.values()), abs=1e-5)
     assert loaded.manifest.info["num_documents"] == len(toy.corpus)
+
+
+def test_a_champion_from_before_the_order_could_be_chosen(folder: Path, toy: Any):
+    """A retriever registered with the release before cannot be opened, so that nothing can be compared with it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["info"]["prompt"].pop("order") == "document_first"
+    path.write_text(json.dumps(manifest))
+    assert len(Retriever.load(folder).search([toy.queries["sponge-0"]], 3)[0]) == 3
 
 
 def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path, tmp_path: Path):

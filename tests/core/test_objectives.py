@@ -201,6 +201,16 @@ def test_forward_kl_is_the_teachers_expectation():
     assert float(student.grad[0, 2]) == 0.0
 
 
+def test_both_divergences_take_the_same_arguments():
+    """One of them cannot stand where the other does: without a mask, or with rows that have no entry at all."""
+    assert float(forward_kl(STUDENT, TEACHER)) == pytest.approx(0.51083, abs=5e-6)
+    assert float(forward_kl(TEACHER, STUDENT)) == pytest.approx(float(reverse_kl(STUDENT, TEACHER)), abs=1e-7)
+    student = torch.zeros(2, 3, requires_grad=True)
+    loss = forward_kl(student, torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[True] * 3, [False] * 3]))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+
+
 def test_preference_loss_in_closed_form():
     """A relevant document is pushed to no, a padded one is counted, or the reference is ignored."""
     evidence = torch.tensor([[2.0, 1.0, 9.0]], dtype=torch.float64)

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from rabtriever.objectives import answer_score
-from rabtriever.predictor import Predictor, folded_scores
+from rabtriever.predictor import FoldablePredictor, folded_scores
 
 WIDTH, HIDDEN = 12, 7
 
 
-def trained(products: int, dtype: torch.dtype = torch.float64, similarity: float = 0.0) -> Predictor:
+def trained(products: int, dtype: torch.dtype = torch.float64, similarity: float = 0.0) -> FoldablePredictor:
     """A predictor none of whose weights is at its initial value, standardised on samples."""
-    predictor = Predictor(WIDTH, HIDDEN, products, similarity).to(dtype)
+    predictor = FoldablePredictor(WIDTH, HIDDEN, products, similarity).to(dtype)
     with torch.no_grad():
         for parameter in predictor.parameters():
             parameter.copy_(torch.randn_like(parameter))
@@ -67,7 +67,7 @@ def test_without_additive_part_it_is_an_inner_product():
 
 def test_standardise_removes_the_scale_of_the_backbone():
     """The same weights mean something else on a backbone whose states are larger, shifted, or constant somewhere."""
-    predictor = Predictor(WIDTH, HIDDEN, 0, 0.0).double()
+    predictor = FoldablePredictor(WIDTH, HIDDEN, 0, 0.0).double()
     sample = torch.randn(400, WIDTH, dtype=torch.float64) * 100 + 40
     sample[:, 0] = 7.0  # a dead dimension
     predictor.standardise(sample, sample, sample)
@@ -80,14 +80,14 @@ def test_standardise_removes_the_scale_of_the_backbone():
 def test_state_dict_keeps_the_standardisation():
     """A saved predictor loses the means it was trained with and ranks at random."""
     predictor, (queries, documents, _) = trained(3), sides()
-    copy = Predictor(WIDTH, HIDDEN, 3, 0.0).double()
+    copy = FoldablePredictor(WIDTH, HIDDEN, 3, 0.0).double()
     copy.load_state_dict(predictor.state_dict())
     assert torch.equal(copy(queries, documents[:5]), predictor(queries, documents[:5]))
 
 
 def test_all_parameters_have_gradients():
     """A branch of the predictor is cut off from the loss, or starts where it can never move."""
-    predictor, (queries, documents, _) = Predictor(WIDTH, HIDDEN, 3, 0.0).double(), sides()
+    predictor, (queries, documents, _) = FoldablePredictor(WIDTH, HIDDEN, 3, 0.0).double(), sides()
     predictor(queries[:, None], documents).pow(2).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
 

@@ -243,8 +243,8 @@ def test_estimates_follow_what_was_measured(root: Path):
     assert estimate(study, base, {}) == 600
     finished = {base: result(study, base, spent=90.0)}
     assert estimate(study, Cell("one", 2), finished) == 90
-    assert estimate(study, Cell("one", 1, "no_mse"), finished) == 3  # distillation and index
-    assert estimate(study, Cell("one", 1, "off_policy"), finished) == 6  # mining too
+    assert estimate(study, Cell("one", 1, "no_mse"), finished) == 2  # distillation, no index
+    assert estimate(study, Cell("one", 1, "off_policy"), finished) == 5  # mining too
 
 
 def test_a_cell_counts_only_with_the_present_settings(root: Path):

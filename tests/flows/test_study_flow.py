@@ -45,7 +45,7 @@ STUDY = {
         "few": {**SET, "documents": 12, "train_queries": 20},
         "bad": {**SET, "minutes": 2, "settings": {"small_model.width": 10}},
     },
-    "ablations": {"no_similarity": {"train_teacher.similarity": 0.0}},
+    "ablations": {"no_similarity": {"train_teacher.similarity": 0.0}, "plain_mlp": {"predictor.form": "mlp"}},
     "ablate": {"sets": ["few"], "seeds": [1]},
     "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
 }
@@ -92,14 +92,17 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     summary, details = (read_json(project / f"reports/study/{name}.json") for name in ("summary", "details"))
     row = summary["sets"]["few"]
     assert list(row["systems"]) == SYSTEMS and row["num_queries"] == 8 and row["num_documents"] < 60
-    assert set(summary["ablations"]["few"]) == {"default", "no_similarity"}
+    assert set(summary["ablations"]["few"]) == {"default", "no_similarity", "plain_mlp"}
     assert set(details["ablations"]["few"]["no_similarity"]["systems"]) == {"student", "teacher"}
+    assert set(details["ablations"]["few"]["plain_mlp"]["systems"]) == {"student"}, "the teacher is the base cell's"
     assert {one["system"] for one in details["complexity"]["rows"]} >= {"teacher", "student", "biencoder"}
     assert [one["cell"] for one in details["missing"]] == ["bad, seed 1"]
     for name in ("quality", "ablations", "complexity"):
         assert (project / f"reports/study/{name}.png").is_file()
     assert (cell / "ablations/no_similarity/models/backbone").is_symlink()
     assert not (cell / "ablations/no_similarity/models/teacher").is_symlink()
+    indices = [path / "models/retriever" for path in (cell / "ablations").iterdir()]
+    assert len(indices) == 2 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
     info = read_json(cell / "cell.json")
     assert info["teacher_calls"] > 0 and info["seconds"]["train_teacher"] > 0 and info["device"]
 
@@ -109,7 +112,7 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
     capsys.readouterr()
     study.run_once("toy", [], summary_only=False)
-    assert "2 cells finished" in capsys.readouterr().out
+    assert "3 cells finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
 
 
@@ -129,7 +132,11 @@ def killed_after(count: int, function):
 def test_only_what_is_named_is_run(project: Path, capsys):
     """A misspelt name would run the whole study, or nothing without a word."""
     definition = study.read_study("toy")
-    assert {str(one) for one in study._todo(definition, ["few"])} == {"few, seed 1", "few, seed 1, no_similarity"}
+    assert {str(one) for one in study._todo(definition, ["few"])} == {
+        "few, seed 1",
+        "few, seed 1, no_similarity",
+        "few, seed 1, plain_mlp",
+    }
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
         study._todo(definition, ["fwe"])
@@ -179,5 +186,6 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
             study.study("toy")
         states = {run.name: run.state_name for run in client.read_task_runs()}
         flows = [run.state_name for run in client.read_flow_runs()]
-    assert states == {"few, seed 1": "Completed", "few, seed 1, no_similarity": "Completed", "bad, seed 1": "Failed"}
-    assert flows == ["Failed"] and len(ran) == 3
+    ablations = dict.fromkeys(["few, seed 1, no_similarity", "few, seed 1, plain_mlp"], "Completed")
+    assert states == {"few, seed 1": "Completed", **ablations, "bad, seed 1": "Failed"}
+    assert flows == ["Failed"] and len(ran) == 4

@@ -9,7 +9,7 @@ import torch
 from rabtriever.backbone import Backbone, load_backbone, pad
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.objectives import answer_score, listwise_loss
-from rabtriever.predictor import Predictor
+from rabtriever.predictor import FoldablePredictor
 from rabtriever.student import DistillationData, StudentModule, StudentParams
 from rabtriever.training import fit
 from tests.language_models import small_bert, small_llama
@@ -22,6 +22,8 @@ PARAMS = StudentParams(
     logits=1.0,
     logit_pairs=1000,
     listwise=1.0,
+    divergence="reverse",
+    vocabulary="all",
     labels=1.0,
     query_adapter="none",
     lora_rank=2,
@@ -63,7 +65,7 @@ def make_module(data):
 
     def make(query_encoder=None, facts=data, **changes) -> StudentModule:
         torch.manual_seed(2)
-        predictor = Predictor(32, 24, 8, 0.0)
+        predictor = FoldablePredictor(32, 24, 8, 0.0)
         listed = facts.candidates >= 0
         predictor.standardise(facts.query_states, facts.document_states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
@@ -107,16 +109,60 @@ def test_weights_scale_their_terms(make_module):
         assert float(ones[term].detach()) > 0
 
 
-def test_a_perfect_student_has_no_loss(make_module, data):
+@pytest.mark.parametrize("vocabulary", ["all", "answers"])
+@pytest.mark.parametrize("divergence", ["reverse", "forward"])
+def test_a_perfect_student_has_no_loss(make_module, data, divergence, vocabulary):
     """The loss asks for something other than the teacher's states, scores and logits."""
     predictor = make_module().predictor
     with torch.no_grad():
         states = predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
     scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
     facts = dataclasses.replace(data, target_states=states, target_scores=scores)
-    terms = StudentModule(predictor, facts, dataclasses.replace(PARAMS, labels=0.0), 0).losses(np.random.default_rng(0))
+    params = dataclasses.replace(PARAMS, labels=0.0, divergence=divergence, vocabulary=vocabulary)
+    terms = StudentModule(predictor, facts, params, 0).losses(np.random.default_rng(0))
     assert set(terms) == {"mse", "logits", "listwise"}
     assert all(abs(float(value.detach())) < 1e-6 for value in terms.values()), terms
+
+
+@pytest.mark.parametrize("divergence", ["reverse", "forward"])
+def test_the_divergence_is_that_of_both_terms(make_module, data, divergence):
+    """The ablation turns one of the two around, or none (probabilities by hand, all queries and pairs)."""
+    module = make_module(mse=0.0, labels=0.0, queries=QUERIES, divergence=divergence)
+    with torch.no_grad():
+        found = module.losses(np.random.default_rng(0))
+        states = module.predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+    mask = data.candidates >= 0
+
+    def expectation(student: torch.Tensor, teacher: torch.Tensor) -> float:
+        p, q = student.double().softmax(-1), teacher.double().softmax(-1)
+        terms = p * (p / q).log() if divergence == "reverse" else q * (q / p).log()
+        return float(terms.sum(-1).mean())
+
+    head = data.head_weight.T
+    logits = expectation(states[mask] @ head, data.target_states[mask].float() @ head)
+    assert float(found["logits"]) == pytest.approx(logits, rel=1e-3)
+    scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
+    lists = [
+        expectation(student[kept], teacher[kept])
+        for student, teacher, kept in zip(scores, data.target_scores, mask, strict=True)
+    ]
+    assert float(found["listwise"]) == pytest.approx(np.mean(lists), rel=1e-3)
+
+
+def test_answers_alone_are_a_binary_divergence(make_module, data):
+    """Other tokens than the two answers still count, or the two are not normalised to one (by the log odds)."""
+    module = make_module(**only("logits"), queries=QUERIES, vocabulary="answers")
+    mask = data.candidates >= 0
+    with torch.no_grad():
+        found = float(module.losses(np.random.default_rng(0))["logits"])
+        states = module.predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+    odds = [
+        answer_score(part[mask].double(), data.head_weight.double(), data.yes_id, data.no_id)
+        for part in (states, data.target_states)
+    ]
+    yes, wanted = (part.sigmoid() for part in odds)
+    binary = yes * (yes / wanted).log() + (1 - yes) * ((1 - yes) / (1 - wanted)).log()
+    assert found == pytest.approx(float(binary.mean()), rel=1e-4)
 
 
 def test_fillers_do_not_count(make_module, data):
