@@ -41,12 +41,14 @@ class BackboneParams:
         revision: commit of a hub model; empty for a folder.
         dtype: type its weights are loaded as, and stay; what is trained of them is trained in float32.
         pooling: state of a segment encoded alone: that of its last token, or the mean over its tokens.
+        attention: what a token sees of its own segment: what is before it, or, as an encoder was trained, all of it.
     """
 
     source: str
     revision: str
     dtype: Literal["float32", "bfloat16", "float16"]
     pooling: Literal["last", "mean"]
+    attention: Literal["causal", "segment"]
 
 
 @flow(name="backbone")
@@ -62,7 +64,7 @@ def backbone() -> str:
     with stage_run("backbone", {"backbone": params, "small_model": small, "warmup": warmup}) as run:
         seed_torch(seed)  # a part that a pretrained model lacks is drawn at random
         model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
-        model.configure(pooling=params.pooling)
+        model.configure(pooling=params.pooling, attention=params.attention)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
         inputs = training_inputs(dataset, prompt)
         keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}

@@ -81,12 +81,24 @@ class Backbone(nn.Module):
         return self._settings.get("pooling", "last")
 
     @property
+    def attention(self) -> str:
+        """What a token sees: `causal`, itself and all before it; `segment`, the rest of its own segment as well."""
+        return self._settings.get("attention", "causal")
+
+    @property
     def similarity(self) -> float:
         """Weight of the cosine of the two states in the teacher's score; 0 in a model that is no teacher."""
         return float(self._settings.get("similarity", 0.0))
 
     def configure(self, **settings: Any) -> None:
-        """Sets `pooling` or `similarity`; they are kept in the `config.json` of the folder it is saved to."""
+        """Sets `pooling`, `attention` or `similarity`, kept in the `config.json` of the folder it is saved to.
+
+        Raises:
+            ValueError: attention within segments, and a kernel that takes no mask of ours.
+        """
+        kernel = getattr(self.model.config, "_attn_implementation", None)
+        if settings.get("attention") == "segment" and kernel != "sdpa":
+            raise ValueError(f"attention within segments needs the kernel sdpa, and the model has {kernel}: load it so")
         self.model.config.rabtriever = {**self._settings, **settings}
 
     @property
@@ -102,17 +114,20 @@ class Backbone(nn.Module):
         """Next-token logits (..., V) of states (..., H): the head alone, without bias or head transform."""
         return states @ self.head_weight.T.to(states.dtype)
 
-    def read(self, ids: Tensor, mask: Tensor, **how: Any) -> tuple[Tensor, Any]:
+    def read(self, ids: Tensor, mask: Tensor, first: Tensor | None = None, **how: Any) -> tuple[Tensor, Any]:
         """Runs the layers. Every state leaves the model here, in float32 whatever its weights are.
 
         Args:
             ids: (B, T) token ids.
             mask: (B, T), or with the cached tokens before them (B, cached + T).
+            first: (B,) tokens of the first segment where `ids` holds two; None where it holds one.
             how: what else the layers are told: `use_cache`, `past_key_values`, `position_ids`.
 
         Returns:
             States after the final norm, (B, T, H), and the cache of keys and values, None without `use_cache`.
         """
+        if self.attention == "segment":
+            mask = segment_mask(mask, ids.shape[1], first)
         with self._mixed_precision():
             output = self.decoder(input_ids=ids, attention_mask=mask, **how)
         return output.last_hidden_state.float(), output.get("past_key_values")
@@ -123,9 +138,9 @@ class Backbone(nn.Module):
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 
-    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T)."""
-        return self.read(ids, mask, use_cache=False)[0]
+    def states(self, ids: Tensor, mask: Tensor, first: Tensor | None = None) -> Tensor:
+        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`."""
+        return self.read(ids, mask, first, use_cache=False)[0]
 
     def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""
@@ -175,6 +190,24 @@ def mean_states(states: Tensor, mask: Tensor) -> Tensor:
     """Mean of each row's unpadded states: (B, T, H) and (B, T) to (B, H)."""
     weights = mask.unsqueeze(-1).to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
+
+
+def segment_mask(mask: Tensor, tokens: int, first: Tensor | None = None) -> Tensor:
+    """What each token attends to, (B, 1, T, K) bool: every token of its own segment, and all that was read before.
+
+    Documents never see the query, as with causal attention, so that they are still read once for all queries.
+
+    Args:
+        mask: (B, K) which of the K keys, cached ones first, are no padding.
+        tokens: T, how many of the keys are read now.
+        first: (B,) tokens of the first of two segments; they do not see the second.
+    """
+    seen = mask.bool()[:, None, None, :].expand(-1, 1, tokens, -1)
+    if first is None:
+        return seen
+    positions = torch.arange(tokens, device=mask.device)
+    within = positions < first[:, None]  # (B, T)
+    return seen & ~(within[:, None, :, None] & ~within[:, None, None, :])
 
 
 def pad(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

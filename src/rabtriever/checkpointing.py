@@ -53,7 +53,7 @@ def read_pairs(
 ) -> ReadPairs:
     """Reads pairs without a cache; the states are those of reading each first segment once (tested).
 
-    Attention is causal, so the state of a first segment alone lies within any pair that begins with it.
+    A first segment never sees the second, so its state alone lies within any pair that begins with it.
 
     Args:
         backbone: the model.
@@ -63,8 +63,8 @@ def read_pairs(
     """
     joined = [[*first[row], *segment] for row, segment in zip(rows, second, strict=True)]
     ids, mask = pad(joined, backbone.device)
-    states = backbone.states(ids, mask)
-    _, pairs = np.unique(np.asarray(rows), return_index=True)  # one pair of each first segment
     lengths = torch.tensor([len(segment) for segment in first], device=ids.device)
+    states = backbone.states(ids, mask, lengths[torch.as_tensor(rows, device=ids.device)])
+    _, pairs = np.unique(np.asarray(rows), return_index=True)  # one pair of each first segment
     alone = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).to(mask.dtype)  # (D, T)
     return ReadPairs(last_states(states, mask), backbone.pool(states[torch.from_numpy(pairs).to(ids.device)], alone))

@@ -77,6 +77,11 @@ class ContrastiveModule(LanguageModelModule):
         params: ContrastiveParams,
         seed: int,
     ) -> None:
+        if params.language_model > 0 and backbone.attention == "segment":
+            raise ValueError(
+                f"language_model is {params.language_model}, but with backbone.attention: segment "
+                "a token sees the next one: set it to 0"
+            )
         super().__init__(backbone, params, seed)
         self.supervision = supervision
         self.query_ids, self.document_ids = query_ids, document_ids

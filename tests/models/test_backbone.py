@@ -12,6 +12,7 @@ from rabtriever.backbone import (
     last_states,
     load_backbone,
     pad,
+    segment_mask,
 )
 from tests.language_models import small_bert, small_llama
 
@@ -232,6 +233,43 @@ def test_hub_name_without_revision():
     """A retraining silently gets other weights, because the hub's main branch moved."""
     with pytest.raises(ValueError, match=r"Qwen/Qwen2\.5-0\.5B.* backbone\.revision must be a commit"):
         load_backbone("Qwen/Qwen2.5-0.5B")
+
+
+def test_attention_within_segments_is_the_encoders_own(tokenizer, tmp_path):
+    """A pretrained sentence encoder is read in a way it was never trained in, which costs it what it knows."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    encoder = BertModel(BertConfig(vocab_size=len(tokenizer), **shape), add_pooling_layer=False).eval()
+    encoder.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    backbone = load_backbone(tmp_path)
+    ids, mask = pad([[5, 6, 7, 8], [9, 10]])
+    with torch.no_grad():
+        expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        causal = backbone.states(ids, mask)
+        backbone.configure(attention="segment")
+        assert torch.allclose(backbone.states(ids, mask)[mask.bool()], expected[mask.bool()], atol=1e-5)
+        assert not torch.allclose(causal[mask.bool()], expected[mask.bool()], atol=1e-2)
+    backbone.save(tmp_path / "again")
+    assert load_backbone(tmp_path / "again").attention == "segment"
+
+
+def test_attention_within_segments_needs_a_kernel_that_masks(backbone, monkeypatch):
+    """A kernel that ignores the mask would show every document the query."""
+    monkeypatch.setattr(backbone.model.config, "_attn_implementation", "flash_attention_2")
+    with pytest.raises(ValueError, match="needs the kernel sdpa, and the model has flash_attention_2"):
+        backbone.configure(attention="segment")
+
+
+def test_what_a_token_sees_of_two_segments():
+    """A document's states depend on the query, so that they cannot be computed before it."""
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    found = segment_mask(mask, 4, torch.tensor([2, 1]))[:, 0].int().tolist()
+    assert found[0] == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    assert found[1] == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
+    assert segment_mask(mask, 2).shape == (2, 1, 2, 4), "two tokens read after two cached ones"
 
 
 def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):

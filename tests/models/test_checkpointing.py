@@ -73,12 +73,12 @@ def counted(backbone: Backbone) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize(("pooling", "attention"), [("last", "causal"), ("mean", "causal"), ("mean", "segment")])
 @pytest.mark.parametrize("rank", [0, 4])
-def test_pairs_read_as_one_sequence(build, rank, pooling):
+def test_pairs_read_as_one_sequence(build, rank, pooling, attention):
     """States or gradients of the teacher are others than with the cache; or the layers keep all they ever did."""
     backbone = adapted(build(), rank)
-    backbone.configure(pooling=pooling)
+    backbone.configure(pooling=pooling, attention=attention)
     calls = counted(backbone)
     prefix = read_documents(backbone, *pad(DOCUMENTS))
     old = ask(backbone, prefix, torch.tensor(ROWS), *pad(QUERIES)), prefix.states

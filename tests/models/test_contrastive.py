@@ -86,6 +86,15 @@ def test_hard_negatives_are_in_the_batch(make_module):
     assert float(with_mined.detach()) > float(without.detach()) + 0.1
 
 
+def test_no_language_modelling_where_the_next_token_is_seen(make_backbone, supervision, query_ids, document_ids):
+    """The next-token loss falls to nothing because the answer is in the input, and the layers learn to copy it."""
+    backbone = make_backbone()
+    backbone.configure(attention="segment")
+    params = dataclasses.replace(PARAMS, language_model=2.0)
+    with pytest.raises(ValueError, match=r"language_model is 2\.0, but .* a token sees the next one"):
+        ContrastiveModule(backbone, supervision, query_ids, document_ids, params, seed=0)
+
+
 def test_next_token_loss_is_that_of_the_language_model(make_module, query_ids, document_ids):
     """The warm-up's language term predicts the wrong position, or padding (all of a small batch is sampled)."""
     module = make_module(batch_size=3, language_model=2.0)

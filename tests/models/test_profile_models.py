@@ -128,10 +128,11 @@ def check_minilm(backbone: Backbone) -> None:
     assert (words(document)[0], words(document)[-1], words(query)[0]) == ("[CLS]", "[SEP]", "[CLS]")
     assert words(query)[-3:] == ["[SEP]", "helps", ":"] and words([prompt.yes_id, prompt.no_id]) == ["yes", "no"]
     assert backbone.context == 512
-    backbone.configure(pooling=section("minilm", "backbone")["pooling"])
+    backbone.configure(**{name: section("minilm", "backbone")[name] for name in ("pooling", "attention")})
     with torch.no_grad():
-        states = backbone.states(*pad([document, document + query]))
-        assert torch.allclose(states[0, : len(document)], states[1, : len(document)], atol=1e-5), "read causally"
+        lengths = torch.tensor([len(document), len(document)])
+        states = backbone.states(*pad([document, document + query]), lengths)
+        assert torch.allclose(states[0, : len(document)], states[1, : len(document)], atol=1e-5), "sees the query"
         prefix = read_documents(backbone, *pad([document]))
         asked = ask(backbone, prefix, torch.tensor([0]), *pad([query]))
         assert torch.allclose(asked[0], states[1, -1], atol=2e-5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rabtriever import teacher
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone, last_states, pad
 from rabtriever.objectives import listwise_loss, reranker_loss
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt
@@ -85,6 +85,20 @@ def test_cached_equals_concatenated(any_backbone, query_ids, document_ids):
         asked = ask(any_backbone, prefix, torch.from_numpy(pairs[:, 1]), *pad([query_ids[q] for q in pairs[:, 0]]))
     np.testing.assert_allclose(asked.numpy(), expected, atol=TOLERANCE)
     assert np.abs(expected[0] - expected[1]).max() > 100 * TOLERANCE
+
+
+def test_cached_equals_the_two_segments_at_once(any_backbone, query_ids, document_ids):
+    """Attention within segments: a document read before sees the query, or a query not the whole of itself."""
+    any_backbone.configure(attention="segment")
+    pairs = all_pairs(query_ids, document_ids)
+    ids, mask = pad([document_ids[d] + query_ids[q] for q, d in pairs])
+    lengths = torch.tensor([len(document_ids[d]) for _, d in pairs])
+    with torch.no_grad():
+        expected = last_states(any_backbone.states(ids, mask, lengths), mask)
+        prefix = read_documents(any_backbone, *pad(document_ids))
+        asked = ask(any_backbone, prefix, torch.from_numpy(pairs[:, 1]), *pad([query_ids[q] for q in pairs[:, 0]]))
+    np.testing.assert_allclose(asked.numpy(), expected.numpy(), atol=TOLERANCE)
+    np.testing.assert_allclose(prefix.states.numpy(), any_backbone.encode(document_ids, 3), atol=TOLERANCE)
 
 
 def test_asking_does_not_change_the_cache(backbone, query_ids, document_ids):
