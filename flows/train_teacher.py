@@ -40,11 +40,11 @@ def train_teacher() -> str:
             params.mining_depth,
             label="train_teacher: hard negatives",
         )
-        seed_torch(seed)
         keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
         facts = (prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed)
         phases = [("train_teacher", TeacherModule), ("train_teacher-dpo", PreferenceModule)]
         for name, module in phases if params.dpo_steps else phases[:1]:
+            seed_torch(seed)  # of the adapters, also where a resumed run has skipped the phase before
             with tuning(model, params.lora_rank, params.gradient_checkpointing):
                 fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
         run.log_metrics(prompt.truncation())

@@ -24,7 +24,8 @@ class Annotated:
         candidates: (Q, C) document rows, -1 for none.
         states: (Q, C, H) float16 context query states of the teacher.
         scores: (Q, C) float32 teacher scores, nats.
-        grades: (Q, C) known grades; 0 unjudged, -1 a possible false negative or no candidate.
+        grades: (Q, C) known grades; 0 for a negative; -1 where it is unknown: no candidate, a possible false negative,
+            a document that no training query has a judgement of (see Supervision).
         facts: counts and shares worth logging.
     """
 
@@ -59,7 +60,7 @@ def annotate_candidates(
     grades = np.array(
         [[judged.get(int(row), 0) for row in listed] for judged, listed in zip(known, candidates, strict=True)]
     )
-    grades[suspicious | (candidates < 0)] = -1
+    grades[suspicious | ~np.isin(candidates, inputs.supervision.judged)] = -1
     facts = {
         "queries": float(len(query_rows)),
         "teacher_calls": float(len(pairs)),

@@ -16,6 +16,8 @@ from rabtriever.checkpointing import checkpointed
 def tuning(backbone: Backbone, rank: int, gradient_checkpointing: bool = False) -> Iterator[None]:
     """A backbone made ready to be trained in place, and afterwards an ordinary model of the dtype it had.
 
+    After an error it is left as it was being trained, adapters and all: throw it away.
+
     Args:
         backbone: what is trained inside; build the Lightning module there too.
         rank: of the adapters; 0 trains every weight.

@@ -1,8 +1,8 @@
 """The teacher: a generative reranker that reads the document, then the query, and answers yes or no.
 
 Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict.
-Because the document comes first and attention is causal, a document's keys and values are computed once and serve every
-query that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`,
+Because the document comes first and never sees the query, its keys and values are computed once and serve every query
+that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`,
 there to compare with, the two change places: queries are read once, as a prefix, and a document is what is asked.
 
     score(q, d) = log p(yes) - log p(no) + similarity . cos(h_q, h_d)
@@ -364,19 +364,18 @@ class TeacherModule(LanguageModelModule):
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
         return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
 
-    def evidence(self, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs) -> Tensor:
+    def evidence(self, queries: np.ndarray, batch: CandidateLists, read: Prefix | ReadPairs) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
-        return self.evidence_of(self.backbone, queries, batch, prefix)
+        if isinstance(read, ReadPairs):
+            return self._evidence(self.backbone, read.asked, batch)
+        return self.evidence_of(self.backbone, queries, batch, read)
 
-    def evidence_of(
-        self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix | ReadPairs
-    ) -> Tensor:
-        """The same of any model that has read what comes first."""
-        if isinstance(prefix, ReadPairs):
-            states = prefix.asked
-        else:
-            rows, asked = self._asked(queries, batch)
-            states = ask(backbone, prefix, rows, *pad(asked, self.device))
+    def evidence_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+        """The same of any model, with what it has read first."""
+        rows, asked = self._asked(queries, batch)
+        return self._evidence(backbone, ask(backbone, prefix, rows, *pad(asked, self.device)), batch)
+
+    def _evidence(self, backbone: Backbone, states: Tensor, batch: CandidateLists) -> Tensor:
         flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)
 
