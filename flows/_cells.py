@@ -29,7 +29,7 @@ from flows._systems import (
     report,
     training_steps,
 )
-from flows.common import PREPARED, REPORTS, RETRIEVER
+from flows.common import PREPARED, REPORTS
 from rabtriever import complexity
 from rabtriever.artifacts import read_json, read_manifest, write_json
 from rabtriever.overlay import Settings, overlaid
@@ -74,9 +74,17 @@ def check_systems(study: Study) -> None:
     """Finds a system that nobody can measure before anything is run.
 
     Raises:
-        ParamsError: there is one; names those that can be.
+        ParamsError: there is one, and names those that can be; or an ablation is to measure a system that has settings
+            of its own, which would be laid aside.
     """
     alone = study.ablate.systems if study.ablate else []
+    varied = [name for name in alone if study.systems.get(name)]
+    if varied:
+        plain = ", ".join(name for name in MEASURED if not study.systems.get(name))
+        raise ParamsError(
+            f"study {study.name}: ablate.systems names {', '.join(varied)}, which have settings of their own; "
+            f"expected of {plain}"
+        )
     for name in [*study.systems, *alone]:
         plain = name in ("frequency", "bm25") and not study.systems.get(name)
         if name not in MEASURED and not plain:
@@ -89,9 +97,10 @@ def measure_complexity(study: Study) -> dict[str, Any]:
     """The content of complexity.json: what a query costs online, with the models of a finished cell."""
     plan, cell = study.complexity, study.complexity_cell()
     bench = _bench(study, cell, study.cell_settings(cell))
-    bench.make(str(RETRIEVER))
+    student = final_student(bench.settings["final_round"])
+    bench.make(str(student))
     with contextlib.chdir(bench.folder):
-        teacher, prompt, scorer = open_student(final_student(bench.settings["final_round"]))
+        teacher, prompt, scorer = open_student(student)
     rng = np.random.default_rng(cell.seed)
     rows = complexity.measure_complexity(teacher, prompt, scorer, plan.sizes, plan.lengths, plan.repeats, rng)
     return {

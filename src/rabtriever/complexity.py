@@ -60,9 +60,10 @@ def measure_complexity(
             sample: documents that were timed; where fewer than `documents`, `extrapolated` is true.
 
     Raises:
-        ValueError: nothing to measure, or a document and a query do not fit the model's context.
+        ValueError: nothing to measure, a prompt that begins with the query, or a document and a query that do not fit
+            the model's context.
     """
-    _check(backbone, sizes, lengths, repeats)
+    _check(backbone, prompt, sizes, lengths, repeats)
     size, length = (sorted(values)[len(values) // 2] for values in (sizes, lengths))
     bench = _Bench(backbone, prompt, scorer, repeats, rng)
     points = [("documents", count, length) for count in sorted(sizes)]
@@ -149,7 +150,9 @@ class _Bench:
         return 1000 * float(np.median(spent))
 
 
-def _check(backbone: Backbone, sizes: Sequence[int], lengths: Sequence[int], repeats: int) -> None:
+def _check(backbone: Backbone, prompt: Prompt, sizes: Sequence[int], lengths: Sequence[int], repeats: int) -> None:
+    if prompt.params.order != "document_first":
+        raise ValueError(f"prompt.order is {prompt.params.order}, expected document_first: documents are cached here")
     for name, values in (("sizes", sizes), ("lengths", lengths), ("repeats", [repeats])):
         if not values or min(values) < 1:
             raise ValueError(f"{name}: found {list(values)}, expected numbers of at least 1")

@@ -165,6 +165,20 @@ def test_a_system_nobody_can_measure_is_named_first(project: Path):
         check_systems(study.read_study("toy"))
 
 
+def test_an_ablation_of_a_system_with_settings_of_its_own(project: Path):
+    """The paper's student would be measured as ours, under its name."""
+    from flows._cells import check_systems
+
+    path = project / "profiles/study/toy.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["ablate"]["systems"] = ["student", "student_paper"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(
+        ValueError, match="names student_paper, which have settings of their own; expected of biencoder"
+    ):
+        check_systems(study.read_study("toy"))
+
+
 @pytest.mark.server
 def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.MonkeyPatch):
     """Prevents cells that nobody sees in Prefect, and a failing one that ends the flow before the others."""
