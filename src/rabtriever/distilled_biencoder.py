@@ -1,7 +1,7 @@
 """The bi-encoder distilled from the teacher's scores: the row that says what is more than distillation in the student.
 
-It learns from the same scores of the same candidates as the student does, and like it from the training judgements, but
-ends as a plain bi-encoder: one state of each text, ranked by cosine.
+It learns from the same scores of the same candidates as the student does, and from the training judgements that the
+teacher was trained on, but ends as a plain bi-encoder: one state of each text, ranked by cosine.
 """
 
 from __future__ import annotations
