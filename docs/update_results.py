@@ -84,7 +84,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     """The sections of one study."""
     name = details["study"]
     seeds = sorted({len(row["seeds"]) for row in summary["sets"].values()})
-    spread = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0] if seeds else 0} seeds"
+    spread = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0] if seeds else 0} seed(s)"
     facts = (
         f"`{summary['command']}`, on {summary['device'] or 'nothing yet'}; {len(summary['sets'])} sets, {spread} each, "
         f"{details['hours']:.1f} hours of computing. Measured on the {details['split']} queries.\n"
@@ -221,7 +221,11 @@ def cost_part(cost: dict) -> str:
 def missing_part(details: dict) -> str:
     """Sets and cells without figures, and why."""
     lines = [f"- set `{name}`: its data were not there" for name in details["absent"]]
-    lines += [f"- {one['cell']}: {one['why']}" for one in details["missing"]]
+    cells: dict[tuple[str, str], list[str]] = {}
+    for one in details["missing"]:
+        name, seed, *ablation = one["cell"].split(", ")
+        cells.setdefault((f"{name}, {seed}", one["why"]), []).extend(ablation or ["every system"])
+    lines += [f"- {cell}: {', '.join(names)}: {why}" for (cell, why), names in cells.items()]
     return "\n".join(lines) + "\n"
 
 
