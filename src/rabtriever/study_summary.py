@@ -342,7 +342,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
     from matplotlib import pyplot
 
     tables = details["ablations"]
-    names = list(dict.fromkeys(name for rows in tables.values() for name in rows if name != DEFAULT))
+    drawn = [name for rows in tables.values() for name, row in rows.items() if "student" in row["systems"]]
+    names = [name for name in dict.fromkeys(drawn) if name != DEFAULT]
     figure, panels = pyplot.subplots(
         1,
         len(tables),
