@@ -432,7 +432,7 @@ def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_
     assert "<!-- remarks: toy -->\nBy hand.\n<!-- end remarks -->" in text and "Older." in text
     assert "**+10.0 (+10.0 to +10.0)**" in text, "a significant difference is bold"
     assert " −5.0 (−40.0 to +" in text and "| off_policy | 25.0 | −25.0 (−50.0 to +0.0) |" in text
-    assert "two, seed 1: not run yet" in text and "abacus" in text and "not reached" in text
+    assert "two, seed 1: every system: not run yet" in text and "abacus" in text and "not reached" in text
     page.write_text(text)
     assert update_results.rendered(page, studies) == text, "written twice, the page changes"
 
