@@ -241,7 +241,7 @@ def final_student(final_round: int) -> Path:
 
 
 def open_student(folder: Path) -> tuple[Backbone, Prompt, Scorer]:
-    """The teacher with its prompt, and a student of its."""
+    """The teacher with its prompt, and one of its students."""
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     _, data = prepared_data(PREPARED)
     teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)

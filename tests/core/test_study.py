@@ -18,11 +18,9 @@ from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.contrastive import ContrastiveParams
 from rabtriever.distilled_biencoder import DistilledBiencoderParams
 from rabtriever.metrics import METRICS
-from rabtriever.overlay import differences, overlaid
+from rabtriever.overlay import overlaid
 from rabtriever.params import ParamsError
-from rabtriever.records import Dataset, Document
 from rabtriever.study import Cell, CellResult, Study, estimate, in_order, read_results, read_study
-from rabtriever.subset import subset, with_dev_as_test
 from tests.closure import ROOT
 
 SHIPPED = sorted(path.stem for path in (ROOT / study_module.FOLDER).glob("*.yaml") if path.stem != "common")
@@ -105,42 +103,6 @@ def flat_result(study: Study, cell: Cell, **means: float) -> CellResult:
 def save(study: Study, cell: Cell, one: CellResult) -> None:
     write_json(study.folder / cell.folder / study_module.RESULT, one.info)
     write_json(study.folder / cell.folder / study_module.PER_QUERY, one.per_query)
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
-
-
-def test_formulas_see_the_settings_before_the_change():
-    """An ablation would otherwise depend on the order of its keys."""
-    settings = {"mine": {"depth": 12, "random": 6, "name": "= x"}, "final_round": 1}
-    changes = {"mine.depth": 0, "mine.random": "= mine.depth + mine.random * (final_round + 1)", "final_round": 0}
-    changed = overlaid(settings, changes, "here")
-    assert changed == {"mine": {"depth": 0, "random": 24, "name": "= x"}, "final_round": 0}
-    assert settings["mine"]["depth"] == 12
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mine.dept": 1}, "did you mean 'mine.depth'"),
-        ({"mine.depth": "= mine.name + 1"}, "mine.name is 'text'"),
-        ({"mine.depth": "= mine.depth **"}, "no sum or product"),
-        ({"mine.depth": "= __import__('os')"}, "no sum or product"),
-    ],
-)
-def test_wrong_changes_are_named(change: dict, message: str):
-    """A misspelt key would run an ablation that changes nothing."""
-    with pytest.raises(ParamsError, match=re.escape(message)):
-        overlaid({"mine": {"depth": 1, "name": "text"}}, change, "here")
-
-
-def test_differences_name_what_changed():
-    """Says why a cell of hours ago does not count any more."""
-    assert differences({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": 1, "y": 4}, "c": 5}) == [
-        "a.y: 2 -> 4",
-        "b: 3 -> none",
-        "c: none -> 5",
-    ]
 
 
 # --- definition -------------------------------------------------------------------------------------------------------
@@ -269,45 +231,6 @@ def test_a_failure_is_told(root: Path):
     study = read_study("toy", root)
     write_json(study.folder / "one-1" / study_module.FAILURE, {"message": "loss is nan"})
     assert read_results(study)[1][Cell("one", 1)] == "failed: loss is nan"
-
-
-# --- smaller data -----------------------------------------------------------------------------------------------------
-
-
-def dataset() -> Dataset:
-    corpus = {f"d{place:02}": Document(f"d{place:02}", "", f"text {place}") for place in range(40)}
-    qrels = {
-        "train": {f"a{place}": {f"d{place:02}": 1, "d39": 1} for place in range(20)},
-        "dev": {f"b{place}": {f"d{20 + place:02}": 1} for place in range(4)},
-        "test": {f"c{place}": {f"d{30 + place:02}": 2} for place in range(4)},
-    }
-    return Dataset(corpus, {query: f"query {query}" for part in qrels.values() for query in part}, qrels)
-
-
-def test_a_smaller_corpus_keeps_what_is_judged():
-    """A right document that is cut away makes its query impossible, and every figure too low."""
-    small = subset(dataset(), {"test": 3, "dev": 2, "train": 10}, documents=12)
-    assert len(small.qrels["dev"]) == 2 and len(small.qrels["test"]) == 3 and 0 < len(small.qrels["train"]) <= 10
-    assert len(small.corpus) == 12
-    judged = [doc for split in ("dev", "test") for grades in small.qrels[split].values() for doc in grades]
-    assert set(judged) <= set(small.corpus) and len(judged) == 5
-    for grades in small.qrels["train"].values():
-        assert grades and set(grades) <= set(small.corpus)
-    assert set(small.queries) == {query for qrels in small.qrels.values() for query in qrels}
-    tiny = subset(dataset(), {}, documents=3)
-    assert len(tiny.corpus) == 8, "test and dev need eight documents"
-
-
-def test_without_limits_the_data_stay_as_they_are():
-    """A subset that always cuts something would change figures that claim the whole set."""
-    assert subset(dataset(), {"train": 0}, 0) == dataset()
-
-
-def test_dev_takes_the_place_of_test():
-    """Settings chosen on test queries would be too good on them."""
-    data = with_dev_as_test(dataset(), 0.2)
-    assert data.qrels["test"] == dataset().qrels["dev"] and "dev" not in data.qrels
-    assert not any(query.startswith("c") for query in data.queries)
 
 
 # --- summary ----------------------------------------------------------------------------------------------------------
