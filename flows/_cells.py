@@ -125,7 +125,7 @@ def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any]
     table = read_json(base.path(str(REPORTS / TABLE)))
     found = _table_per_query(base.path(str(REPORTS / "per_query.tsv")))
     systems, per_query, spent = {}, {}, 0.0
-    for name, overrides in study.systems.items():
+    for name, overrides in study.systems_of(cell.set).items():
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue

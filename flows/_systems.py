@@ -39,9 +39,10 @@ from flows.train_teacher import train_teacher
 from rabtriever import evaluation
 from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import write_json
+from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
 from rabtriever.baselines import late_interaction_system, unserved_student_system
-from rabtriever.contrastive import ContrastiveParams
+from rabtriever.contrastive import BiencoderParams
 from rabtriever.distilled import load_student
 from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams
 from rabtriever.embeddings import read_embeddings
@@ -110,7 +111,7 @@ def _late_interaction(
 
 TRAINED = (
     Trained(DistilledBiencoderParams, DISTILLED, _distilled, distilled=True),
-    Trained(ContrastiveParams, LATE, _late_interaction, distilled=False),
+    Trained(BiencoderParams, LATE, _late_interaction, distilled=False),
 )
 
 
@@ -150,6 +151,7 @@ def _train(what: Trained, rounds: list[Path]) -> None:
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
             fit(module, what.section, checkpoints, run.lightning_logger())
+        average_weights(model, {BACKBONE / "model": params.start_share})
         save_model(what.folder, what.folder.name, model, prompt, parents)
 
 

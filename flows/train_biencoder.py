@@ -10,7 +10,8 @@ from dataclasses import asdict
 from prefect import flow
 
 from flows.common import BACKBONE, BIENCODER, CHECKPOINTS, PARAMS, PREPARED, main
-from rabtriever.contrastive import ContrastiveModule, ContrastiveParams
+from rabtriever.averaging import average_weights
+from rabtriever.contrastive import BiencoderParams, ContrastiveModule
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
@@ -23,7 +24,7 @@ from rabtriever.training import checkpoint_folder, fit
 @flow(name="train_biencoder")
 def train_biencoder() -> str:
     """The hash of models/biencoder, after contrastive training with hard negatives it mines itself."""
-    params = load_params(ContrastiveParams, "train_biencoder", PARAMS)
+    params = load_params(BiencoderParams, "train_biencoder", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
@@ -37,6 +38,7 @@ def train_biencoder() -> str:
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
             fit(module, "train_biencoder", checkpoints, run.lightning_logger())
+        average_weights(model, {BACKBONE / "model": params.start_share})
         manifest = save_model(BIENCODER, "biencoder", model, prompt, {"data": data, "backbone": parent.hash})
     return manifest.hash
 

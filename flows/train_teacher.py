@@ -9,17 +9,24 @@ from dataclasses import asdict
 
 from prefect import flow
 
-from flows.common import BACKBONE, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
+from flows.common import BIENCODER, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
+from rabtriever.averaging import average_weights
+from rabtriever.backbone import Backbone
 from rabtriever.contrastive import mine_with_cosine
+from rabtriever.fitting import try_similarities
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.preference import PreferenceModule
-from rabtriever.prompt import PromptParams
+from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.records import Dataset
 from rabtriever.seeding import SeedParams, seed_torch
-from rabtriever.teacher import TeacherModule, TeacherParams
+from rabtriever.supervision import Supervision
+from rabtriever.teacher import Reranker, TeacherModule, TeacherParams
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
+
+FIT_BATCH = 256  # pairs of one forward pass
 
 
 @flow(name="train_teacher")
@@ -30,7 +37,7 @@ def train_teacher() -> str:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run("train_teacher", params) as run:
-        model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
+        model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
         inputs = training_inputs(dataset, prompt)
         mined = mine_with_cosine(
             model,
@@ -40,16 +47,37 @@ def train_teacher() -> str:
             params.mining_depth,
             label="train_teacher: hard negatives",
         )
-        keys = {"backbone": parent.hash, "seed": seed, **asdict(params)}
+        keys = {"biencoder": parent.hash, "seed": seed, **asdict(params)}
         facts = (prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed)
-        phases = [("train_teacher", TeacherModule), ("train_teacher-dpo", PreferenceModule)]
-        for name, module in phases if params.dpo_steps else phases[:1]:
+
+        def tune(name: str, module: type[TeacherModule]) -> None:
             seed_torch(seed)  # of the adapters, also where a resumed run has skipped the phase before
             with tuning(model, params.lora_rank, params.gradient_checkpointing):
                 fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
+
+        tune("train_teacher", TeacherModule)
+        average_weights(model, {BIENCODER / "model": params.start_share})
+        if params.dpo_steps:
+            tune("train_teacher-dpo", PreferenceModule)
         run.log_metrics(prompt.truncation())
-        manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "backbone": parent.hash})
+        if params.similarity > 0 and params.fit_depth > 0:
+            run.log_metrics(_fit_similarity(model, prompt, dataset, inputs.document_ids, params))
+        manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "biencoder": parent.hash})
     return manifest.hash
+
+
+def _fit_similarity(
+    model: Backbone, prompt: Prompt, dataset: Dataset, document_ids: list[list[int]], params: TeacherParams
+) -> dict[str, float]:
+    """Gives the model the weight that ranks dev queries best; of equals the larger."""
+    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
+    query_ids = prompt.query.ids(dev.texts(dataset.queries))
+    tried = try_similarities(Reranker(model, prompt), dev, query_ids, document_ids, params.fit_depth, FIT_BATCH)
+    best = max(tried, key=lambda weight: (tried[weight], weight))
+    model.configure(similarity=best)
+    print(f"train_teacher: similarity {best:g}; nDCG@10 on dev by weight: ", end="")
+    print(", ".join(f"{weight:g} {value:.1f}" for weight, value in tried.items()))
+    return {"similarity": best, "dev_ndcg_10": tried[best]}
 
 
 if __name__ == "__main__":

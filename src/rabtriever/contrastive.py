@@ -56,6 +56,17 @@ class ContrastiveParams:
     weight_decay: float = bounded(ge=0)
 
 
+@dataclass(frozen=True)
+class BiencoderParams(ContrastiveParams):
+    """Sections `train_biencoder` and `train_late_interaction`: what is trained from the warmed-up backbone.
+
+    Attributes:
+        start_share: share of that backbone in the average of weights that training ends with; see averaging.py.
+    """
+
+    start_share: float = bounded(ge=0, le=1)
+
+
 class ContrastiveModule(LanguageModelModule):
     """InfoNCE over in-batch and mined negatives, on last states encoded alone, with an optional next-token loss.
 

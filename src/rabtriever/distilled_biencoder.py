@@ -38,6 +38,7 @@ class DistilledBiencoderParams:
         lora_rank, gradient_checkpointing: see ContrastiveParams.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
+        start_share: see BiencoderParams.
     """
 
     steps: int = bounded(ge=0)
@@ -51,6 +52,7 @@ class DistilledBiencoderParams:
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
+    start_share: float = bounded(ge=0, le=1)
 
 
 class CandidateList(NamedTuple):

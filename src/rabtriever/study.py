@@ -63,6 +63,7 @@ class SetSpec:
         rationale: whether it counts among the rationale sets.
         documents: most documents kept, judged ones first; 0 for all.
         train_queries: most training queries kept; 0 for all.
+        leave_out: systems that are not measured on it.
         settings: dotted keys of params.yaml and their values, over those of the backbone.
     """
 
@@ -73,6 +74,7 @@ class SetSpec:
     rationale: bool = True
     documents: int = 0
     train_queries: int = 0
+    leave_out: list[str] = field(default_factory=list)
     settings: Settings = field(default_factory=dict)
 
     @property
@@ -173,6 +175,11 @@ class Study:
             ]  # fmt: skip
         return found
 
+    def systems_of(self, name: str) -> dict[str, Settings]:
+        """The systems that are measured on a set."""
+        left_out = self.sets[name].leave_out
+        return {system: overrides for system, overrides in self.systems.items() if system not in left_out}
+
     def complexity_cell(self) -> Cell:
         """The cell whose models the online cost is measured with."""
         name = self.complexity.set
@@ -210,8 +217,8 @@ class Study:
         spec = self.sets[cell.set]
         settings = {name: value for name, value in self.cell_settings(cell).items() if name not in _NOT_READ}
         limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
-        systems = {"measured": self.ablate.systems} if cell.ablation and self.ablate else {"measured": self.systems}
-        return {"format": FORMAT, **settings, **limits, **systems}
+        measured = self.ablate.systems if cell.ablation and self.ablate else self.systems_of(cell.set)
+        return {"format": FORMAT, **settings, **limits, "measured": measured}
 
 
 def read_study(name: str, root: str | Path = ".") -> Study:
@@ -308,6 +315,8 @@ def _check_names(study: Study, path: Path) -> None:
     for name, spec in study.sets.items():
         _known(spec.backbone, study.backbones, f"{path}: sets.{name}.backbone")
         study.cell_settings(Cell(name, spec.seeds[0]))
+        for system in spec.leave_out:
+            _known(system, study.systems, f"{path}: sets.{name}.leave_out")
         for system, overrides in study.systems.items():
             overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
     plan = study.ablate

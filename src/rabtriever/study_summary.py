@@ -77,7 +77,7 @@ def _check_data(name: str, results: Sequence[CellResult]) -> None:
 
 def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
     info = results[0].info
-    systems = {system: _system_row(results, system) for system in study.systems}
+    systems = {system: _system_row(results, system) for system in study.systems_of(name)}
     versus = {f"student_vs_{rival}": _difference(results, "student", results, rival) for rival in RIVALS}
     return {
         "num_queries": info["num_queries"],
@@ -156,7 +156,7 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
                 **{metric: _mean_metric(results, system, metric) for metric in shown},
                 "per_seed": [one.info["systems"][system]["nDCG@10"] for one in results],
             }
-            for system in study.systems
+            for system in study.systems_of(name)
         },
     }
 

@@ -66,6 +66,10 @@ class TeacherParams:
         dpo_learning_rate: peak learning rate of DPO.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
         learning_rate, weight_decay: see StepModule.
+        start_share: share of the bi-encoder it starts from in the average of weights that fine-tuning ends with; see
+            averaging.py.
+        fit_depth: the weight of the similarity is then fitted on dev, over this many of a query's most similar
+            documents; 0 keeps it.
     """
 
     steps: int = bounded(ge=0)
@@ -90,6 +94,8 @@ class TeacherParams:
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
     weight_decay: float = bounded(ge=0)
+    start_share: float = bounded(ge=0, le=1)
+    fit_depth: int = bounded(ge=0)
 
 
 class Prefix(NamedTuple):

@@ -15,7 +15,7 @@ import yaml
 from rabtriever import params, study_summary
 from rabtriever import study as study_module
 from rabtriever.artifacts import ArtifactMismatchError, write_json
-from rabtriever.contrastive import ContrastiveParams
+from rabtriever.contrastive import BiencoderParams
 from rabtriever.distilled_biencoder import DistilledBiencoderParams
 from rabtriever.metrics import METRICS
 from rabtriever.overlay import overlaid
@@ -112,7 +112,7 @@ def save(study: Study, cell: Cell, one: CellResult) -> None:
 def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
     """A setting that a stage refuses would fail its cell after the others have run for hours."""
     study = read_study(name, ROOT)
-    classes = {"train_biencoder_distilled": DistilledBiencoderParams, "train_late_interaction": ContrastiveParams}
+    classes = {"train_biencoder_distilled": DistilledBiencoderParams, "train_late_interaction": BiencoderParams}
     for path in (ROOT / "flows").glob("[a-z]*.py"):
         for cls, section in re.findall(r'load_params\((\w+), "(\w+)"', path.read_text()):
             classes[section] = getattr(importlib.import_module(f"flows.{path.stem}"), cls)

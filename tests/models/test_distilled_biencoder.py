@@ -24,6 +24,7 @@ PARAMS = DistilledBiencoderParams(
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
+    start_share=0.0,
 )
 
 

@@ -39,6 +39,8 @@ PARAMS = TeacherParams(
     optimizer="adamw",
     learning_rate=3e-3,
     weight_decay=0.0,
+    start_share=0.0,
+    fit_depth=0,
 )
 
 
