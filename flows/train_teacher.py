@@ -38,6 +38,7 @@ def train_teacher() -> str:
     dataset, data = prepared_data(PREPARED)
     with stage_run("train_teacher", params) as run:
         model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
+        parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
         mined = mine_with_cosine(
             model,
@@ -62,7 +63,7 @@ def train_teacher() -> str:
         run.log_metrics(prompt.truncation())
         if params.similarity > 0 and params.fit_depth > 0:
             run.log_metrics(_fit_similarity(model, prompt, dataset, inputs.document_ids, params))
-        manifest = save_model(TEACHER, "teacher", model, prompt, {"data": data, "biencoder": parent.hash})
+        manifest = save_model(TEACHER, "teacher", model, prompt, parents)
     return manifest.hash
 
 
