@@ -78,15 +78,17 @@ POOLED = ("bm25", "biencoder", "student")
 
 @dataclass(frozen=True)
 class Trained:
-    """A system that only the study trains, always from models/backbone.
+    """A system that only the study trains.
 
     Attributes:
+        start: the model that it is trained from.
         params: dataclass of its settings, whose section is `train_` and the name of its folder.
         folder: output; its name is the kind in its manifest.
         module: builds the Lightning module from backbone, inputs, rounds of candidates, settings and seed.
         distilled: whether it reads the candidates.
     """
 
+    start: Path
     params: type
     folder: Path
     module: Callable[[Backbone, TrainingInputs, list[Annotated], Any, int], StepModule]
@@ -110,8 +112,8 @@ def _late_interaction(
 
 
 TRAINED = (
-    Trained(DistilledBiencoderParams, DISTILLED, _distilled, distilled=True),
-    Trained(BiencoderParams, LATE, _late_interaction, distilled=False),
+    Trained(BIENCODER, DistilledBiencoderParams, DISTILLED, _distilled, distilled=True),
+    Trained(BACKBONE, BiencoderParams, LATE, _late_interaction, distilled=False),
 )
 
 
@@ -124,7 +126,7 @@ def training_steps(final_round: int) -> list[Step]:
             Step(
                 name=one.section,
                 sections=("random", "prompt", "final_round", one.section),
-                inputs=(str(PREPARED), str(BACKBONE), *map(str, rounds)),
+                inputs=(str(PREPARED), str(one.start), *map(str, rounds)),
                 outputs=(str(one.folder),),
                 run=functools.partial(_train, one, rounds),
             )
@@ -139,19 +141,19 @@ def _train(what: Trained, rounds: list[Path]) -> None:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run(what.section, params) as run:
-        model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
+        model, prompt, parent = open_model(what.start, what.start.name, prompt_params, data)
         annotated, sources = [], {}
         for folder in rounds:
             found, _, manifest = read_candidates(folder)
             annotated.append(found)
             sources[f"candidates {folder.name}"] = manifest.hash
-        parents = {"data": data, "backbone": parent.hash, **sources}
+        parents = {"data": data, what.start.name: parent.hash, **sources}
         checkpoints = checkpoint_folder(CHECKPOINTS, what.section, {**parents, "seed": seed, **asdict(params)})
         seed_torch(seed)  # adapters are drawn at random
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
             fit(module, what.section, checkpoints, run.lightning_logger())
-        average_weights(model, {BACKBONE / "model": params.start_share})
+        average_weights(model, {what.start / "model": params.start_share})
         save_model(what.folder, what.folder.name, model, prompt, parents)
 
 

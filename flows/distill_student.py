@@ -17,7 +17,7 @@ from flows.common import CANDIDATES, CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, 
 from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import check_parent, read_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
-from rabtriever.distilled import load_student, save_student
+from rabtriever.distilled import answer_direction, load_student, save_student
 from rabtriever.embeddings import read_embeddings
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
 from rabtriever.lora import tuning
@@ -77,6 +77,7 @@ def _distillation_data(
         head_weight=teacher.head_weight.detach().float().cpu(),
         yes_id=inputs.prompt.yes_id,
         no_id=inputs.prompt.no_id,
+        direction=answer_direction(teacher, inputs.prompt),
         query_ids=[inputs.query_ids[row] for row in found.query_rows],
     )
 

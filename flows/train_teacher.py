@@ -13,7 +13,7 @@ from flows.common import BIENCODER, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
 from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
 from rabtriever.contrastive import mine_with_cosine
-from rabtriever.fitting import try_similarities
+from rabtriever.fitting import try_weights
 from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
@@ -62,23 +62,24 @@ def train_teacher() -> str:
             tune("train_teacher-dpo", PreferenceModule)
         run.log_metrics(prompt.truncation())
         if params.similarity > 0 and params.fit_depth > 0:
-            run.log_metrics(_fit_similarity(model, prompt, dataset, inputs.document_ids, params))
+            run.log_metrics(_fit_weights(model, prompt, dataset, inputs.document_ids, params))
         manifest = save_model(TEACHER, "teacher", model, prompt, parents)
     return manifest.hash
 
 
-def _fit_similarity(
+def _fit_weights(
     model: Backbone, prompt: Prompt, dataset: Dataset, document_ids: list[list[int]], params: TeacherParams
 ) -> dict[str, float]:
-    """Gives the model the weight that ranks dev queries best; of equals the larger."""
+    """Gives the model the weights that rank dev queries best; of equals those with more similarity."""
     dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
     query_ids = prompt.query.ids(dev.texts(dataset.queries))
-    tried = try_similarities(Reranker(model, prompt), dev, query_ids, document_ids, params.fit_depth, FIT_BATCH)
-    best = max(tried, key=lambda weight: (tried[weight], weight))
-    model.configure(similarity=best)
-    print(f"train_teacher: similarity {best:g}; nDCG@10 on dev by weight: ", end="")
-    print(", ".join(f"{weight:g} {value:.1f}" for weight, value in tried.items()))
-    return {"similarity": best, "dev_ndcg_10": tried[best]}
+    tried = try_weights(Reranker(model, prompt), dev, query_ids, document_ids, params.fit_depth, FIT_BATCH)
+    best = max(tried, key=lambda one: (tried[one], one.similarity, -one.evidence))
+    model.configure(**best._asdict())
+    print("train_teacher: nDCG@10 on dev by weights of evidence and similarity: ", end="")
+    print(", ".join(f"{one.evidence:g} and {one.similarity:g}: {value:.1f}" for one, value in tried.items()))
+    print(f"train_teacher: evidence {best.evidence:g}, similarity {best.similarity:g}")
+    return {**best._asdict(), "dev_ndcg_10": tried[best]}
 
 
 if __name__ == "__main__":

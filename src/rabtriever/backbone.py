@@ -90,8 +90,13 @@ class Backbone(nn.Module):
         """Weight of the cosine of the two states in the teacher's score; 0 in a model that is no teacher."""
         return float(self._settings.get("similarity", 0.0))
 
+    @property
+    def evidence(self) -> float:
+        """Weight of log p(yes) - log p(no) in the teacher's score."""
+        return float(self._settings.get("evidence", 1.0))
+
     def configure(self, **settings: Any) -> None:
-        """Sets `pooling`, `attention` or `similarity`, kept in the `config.json` of the folder it is saved to.
+        """Sets `pooling`, `attention`, `similarity` or `evidence`, kept in the `config.json` of a saved folder.
 
         Raises:
             ValueError: attention within segments, and a kernel that takes no mask of ours.

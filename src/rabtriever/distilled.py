@@ -20,9 +20,9 @@ ENCODER = "query_encoder"
 
 
 def answer_direction(teacher: Backbone, prompt: Prompt) -> torch.Tensor:
-    """(H,) w_yes - w_no of the frozen head, the direction every score is read along."""
+    """(H,) w_yes - w_no of the frozen head times the evidence's weight: the direction every score is read along."""
     head = teacher.head_weight.detach()
-    return (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
+    return teacher.evidence * (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
 
 
 def save_student(

@@ -1,13 +1,15 @@
-"""The weight of the similarity in the teacher's score, fitted on dev queries once the teacher is trained.
+"""The weights of the two terms of the teacher's score, fitted on dev queries once the teacher is trained.
 
 How far a language model's evidence can be trusted depends on the data: where every document was judged in training it
 may rank better than the similarity, on documents it has never seen it may say little. One number decides, and dev
-queries tell it.
+queries tell it. Neither weight exceeds what it was in training, so that scores keep their scale: the softmax over them
+is what students learn from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,21 +19,28 @@ from rabtriever.mining import top_rows
 from rabtriever.supervision import Supervision
 from rabtriever.teacher import Reranker
 
-FACTORS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of the weight that the teacher was trained with
+RATIOS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # similarity to evidence, in units of what it was in training
 
 
-def try_similarities(
+class Weights(NamedTuple):
+    """Of the evidence and of the similarity, in the teacher's score."""
+
+    evidence: float
+    similarity: float
+
+
+def try_weights(
     reranker: Reranker,
     judged: Supervision,
     query_ids: Sequence[Sequence[int]],
     document_ids: Sequence[Sequence[int]],
     depth: int,
     batch_size: int,
-) -> dict[float, float]:
-    """nDCG@10 in per cent for each weight tried, the FACTORS of the present one; the reranker stays as it is.
+) -> dict[Weights, float]:
+    """nDCG@10 in per cent for each of the RATIOS; the reranker stays as it is.
 
     Args:
-        reranker: a trained teacher whose score has a similarity.
+        reranker: a trained teacher whose score has a similarity, and an evidence of weight 1.
         judged: the dev judgements.
         query_ids: token ids of each of its query rows.
         document_ids: token ids of each document row.
@@ -44,9 +53,10 @@ def try_similarities(
     weight = reranker.backbone.similarity
     if weight <= 0:
         raise ValueError("the score of this teacher has no similarity whose weight could be fitted")
-    cosine = unit(reranker.backbone.encode(query_ids, batch_size)) @ unit(
-        reranker.backbone.encode(document_ids, batch_size)
-    ).T  # (Q, N)
+    cosine = (
+        unit(reranker.backbone.encode(query_ids, batch_size))
+        @ unit(reranker.backbone.encode(document_ids, batch_size)).T
+    )  # (Q, N)
     found = top_rows(cosine, depth)  # (Q, depth)
     rows = np.arange(len(found))[:, None]
     similar = cosine[rows, found]
@@ -55,9 +65,8 @@ def try_similarities(
     for part in reranker.annotate(query_ids, document_ids, pairs, batch_size, "train_teacher: dev queries"):
         scores[part.pairs] = part.scores
     evidence = scores.reshape(found.shape) - weight * similar
-    return {
-        weight * factor: _ndcg(judged, found, evidence + weight * factor * similar) for factor in FACTORS
-    }
+    tried = [Weights(min(1.0, 1.0 / ratio), weight * min(1.0, ratio)) for ratio in RATIOS]
+    return {one: _ndcg(judged, found, one.evidence * evidence + one.similarity * similar) for one in tried}
 
 
 def _ndcg(judged: Supervision, found: np.ndarray, scores: np.ndarray) -> float:

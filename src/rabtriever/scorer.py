@@ -27,7 +27,7 @@ class Scorer:
         document_encoder: encodes documents; the same object unless the query side has an adapter.
         prompt: segments of both.
         predictor: the distilled predictor.
-        direction: (H,) w_yes - w_no of the frozen teacher's head.
+        direction: (H,) w_yes - w_no of the frozen teacher's head, times the weight of the evidence.
     """
 
     encoder: Backbone

@@ -78,6 +78,7 @@ class DistillationData:
         head_weight: (V, H) the frozen LM head.
         yes_id: vocabulary id of the positive answer.
         no_id: vocabulary id of the negative answer.
+        direction: (H,) along which a state's score is read, as of `distilled.answer_direction`.
         query_ids: token ids of the query segments; read only with a query adapter.
     """
 
@@ -90,6 +91,7 @@ class DistillationData:
     head_weight: Tensor
     yes_id: int
     no_id: int
+    direction: Tensor
     query_ids: Sequence[Sequence[int]]
 
 
@@ -136,8 +138,7 @@ class StudentModule(StepModule):
         documents = data.document_states[candidates.clamp(min=0)]  # (B, C, H)
         predicted = self.predictor(queries[:, None, :], documents)  # (B, C, H)
         targets = data.target_states[rows].float()
-        direction = data.head_weight[data.yes_id] - data.head_weight[data.no_id]
-        scores = self.predictor.scores(queries[:, None, :], documents, predicted, direction)  # (B, C)
+        scores = self.predictor.scores(queries[:, None, :], documents, predicted, data.direction)  # (B, C)
         divergence = DIVERGENCES[params.divergence]
         terms: dict[str, Tensor] = {}
         if params.mse > 0:

@@ -5,11 +5,12 @@ Because the document comes first and never sees the query, its keys and values a
 that is asked of it (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`,
 there to compare with, the two change places: queries are read once, as a prefix, and a document is what is asked.
 
-    score(q, d) = log p(yes) - log p(no) + similarity . cos(h_q, h_d)
+    score(q, d) = evidence . (log p(yes) - log p(no)) + similarity . cos(h_q, h_d)
 
-The second term is ours: the evidence of the language model is added to the similarity of the two states encoded alone,
-so that the reranker starts where the bi-encoder is and learns what that misses. Both states are at hand (that of the
-document is on the teacher's own path), the student has them too, and the term folds; 0 gives the score of the paper.
+with an evidence of 1 in training; what the two weights are afterwards, dev queries tell (fitting.py). The second term
+is ours: the evidence of the language model is added to the similarity of the two states encoded alone, so that the
+reranker starts where the bi-encoder is and learns what that misses. Both states are at hand (that of the document is
+on the teacher's own path), the student has them too, and the term folds; 0 gives the score of the paper.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class TeacherParams:
         learning_rate, weight_decay: see StepModule.
         start_share: share of the bi-encoder it starts from in the average of weights that fine-tuning ends with; see
             averaging.py.
-        fit_depth: the weight of the similarity is then fitted on dev, over this many of a query's most similar
-            documents; 0 keeps it.
+        fit_depth: the weights of the score are then fitted on dev, over this many of a query's most similar documents;
+            0 keeps them.
     """
 
     steps: int = bounded(ge=0)
@@ -210,7 +211,7 @@ class Reranker:
                 rows = torch.from_numpy(position[part] - first).to(device)
                 ids, mask = pad([following[row] for row in tails[part]], device)
                 states = ask(self.backbone, prefix, rows, ids, mask)
-                scores = self.log_odds(states)
+                scores = self.backbone.evidence * self.log_odds(states)
                 if alone is not None:
                     asked = alone[torch.from_numpy(tails[part])].to(device)
                     scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)

@@ -55,6 +55,7 @@ def data(backbone, prompt, query_ids, document_ids) -> DistillationData:
         head_weight=head,
         yes_id=prompt.yes_id,
         no_id=prompt.no_id,
+        direction=head[prompt.yes_id] - head[prompt.no_id],
         query_ids=query_ids[:QUERIES],
     )
 
