@@ -53,10 +53,10 @@ from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset, read_run
+from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
-from rabtriever.teacher import Reranker
 from rabtriever.tracking import stage_run
 from rabtriever.training import StepModule, checkpoint_folder, fit
 

@@ -20,8 +20,8 @@ from rabtriever.params import load_params
 from rabtriever.plots import draw_systems
 from rabtriever.prompt import PromptParams
 from rabtriever.records import Dataset, Queries, write_run
+from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
-from rabtriever.teacher import Reranker
 from rabtriever.tracking import stage_run
 
 CUTOFFS = (1, 2, 3, 5, 10, 20, 50, 100)

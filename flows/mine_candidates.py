@@ -21,9 +21,9 @@ from rabtriever.lexical import Bm25
 from rabtriever.mining import MiningParams, select_candidates, top_rows
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
+from rabtriever.reranker import Reranker
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams
-from rabtriever.teacher import Reranker
 from rabtriever.tracking import stage_run
 
 

@@ -20,9 +20,10 @@ from rabtriever.params import load_params
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset
+from rabtriever.reranker import Reranker
 from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.supervision import Supervision
-from rabtriever.teacher import Reranker, TeacherModule, TeacherParams
+from rabtriever.teacher import TeacherModule, TeacherParams
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
 

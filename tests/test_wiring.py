@@ -36,6 +36,7 @@ LAYERS = [
         "averaging",
     },
     {"subset"},
+    {"reranker"},
     {"teacher", "preference", "student", "distilled", "annotation", "distilled_biencoder", "fitting"},
     {"retriever", "tracking", "complexity"},
     {"evaluation", "registry", "serving", "baselines"},

@@ -10,7 +10,7 @@ import numpy as np
 from rabtriever.artifacts import Manifest, atomic_folder, read_manifest, write_manifest
 from rabtriever.inputs import TrainingInputs
 from rabtriever.mining import MiningParams, possible_false_negatives
-from rabtriever.teacher import Reranker
+from rabtriever.reranker import Reranker
 
 FILE = "candidates.safetensors"
 

@@ -19,8 +19,8 @@ from rabtriever.backbone import Backbone, pad
 from rabtriever.contrastive import unit
 from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
+from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents
 from rabtriever.scorer import Scorer
-from rabtriever.teacher import PREFIX_BATCH, Reranker, ask, read_documents
 
 SAMPLE = 64  # documents that are really read
 QUERY_TOKENS = 32

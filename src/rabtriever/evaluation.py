@@ -22,8 +22,8 @@ from rabtriever.mining import top_rows
 from rabtriever.params import bounded
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset, Qrels, Queries, Run
+from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
-from rabtriever.teacher import Reranker
 
 DEPTH = 100
 

@@ -16,8 +16,8 @@ import numpy as np
 from rabtriever.contrastive import unit
 from rabtriever.metrics import score_queries, summarise
 from rabtriever.mining import top_rows
+from rabtriever.reranker import Reranker
 from rabtriever.supervision import Supervision
-from rabtriever.teacher import Reranker
 
 RATIOS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # similarity to evidence, in units of what it was in training
 

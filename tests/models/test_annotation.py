@@ -7,7 +7,7 @@ import numpy as np
 from rabtriever.annotation import annotate_candidates
 from rabtriever.inputs import TrainingInputs
 from rabtriever.mining import MiningParams
-from rabtriever.teacher import Reranker
+from rabtriever.reranker import Reranker
 
 
 def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, supervision, query_ids, document_ids):

@@ -10,7 +10,8 @@ from rabtriever.backbone import Backbone, pad
 from rabtriever.checkpointing import checkpointed, read_pairs
 from rabtriever.lora import add_lora, tuning
 from rabtriever.preference import PreferenceModule
-from rabtriever.teacher import TeacherModule, ask, read_documents
+from rabtriever.reranker import ask, read_documents
+from rabtriever.teacher import TeacherModule
 from rabtriever.training import fit
 from tests.language_models import small_bert
 from tests.models.test_teacher import PARAMS

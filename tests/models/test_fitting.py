@@ -7,7 +7,7 @@ from rabtriever.contrastive import unit
 from rabtriever.distilled import answer_direction
 from rabtriever.fitting import RATIOS, try_weights
 from rabtriever.metrics import score_queries, summarise
-from rabtriever.teacher import Reranker
+from rabtriever.reranker import Reranker
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever import teacher
+from rabtriever import reranker
 from rabtriever.backbone import Backbone
 from rabtriever.params import load_params
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt, PromptParams, template_texts
+from rabtriever.reranker import Reranker
 from rabtriever.study import Cell, read_study
-from rabtriever.teacher import Reranker, TeacherModule, TeacherParams
+from rabtriever.teacher import TeacherModule, TeacherParams
 from tests.closure import ROOT
 
 
@@ -55,7 +56,7 @@ def test_annotation_reads_the_query_and_then_the_document(
     backbone, prompt, query_ids, document_ids, expected, monkeypatch, group
 ):
     """The order is another one than the settings say, pairs are mixed up, or the state is not the last one read."""
-    monkeypatch.setattr(teacher, "PREFIX_BATCH", group)
+    monkeypatch.setattr(reranker, "PREFIX_BATCH", group)
     pairs = np.array([(q, d) for q in (0, 3, 11, 4) for d in (7, 1, 2)] + [(3, 7)])
     order = []
     for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 4):

@@ -13,8 +13,8 @@ from rabtriever.backbone import Backbone, load_backbone, pad
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.profiles import load_profile
 from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.reranker import ask, read_documents
 from rabtriever.sources import resolve_source
-from rabtriever.teacher import ask, read_documents
 from tests.closure import ROOT
 
 QWEN = {  # attention heads, key heads, tied embeddings

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever import teacher
+from rabtriever import reranker
 from rabtriever.backbone import Backbone, last_states, pad
 from rabtriever.objectives import listwise_loss, reranker_loss
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt
-from rabtriever.teacher import Reranker, TeacherModule, TeacherParams, ask, read_documents
+from rabtriever.reranker import Reranker, ask, read_documents
+from rabtriever.teacher import TeacherModule, TeacherParams
 from rabtriever.training import fit
 from tests.language_models import small_bert, small_llama
 
@@ -149,14 +150,14 @@ def all_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
 @pytest.mark.parametrize("group", [3, 32])
 def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
     """Pairs are lost or mixed up between groups of documents; or the batch size changes what the teacher says."""
-    monkeypatch.setattr(teacher, "PREFIX_BATCH", group)
-    reranker = Reranker(backbone, prompt)
+    monkeypatch.setattr(reranker, "PREFIX_BATCH", group)
+    teacher = Reranker(backbone, prompt)
     queries, documents = query_ids[:5], document_ids[:7]
     pairs = all_pairs(queries, documents)
     expected = direct_scores(backbone, prompt, queries, documents)[pairs[:, 0], pairs[:, 1]]
     states = backbone.encode([documents[d] + queries[q] for q, d in pairs], 8)
     for batch_size in (1, 4, 1000):
-        parts = list(reranker.annotate(queries, documents, pairs, batch_size))
+        parts = list(teacher.annotate(queries, documents, pairs, batch_size))
         order = np.concatenate([part.pairs for part in parts])
         assert sorted(order.tolist()) == list(range(len(pairs)))
         assert all(len(part.pairs) <= batch_size for part in parts)

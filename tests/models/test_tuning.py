@@ -12,7 +12,8 @@ from rabtriever.contrastive import ContrastiveModule
 from rabtriever.lora import add_lora, tuning
 from rabtriever.objectives import answer_score
 from rabtriever.preference import PreferenceModule
-from rabtriever.teacher import Reranker, TeacherModule
+from rabtriever.reranker import Reranker
+from rabtriever.teacher import TeacherModule
 from rabtriever.training import fit
 from tests.models.test_contrastive import PARAMS as CONTRASTIVE
 from tests.models.test_teacher import PARAMS as TEACHER
