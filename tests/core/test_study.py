@@ -146,6 +146,7 @@ def test_layers_of_settings(root: Path):
     [
         ({"sets": {"one": {"source": "x", "backbone": "big", "seeds": [1], "minutes": 1}}}, "expected one of small"),
         ({"sets": {"one": {"source": "x", "seeds": [1]}}}, "backbone, minutes, seeds, source"),
+        ({"sets": {"one": {**SET, "leave_out": ["rerank"]}}}, "leave_out names 'rerank'"),
         ({"settings": {"distil.steps": 1}}, "did you mean 'distill.steps'"),
         ({"ablate": {"sets": ["one"], "seeds": [9]}}, "names 9"),
         ({"ablate": {"sets": ["one"], "seeds": [1], "names": ["no_mes"]}}, "names 'no_mes'"),
@@ -161,6 +162,20 @@ def test_faults_of_a_study_are_found_at_its_start(root: Path, changes: dict, mes
     change_study(root, **changes)
     with pytest.raises(ParamsError, match=re.escape(message)):
         read_study("toy", root)
+
+
+def test_a_system_left_out_of_a_set_is_not_missed_there(root: Path):
+    """A table without it must be drawn, and measuring it later must make the cell unfinished."""
+    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    sets["two"]["leave_out"] = ["bm25"]
+    change_study(root, sets=sets)
+    study = read_study("toy", root)
+    assert "bm25" in study.systems_of("one") and "bm25" not in study.systems_of("two")
+    assert list(study.conditions(Cell("two", 1))["measured"]) == [name for name in SYSTEMS if name != "bm25"]
+    values = {name: [0.5] * 4 for name in study.systems_of("two")}
+    finished = {Cell("two", seed): result(study, Cell("two", seed), **values) for seed in (1, 2)}
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    assert set(summary["sets"]["two"]["systems"]) == set(details["sets"]["two"]["systems"]) == set(values)
 
 
 def test_an_included_study_is_the_base(root: Path):
