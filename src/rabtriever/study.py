@@ -23,8 +23,8 @@ RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
-_STAGES = ("backbone", "train_teacher", "embed_corpus", "mine", "distill")
-_FIRST_STAGE = {"train_teacher": 1, "mine": 3, "final_round": 3, "predictor": 4, "distill": 4}
+_STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
+_FIRST_STAGE = {"train_biencoder": 1, "train_teacher": 2, "mine": 4, "final_round": 4, "predictor": 5, "distill": 5}
 
 T = TypeVar("T")
 

@@ -86,7 +86,14 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         "train_queries": 100,
         "data_hash": data,
         "teacher_calls": 50,
-        "seconds": {"backbone": 10.0, "train_teacher": 8.0, "mine-0": 3.0, "distill-0": 2.0, "build_index": 1.0},
+        "seconds": {
+            "backbone": 10.0,
+            "train_biencoder": 4.0,
+            "train_teacher": 8.0,
+            "mine-0": 3.0,
+            "distill-0": 2.0,
+            "build_index": 1.0,
+        },
         "seconds_to_student": 24.0,
         "spent": spent,
         "teacher_scope": "all documents",
@@ -222,6 +229,8 @@ def test_estimates_follow_what_was_measured(root: Path):
     assert estimate(study, Cell("one", 2), finished) == 90
     assert estimate(study, Cell("one", 1, "no_mse"), finished) == 2  # distillation, no index
     assert estimate(study, Cell("one", 1, "off_policy"), finished) == 5  # mining too
+    change_study(root, ablations={"slow": {"train_biencoder.learning_rate": 0.001}})
+    assert estimate(read_study("toy", root), Cell("one", 1, "slow"), finished) == 17  # and all but the backbone
 
 
 def test_a_cell_counts_only_with_the_present_settings(root: Path):
