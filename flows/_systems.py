@@ -153,7 +153,7 @@ def _train(what: Trained, rounds: list[Path]) -> None:
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)
             fit(module, what.section, checkpoints, run.lightning_logger())
-        average_weights(model, {what.start / "model": params.start_share})
+        average_weights(model, what.start / "model", params.start_share)
         save_model(what.folder, what.folder.name, model, prompt, parents)
 
 

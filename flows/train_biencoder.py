@@ -38,7 +38,7 @@ def train_biencoder() -> str:
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
             fit(module, "train_biencoder", checkpoints, run.lightning_logger())
-        average_weights(model, {BACKBONE / "model": params.start_share})
+        average_weights(model, BACKBONE / "model", params.start_share)
         manifest = save_model(BIENCODER, "biencoder", model, prompt, {"data": data, "backbone": parent.hash})
     return manifest.hash
 

@@ -58,7 +58,7 @@ def train_teacher() -> str:
                 fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
 
         tune("train_teacher", TeacherModule)
-        average_weights(model, {BIENCODER / "model": params.start_share})
+        average_weights(model, BIENCODER / "model", params.start_share)
         if params.dpo_steps:
             tune("train_teacher-dpo", PreferenceModule)
         run.log_metrics(prompt.truncation())

@@ -1,13 +1,11 @@
-"""Averages of weights: what fine-tuning adds is kept, and less of what it costs.
+"""The average of a fine-tuned model's weights with those that it started from.
 
-A model that is fine-tuned on few pairs forgets; its average with the model that it started from forgets less (WiSE-FT,
-Wortsman et al. 2022, arXiv 2109.01903). Several models fine-tuned from the same one can be averaged alike (model
-soups, Wortsman et al. 2022, arXiv 2203.05482). Either costs nothing at inference.
+A model that is fine-tuned on few pairs forgets; its average with the model that it started from forgets less, and costs
+nothing more at inference (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,29 +14,24 @@ from rabtriever.backbone import Backbone, load_backbone
 
 
 @torch.no_grad()
-def average_weights(backbone: Backbone, others: Mapping[str | Path, float]) -> None:
-    """Makes a backbone's weights, in place, the average of itself and of other models of the same shape.
+def average_weights(backbone: Backbone, start: str | Path, share: float) -> None:
+    """Makes a backbone's weights, in place, the average of themselves and of another model's of the same shape.
 
     Args:
-        backbone: has what the others' shares leave of 1.
-        others: share of each by its model folder (the Hugging Face one); a share of 0 is not read.
+        backbone: has what the share leaves of 1.
+        start: model folder (the Hugging Face one) of the other.
+        share: of the other, from 0 to 1; at 0 it is not read.
 
     Raises:
-        ValueError: the shares exceed 1, or the weights of a folder are not those of this model.
+        ValueError: another share, or the weights of the folder are not those of this model.
     """
-    own = 1.0 - sum(others.values())
-    if own < -1e-9:
-        raise ValueError(f"the shares of other models sum to {1 - own:g}: expected at most 1; lower one")
-    used = {folder: share for folder, share in others.items() if share > 0}
-    if not used:
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of {start} is {share:g}: expected 0 to 1")
+    if share == 0:
         return
     weights = dict(backbone.model.named_parameters())
-    total = {name: own * weight.float() for name, weight in weights.items()}
-    for folder, share in used.items():
-        found = dict(load_backbone(folder, device=backbone.device).model.named_parameters())
-        if {name: weight.shape for name, weight in found.items()} != {n: w.shape for n, w in weights.items()}:
-            raise ValueError(f"{folder} is a model of another shape: only models fine-tuned from the same one average")
-        for name, weight in found.items():
-            total[name] += share * weight.float()
+    found = dict(load_backbone(start, device=backbone.device).model.named_parameters())
+    if {name: weight.shape for name, weight in found.items()} != {n: w.shape for n, w in weights.items()}:
+        raise ValueError(f"{start} is a model of another shape: only a model and what it started from are averaged")
     for name, weight in weights.items():
-        weight.copy_(total[name])
+        weight.copy_((1.0 - share) * weight.float() + share * found[name].float())
