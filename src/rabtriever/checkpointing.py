@@ -30,6 +30,7 @@ def checkpointed(backbone: Backbone) -> Iterator[None]:
     else:
         model.gradient_checkpointing_enable(how)
         off = model.gradient_checkpointing_disable
+    model.disable_input_require_grads()  # a hook for the reentrant kind alone, which no other process could be sent
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ class PreferenceModule(TeacherModule):
         super().__init__(*arguments, **named)
         self.steps, self.learning_rate = self.params.dpo_steps, self.params.dpo_learning_rate
         self.reference = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.reference.reference = True
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The preference loss of one batch, and the terms that keep the states useful to the student."""

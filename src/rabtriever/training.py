@@ -165,8 +165,23 @@ def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> P
     return Path(root) / stage / key
 
 
+def hardware() -> dict[str, Any]:
+    """Where a Trainer runs: on the CPU or the GPU in this process, on several GPUs in a process for each of them.
+
+    Lightning's own choice for several GPUs, DDP, would start the whole command again on each, and so a whole flow with
+    its locks and its folders. Processes that are spawned for the fit alone give the trained weights back to this one.
+    A step may leave weights without a gradient (an LM head, a term of weight zero), which DDP has to be told.
+    """
+    count = torch.cuda.device_count()
+    if count < 2:
+        return {"accelerator": "auto", "devices": 1}
+    return {"accelerator": "gpu", "devices": count, "strategy": "ddp_spawn_find_unused_parameters_true"}
+
+
 def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
-    """Trains a module for its steps, on a GPU where there is one, resuming from `checkpoints` after a kill.
+    """Trains a module for its steps, on all GPUs there are, resuming from `checkpoints` after a kill.
+
+    With several GPUs each draws batches of its own and gradients are averaged, so a step sees as many times the queries.
 
     Args:
         module: what to train, in place.
@@ -198,8 +213,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
     trainer = pl.Trainer(
         max_steps=module.steps,
         max_epochs=-1,
-        accelerator="auto",
-        devices=1,
+        **hardware(),
         precision="32-true",  # a backbone says itself which of its parts are computed in less
         logger=logger if logger is not None else False,
         callbacks=callbacks,

@@ -179,6 +179,29 @@ def test_a_loss_that_is_not_finite(every_step):
         fit(Broken(), "line", every_step)
 
 
+@pytest.mark.slow
+def test_two_devices_average_their_gradients(every_step, monkeypatch):
+    """On several GPUs every one draws the same batch, trains alone, or the caller gets its old weights back."""
+    expected = Line(seed=3, steps=2)
+    rank = iter([0, 1] * 2)
+    plain = expected.losses
+    expected.losses = lambda _: {
+        str(number): plain(np.random.default_rng((3, expected.global_step, next(rank))))["near"] / 2
+        + 0.005 * expected.layer.weight.pow(2).sum()
+        for number in range(2)
+    }
+    fit(expected, "line")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    strategy = training.hardware()["strategy"]
+    monkeypatch.setattr(
+        training, "hardware", lambda: {"accelerator": "cpu", "devices": 2, "strategy": strategy}
+    )  # no GPUs here, but as many processes
+    module = Line(seed=3, steps=2)
+    fit(module, "line", every_step)
+    assert not module.training and not every_step.exists()
+    torch.testing.assert_close(weights(module), weights(expected))
+
+
 def test_no_steps():
     """A stage that is switched off by `steps: 0` changes the weights or divides by zero."""
     assert torch.equal(trained(steps=0), weights(Line()))

@@ -72,6 +72,17 @@ def test_a_model_in_bfloat16(folder, tmp_path, make_module, document_ids, kind, 
     assert np.array_equal(again.encode(document_ids, 8), states) and np.abs(states - before).max() > 0.01
 
 
+def test_the_reference_computes_as_the_policy_does(make_backbone, make_module, monkeypatch):
+    """On a GPU with bfloat16 DPO learns the rounding of the policy, which the reference does not have."""
+    module = make_module(PreferenceModule, make_backbone(), dpo_steps=2).train()
+    policy, reference = module.backbone, module.reference.eval()
+    monkeypatch.setattr(Backbone, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert isinstance(policy._mixed_precision(), torch.autocast)
+    assert isinstance(reference._mixed_precision(), torch.autocast)
+    assert not isinstance(policy.eval()._mixed_precision(), torch.autocast), "annotations keep float32"
+
+
 def test_small_steps_are_not_lost(folder):
     """An adapter of the model's own dtype stands still: its weights have 8 bits, a step changes the tenth."""
     backbone = add_lora(load_backbone(folder), 2)
