@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows._crew import crew, marked
 from flows._server import prefect_api
 from flows.common import REPORTS, guard
 from rabtriever import study_summary
@@ -103,30 +105,84 @@ def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
 
 
 def _run_cells(definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
-    """Runs cells one after another; what failed, and why."""
-    from flows._cells import check_systems, record_failure
+    """Runs cells, as many side by side as the study has workers; what failed, and why."""
+    from flows._cells import check_systems
 
     check_systems(definition)
-    failed: dict[str, str] = {}
-    for place, one in enumerate(todo, start=1):
-        finished, _ = read_results(definition)
-        left = [estimate(definition, other, finished) for other in todo[place - 1 :]]
-        label = f"[{place}/{len(todo)}] {one}"
-        print(f"\n{label}: about {_time(left[0])}; with all that follow about {_time(sum(left))}", flush=True)
-        start = time.monotonic()
-        if str(one.base) in failed:
-            failed[str(one)] = "the cell that it starts from failed"
-        else:
-            error = _attempt(cell, str(one), definition, *one)
-            if error is not None:
-                record_failure(definition, one, error)
-                failed[str(one)] = str(error)
-        outcome = f"failed: {failed[str(one)]}" if str(one) in failed else "done"
-        print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
-    if _complexity_due(definition):
+    turns = _Turns(definition, todo)
+    with crew(turns.workers) as executor:
+        while turns.left():
+            while turns.start(executor):
+                pass
+            turns.finish()
+    failed = turns.failed
+    if _complexity_due(definition):  # when nothing else runs that would slow it down
         error = _attempt(complexity, "complexity", definition)
         failed |= {} if error is None else {"complexity": str(error)}
     return failed
+
+
+class _Turns:
+    """Which cell comes next, which are being run, and what failed of those before.
+
+    Attributes:
+        workers: how many are run side by side.
+        failed: why, by the name of the cell.
+    """
+
+    def __init__(self, definition: Study, todo: Sequence[Cell]) -> None:
+        self.workers = max(1, min(definition.workers, len(todo)))
+        self.failed: dict[str, str] = {}
+        self._definition, self._count = definition, len(todo)
+        self._waiting = list(todo)
+        self._running: dict[Future[str | None], tuple[Cell, str, float]] = {}
+
+    def left(self) -> bool:
+        """Whether a cell waits or is being run."""
+        return bool(self._waiting or self._running)
+
+    def start(self, executor: Executor) -> bool:
+        """Starts the next cell, unless all workers are busy or what is left waits for the cells they are at."""
+        busy = {one for one, _, _ in self._running.values()}
+        ready = [one for one in self._waiting if not {one.base} & (busy | set(self._waiting) - {one})]
+        if len(busy) >= self.workers or not ready:
+            return False
+        one, start = ready[0], time.monotonic()
+        finished, _ = read_results(self._definition)
+        total = sum(estimate(self._definition, other, finished) for other in self._waiting) / self.workers
+        self._waiting.remove(one)
+        label = f"[{self._count - len(self._waiting)}/{self._count}] {one}"
+        guess = _time(estimate(self._definition, one, finished))
+        print(f"\n{label}: about {guess}; with all that follow about {_time(total)}", flush=True)
+        if str(one.base) in self.failed:
+            self._ended(one, label, start, "the cell that it starts from failed")
+        else:
+            future = executor.submit(run_one, self._definition, one, self.workers > 1)
+            self._running[future] = one, label, start
+        return True
+
+    def finish(self) -> None:
+        """Waits until a cell that is being run ends."""
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            self._ended(*self._running.pop(future), future.result())
+
+    def _ended(self, one: Cell, label: str, start: float, error: str | None) -> None:
+        if error is not None:
+            self.failed[str(one)] = error
+        outcome = "done" if error is None else f"failed: {error}"
+        print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
+
+
+def run_one(definition: Study, one: Cell, mark: bool) -> str | None:
+    """Runs a cell, its lines marked with its name if others print too; why it failed, None if it did not."""
+    from flows._cells import record_failure
+
+    with marked(str(one)) if mark else contextlib.nullcontext():
+        error = _attempt(cell, str(one), definition, *one)
+    if error is not None:
+        record_failure(definition, one, error)
+        return str(error)
+    return None
 
 
 def _attempt(what: Any, label: str, *arguments: object) -> Exception | None:

@@ -127,6 +127,7 @@ class Study:
         root: the repository, which sources are relative to.
         publish: whether its figures go to docs/results.md.
         split: what is measured on, `test`, or `dev` to choose settings.
+        workers: cells run side by side, each in a process with its share of the processor.
         settings: dotted keys for every cell, over the backbone's profile.
         backbones: by name.
         sets: by name.
@@ -143,6 +144,7 @@ class Study:
     root: Path
     publish: bool
     split: str
+    workers: int
     settings: Settings
     backbones: dict[str, BackboneSpec]
     sets: dict[str, SetSpec]
@@ -242,6 +244,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         root=root,
         publish=bool(content.pop("publish", False)),
         split=content.pop("split", "test"),
+        workers=content.pop("workers", 1),
         settings=content.pop("settings", None) or {},
         backbones=backbones,
         sets=_each(SetSpec, content, "sets", path),
@@ -312,6 +315,8 @@ def _check_names(study: Study, path: Path) -> None:
     """Finds what is wrong in the whole study at its start, and not when a cell comes to it after hours."""
     if study.split not in ("test", "dev"):
         raise ParamsError(f"{path}: split is {study.split!r}, expected test or dev")
+    if type(study.workers) is not int or study.workers < 1:
+        raise ParamsError(f"{path}: workers is {study.workers!r}, expected a whole number of at least 1")
     for name, spec in study.sets.items():
         _known(spec.backbone, study.backbones, f"{path}: sets.{name}.backbone")
         study.cell_settings(Cell(name, spec.seeds[0]))

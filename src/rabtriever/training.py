@@ -181,7 +181,7 @@ def hardware() -> dict[str, Any]:
 def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
     """Trains a module for its steps, on all GPUs there are, resuming from `checkpoints` after a kill.
 
-    With several GPUs each draws batches of its own and gradients are averaged, so a step sees as many times the queries.
+    Of several GPUs each draws batches of its own and gradients are averaged, so a step sees as many times the queries.
 
     Args:
         module: what to train, in place.

@@ -116,6 +116,32 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert read_json(project / "reports/study/summary.json") == summary
 
 
+@pytest.mark.slow
+def test_cells_side_by_side(project: Path, capfd):
+    """Two workers measure something else than one, start an ablation before its base, or garble their lines."""
+    definition = study.read_study("toy")
+    with pytest.raises(study.CellsFailed, match="1 failed"):
+        study.study.fn("toy")
+    alone = {str(one): found for one, found in study.read_results(definition)[0].items()}
+    for path in (project / ".cache/study/toy").glob("*-1"):
+        shutil.rmtree(path)
+    content = yaml.safe_load((project / "profiles/study/toy.yaml").read_text())
+    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "workers": 2}, sort_keys=False))
+    capfd.readouterr()
+    with pytest.raises(study.CellsFailed, match="1 failed"):
+        study.study.fn("toy")
+    together = {str(one): found for one, found in study.read_results(study.read_study("toy"))[0].items()}
+    assert {one: found.per_query for one, found in together.items()} == {
+        one: found.per_query for one, found in alone.items()
+    }
+    assert "small_model.width 10 must be" in read_json(project / ".cache/study/toy/bad-1/failure.json")["message"]
+    printed = capfd.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("few, seed 1 | prepare: ")]
+    places = [printed.index(next(line for line in printed if f"{one}: " in line and line.endswith(end)))
+              for one, end in (("] few, seed 1", "s)"), ("] few, seed 1, plain_mlp", "s"))]  # fmt: skip
+    assert places == sorted(places), "an ablation starts from a finished cell"
+
+
 def killed_after(count: int, function):
     """The function, which is interrupted when it has been called so often."""
     left = [count]
