@@ -30,7 +30,8 @@ from rabtriever import study_summary
 from rabtriever.artifacts import atomic_folder, read_json, write_json
 from rabtriever.params import ParamsError
 from rabtriever.plots import draw_complexity
-from rabtriever.study import Cell, Study, estimate, in_order, read_results, read_study
+from rabtriever.study import Cell, Study, read_study
+from rabtriever.study_results import estimate, in_order, read_results
 from rabtriever.tracking import pipeline_run
 
 TARGET = REPORTS / "study"

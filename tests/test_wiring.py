@@ -22,7 +22,7 @@ LAYERS = [
     {"profiles", "sources"},
     {"overlay"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
-    {"study", "study_summary"},
+    {"study", "study_results", "study_summary"},
     {"prompt", "backbone", "checkpointing", "checks", "training", "optimizers", "scan"},
     {
         "preparation",

@@ -1,4 +1,4 @@
-"""The study's definition: which cells there are, what each is run with, what is still to do and in which order.
+"""The study's definition: which cells there are, and what each is run with.
 
 A study is a YAML file of profiles/study. A cell is one data set with one backbone and one seed; an ablation is the same
 cell with some settings changed. Pure: nothing here trains, and nothing knows Prefect.
@@ -7,13 +7,12 @@ cell with some settings changed. Pure: nothing here trains, and nothing knows Pr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from rabtriever.artifacts import read_json
-from rabtriever.overlay import Settings, differences, is_formula, overlaid
+from rabtriever.overlay import Settings, is_formula, overlaid
 from rabtriever.params import ParamsError, flat, read_settings
 from rabtriever.profiles import load_profile
 
@@ -22,9 +21,6 @@ FOLDER = "profiles/study"
 RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
-# what an ablation does again: the stages from the first that its settings change; other sections change everything
-_STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
-_FIRST_STAGE = {"train_biencoder": 1, "train_teacher": 2, "mine": 4, "final_round": 4, "predictor": 5, "distill": 5}
 
 T = TypeVar("T")
 
@@ -339,68 +335,3 @@ def _check_names(study: Study, path: Path) -> None:
 def _known(name: Any, known: Iterable[Any], where: str) -> None:
     if name not in known:
         raise ParamsError(f"{where} names {name!r}, expected one of {', '.join(map(str, known))}")
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What a finished cell measured.
-
-    Attributes:
-        info: the content of cell.json.
-        per_query: nDCG@10 from 0 to 1 by system and query.
-    """
-
-    info: dict[str, Any]
-    per_query: dict[str, dict[str, float]]
-
-
-def read_results(study: Study) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
-    """The finished cells of a study, and why each other one is missing."""
-    finished, missing = {}, {}
-    for cell in study.cells():
-        folder = study.folder / cell.folder
-        if (folder / RESULT).is_file():
-            info = read_json(folder / RESULT)
-            changed = differences(info["conditions"], study.conditions(cell))
-            if not changed:
-                finished[cell] = CellResult(info, read_json(folder / PER_QUERY))
-                continue
-            missing[cell] = f"was run with other settings: {'; '.join(changed)}"
-        elif (folder / FAILURE).is_file():
-            missing[cell] = f"failed: {read_json(folder / FAILURE)['message']}"
-        else:
-            missing[cell] = "not run yet"
-    return finished, missing
-
-
-def in_order(study: Study, missing: Iterable[Cell], finished: Mapping[Cell, CellResult]) -> list[tuple[Cell, float]]:
-    """Cells to run with the seconds each may take: first seeds of all sets first, and among those the cheap ones.
-
-    So a study that is stopped early has one seed of everything rather than every seed of something. An ablation comes
-    after the cell it starts from.
-    """
-    waves = {(name, seed): place for name, spec in study.sets.items() for place, seed in enumerate(spec.seeds)}
-    found = [(cell, estimate(study, cell, finished)) for cell in missing]
-    return sorted(found, key=lambda item: (waves[item[0].set, item[0].seed], bool(item[0].ablation), item[1], item[0]))
-
-
-def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> float:
-    """Seconds that a cell may take: as other seeds took, or what its stages took in the base cell, or the file's guess.
-
-    Args:
-        study: with a guess for every set.
-        cell: finished or not.
-        finished: the cells measured so far.
-    """
-    alike = [one.info["spent"] for other, one in finished.items() if other._replace(seed=cell.seed) == cell]
-    if alike:
-        return sum(alike) / len(alike)
-    guess = 60.0 * study.sets[cell.set].minutes
-    if not cell.ablation:
-        return guess
-    sections = [key.split(".")[0] for key in study.ablations[cell.ablation]]
-    redone = _STAGES[min(_FIRST_STAGE.get(section, 0) for section in sections) :]
-    if cell.base not in finished:
-        return guess * len(redone) / (2 * len(_STAGES))
-    spent = finished[cell.base].info["seconds"]
-    return sum(seconds for step, seconds in spent.items() if step.split("-")[0] in redone)

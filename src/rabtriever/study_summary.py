@@ -10,7 +10,8 @@ import numpy as np
 
 from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.metrics import Interval, paired_bootstrap
-from rabtriever.study import Cell, CellResult, Study
+from rabtriever.study import Cell, Study
+from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")

@@ -20,7 +20,8 @@ from rabtriever.distilled_biencoder import DistilledBiencoderParams
 from rabtriever.metrics import METRICS
 from rabtriever.overlay import overlaid
 from rabtriever.params import ParamsError
-from rabtriever.study import Cell, CellResult, Study, estimate, in_order, read_results, read_study
+from rabtriever.study import Cell, Study, read_study
+from rabtriever.study_results import CellResult, estimate, in_order, read_results
 from tests.closure import ROOT
 
 SHIPPED = sorted(path.stem for path in (ROOT / study_module.FOLDER).glob("*.yaml") if path.stem != "common")
@@ -160,6 +161,8 @@ def test_layers_of_settings(root: Path):
         ({"ablations": {"no_mse": {"distill.mes": 0}}}, "did you mean 'distill.mse'"),
         ({"systems": {"student_paper": {"predictor.product": 0}}}, "did you mean 'predictor.products'"),
         ({"split": "train"}, "expected test or dev"),
+        ({"workers": 0}, "workers is 0, expected a whole number of at least 1"),
+        ({"workers": True}, "workers is True, expected a whole number"),
         ({"sections": {"mine": {"depth": 1}}}, "in params.yaml too"),
         ({"setings": {}}, "unknown keys setings"),
     ],
