@@ -20,7 +20,7 @@ import numpy as np
 
 from flows._bench import Bench, Step, pipeline_steps
 from flows._systems import (
-    MEASURED,
+    MEASUREMENTS,
     POOL,
     STAGES,
     final_student,
@@ -80,16 +80,16 @@ def check_systems(study: Study) -> None:
     alone = study.ablate.systems if study.ablate else []
     varied = [name for name in alone if study.systems.get(name)]
     if varied:
-        plain = ", ".join(name for name in MEASURED if not study.systems.get(name))
+        plain = ", ".join(name for name in MEASUREMENTS if not study.systems.get(name))
         raise ParamsError(
             f"study {study.name}: ablate.systems names {', '.join(varied)}, which have settings of their own; "
             f"expected of {plain}"
         )
     for name in [*study.systems, *alone]:
         plain = name in ("frequency", "bm25") and not study.systems.get(name)
-        if name not in MEASURED and not plain:
+        if name not in MEASUREMENTS and not plain:
             raise ParamsError(
-                f"study {study.name}: no system {name!r}, expected frequency, bm25, {', '.join(MEASURED)}"
+                f"study {study.name}: no system {name!r}, expected frequency, bm25, {', '.join(MEASUREMENTS)}"
             )
 
 
@@ -133,7 +133,7 @@ def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any]
         if overrides:
             settings = overlaid(study.cell_settings(cell), overrides, f"systems.{name}")
             bench = _bench(study, cell, settings, f"variants/{name}", base)
-        systems[name], per_query[name] = _measured(bench, name)
+        systems[name], per_query[name] = _row(bench, name)
         spent += bench.own_seconds() if bench is not base else 0.0
     facts = _facts(base, spent + base.own_seconds())
     return systems, per_query, {**facts, "teacher_scope": table["teacher_scope"]}
@@ -152,11 +152,11 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
         raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(study.ablate.systems)}; remove it")
     systems, per_query = {}, {}
     for name in names:
-        systems[name], per_query[name] = _measured(bench, name)
+        systems[name], per_query[name] = _row(bench, name)
     return systems, per_query, _facts(bench, bench.own_seconds())
 
 
-def _measured(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
+def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
     bench.make(report(name))
     found = read_json(bench.path(report(name)))
     return found["row"], found["per_query"]

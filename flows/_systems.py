@@ -158,7 +158,7 @@ def _train(what: Trained, rounds: list[Path]) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """How a system is measured.
 
     Attributes:
@@ -217,26 +217,26 @@ def _test() -> tuple[Dataset, str, PromptParams, EvaluateParams]:
 
 
 # Every system that can be measured on its own; a study adds the settings that make it what it is.
-MEASURED = {
-    "zeroshot": Measured(BACKBONE, _by_cosine),
-    "biencoder": Measured(BIENCODER, _by_cosine),
-    "biencoder_distilled": Measured(DISTILLED, _by_cosine),
-    "late_interaction": Measured(LATE, _by_tokens),
-    "student_paper": Measured(RETRIEVER, _by_predictor),
-    "student": Measured(RETRIEVER, _by_predictor),
-    "teacher": Measured(TEACHER, _by_reading, (POOL,)),
-    "teacher_dpo": Measured(TEACHER, _by_reading, (POOL,)),
+MEASUREMENTS = {
+    "zeroshot": Measurement(BACKBONE, _by_cosine),
+    "biencoder": Measurement(BIENCODER, _by_cosine),
+    "biencoder_distilled": Measurement(DISTILLED, _by_cosine),
+    "late_interaction": Measurement(LATE, _by_tokens),
+    "student_paper": Measurement(RETRIEVER, _by_predictor),
+    "student": Measurement(RETRIEVER, _by_predictor),
+    "teacher": Measurement(TEACHER, _by_reading, (POOL,)),
+    "teacher_dpo": Measurement(TEACHER, _by_reading, (POOL,)),
 }
 
 
-def measured(final_round: int, served: bool) -> dict[str, Measured]:
+def measurements(final_round: int, served: bool) -> dict[str, Measurement]:
     """The systems above; a student that is not served is measured from its own folder, without an index."""
     if served:
-        return MEASURED
-    alone = Measured(
+        return MEASUREMENTS
+    alone = Measurement(
         final_student(final_round), _by_predictor_unserved, (str(TEACHER), str(EMBEDDINGS)), ("final_round",)
     )
-    return {name: alone if how.model == RETRIEVER else how for name, how in MEASURED.items()}
+    return {name: alone if how.model == RETRIEVER else how for name, how in MEASUREMENTS.items()}
 
 
 def final_student(final_round: int) -> Path:
@@ -258,7 +258,7 @@ def report(name: str) -> str:
 
 
 def measuring_steps(final_round: int, served: bool) -> list[Step]:
-    """One step for each of the systems that can be measured on their own; arguments as of `measured`."""
+    """One step for each of the systems that can be measured on their own; arguments as of `measurements`."""
     return [
         Step(
             name=f"measure-{name}",
@@ -267,11 +267,11 @@ def measuring_steps(final_round: int, served: bool) -> list[Step]:
             outputs=(report(name),),
             run=functools.partial(_measure, name, how),
         )
-        for name, how in measured(final_round, served).items()
+        for name, how in measurements(final_round, served).items()
     ]
 
 
-def _measure(name: str, how: Measured) -> None:
+def _measure(name: str, how: Measurement) -> None:
     dataset, _ = prepared_data(PREPARED)
     rows, per_query = evaluation.table(dataset.qrels["test"], {name: how.measure(how.model)})
     ndcg = {query_id: round(values["nDCG@10"], 6) for query_id, values in per_query[name].items()}

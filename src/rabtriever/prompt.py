@@ -94,7 +94,9 @@ class Segment:
         """
         if not texts:
             return []
-        encoded = self._tokenizer([self._glue + text for text in texts], add_special_tokens=False)["input_ids"]
+        glued = [self._glue + text for text in texts]
+        # it would warn of every long text, which is cut below
+        encoded = self._tokenizer(glued, add_special_tokens=False, verbose=False)["input_ids"]
         self.seen += len(texts)
         self.truncated += sum(len(ids) > self._budget for ids in encoded)
         return [self._before + self._cut(list(ids)) + self._after for ids in encoded]

@@ -106,6 +106,22 @@ class CandidateLists(NamedTuple):
     grades: Tensor
 
 
+class TeacherBatch(NamedTuple):
+    """One step's queries with their candidates.
+
+    Attributes:
+        queries: (B,) query rows.
+        lists: their candidates.
+        column: which document of the step each document row is.
+        read: the segments that come first, by default the documents, as the model has read them.
+    """
+
+    queries: np.ndarray
+    lists: CandidateLists
+    column: dict[int, int]
+    read: Prefix | ReadPairs
+
+
 class TeacherModule(LanguageModelModule):
     """Trains the reranker on candidates of each query: listwise over grades, yes/no, and a contrastive side term.
 
@@ -169,17 +185,17 @@ class TeacherModule(LanguageModelModule):
         scores = cosine / self.params.temperature
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
-    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, CandidateLists, dict[int, int], Prefix | ReadPairs]:
-        """Query rows of a step, their candidates, the column of each document row, and what was read of them."""
+    def batch(self, rng: np.random.Generator) -> TeacherBatch:
+        """Draws the queries of a step and their candidates, and reads what comes first."""
         queries = self.supervision.sample_queries(self.params.queries, rng)
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
         batch = self._lists(queries, lists, column)
         if not self.params.gradient_checkpointing:
-            return queries, batch, column, self.read(self.backbone, queries, column)
+            return TeacherBatch(queries, batch, column, self.read(self.backbone, queries, column))
         rows, asked = self._asked(queries, batch)
         pairs = read_pairs(self.backbone, self._segments(queries, column)[0], asked, rows.tolist())
-        return queries, batch, column, pairs
+        return TeacherBatch(queries, batch, column, pairs)
 
     def read(self, backbone: Backbone, queries: np.ndarray, column: dict[int, int]) -> Prefix:
         """The segments of a step that come first, the documents by default, as a model reads them."""
