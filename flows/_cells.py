@@ -37,6 +37,7 @@ from rabtriever.params import ParamsError
 from rabtriever.preparation import write_dataset
 from rabtriever.records import load_dataset
 from rabtriever.study import FAILURE, PER_QUERY, RESULT, Cell, Study
+from rabtriever.study_results import figures_hash
 from rabtriever.subset import subset, with_dev_as_test
 
 TABLE = "evaluation.json"
@@ -48,12 +49,13 @@ def run_cell(study: Study, cell: Cell) -> dict[str, Any]:
 
     Args:
         study: the definition.
-        cell: one of its cells; the base cell of an ablation has to be finished.
+        cell: one of its cells; the base cell of an ablation has to be finished here.
     """
     folder = study.folder / cell.folder
     base = _bench(study, cell.base, study.cell_settings(cell.base))
-    found = _ablation(study, cell, base) if cell.ablation else _every_system(study, cell, base)
-    systems, per_query, info = found
+    systems, per_query, info = (_ablation if cell.ablation else _every_system)(study, cell, base)
+    if cell.ablation:
+        info["base"] = figures_hash(read_json(study.folder / cell.base.folder / PER_QUERY), per_query)
     info = {
         "set": cell.set,
         "seed": cell.seed,

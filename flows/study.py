@@ -3,6 +3,7 @@
 python -m flows.study cpu                             # whatever of the study `cpu` is not finished
 python -m flows.study cpu --only household,metatool   # of these sets alone
 python -m flows.study cpu --summary-only              # summary and page from the finished cells
+python -m flows.study cpu --afresh                    # measure again here what others have finished and committed
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rabtriever.artifacts import atomic_folder, read_json, write_json
 from rabtriever.params import ParamsError
 from rabtriever.plots import draw_complexity
 from rabtriever.study import Cell, Study, read_study
-from rabtriever.study_results import estimate, in_order, read_results
+from rabtriever.study_results import commit_results, estimate, in_order, read_results
 from rabtriever.tracking import pipeline_run
 
 TARGET = REPORTS / "study"
@@ -44,12 +45,13 @@ class CellsFailed(ChildProcessError):
 
 
 @flow(name="study")
-def study(name: str, only: Sequence[str] = ()) -> dict[str, Any]:
+def study(name: str, only: Sequence[str] = (), afresh: bool = False) -> dict[str, Any]:
     """The summary, after running every cell that is not finished.
 
     Args:
         name: a study of profiles/study, or a YAML file.
         only: sets to run, by name or by the name of their data; all when empty.
+        afresh: a cell that is committed but was not run here is not finished.
 
     Raises:
         CellsFailed: some did; the others were run all the same.
@@ -57,8 +59,8 @@ def study(name: str, only: Sequence[str] = ()) -> dict[str, Any]:
     """
     definition = read_study(name)
     with _exclusive(definition):
-        failed = _run_cells(definition, _todo(definition, only))
-        summary = summarise(definition)
+        failed = _run_cells(definition, _todo(definition, only, afresh), afresh)
+        summary = summarise(definition, afresh)
     if failed:
         raise CellsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
     return summary
@@ -90,8 +92,8 @@ def complexity(definition: Study) -> None:
     write_json(definition.folder / COMPLEXITY, measure_complexity(definition))
 
 
-def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
-    """The cells to run of the sets chosen, in order.
+def _todo(definition: Study, only: Sequence[str], afresh: bool = False) -> list[Cell]:
+    """The cells to run of the sets chosen, in order; before an ablation the cell it starts from, if not run here yet.
 
     Raises:
         ParamsError: a name in `only` that is neither a set's nor its data's.
@@ -100,12 +102,15 @@ def _todo(definition: Study, only: Sequence[str]) -> list[Cell]:
     for one in only:
         if not any(one in names for names in known.values()):
             raise ParamsError(f"study {definition.name} has no set {one!r}, expected of {', '.join(known)}")
-    finished, missing = read_results(definition)
-    ordered = [one for one, _ in in_order(definition, missing, finished)]
-    return [one for one in ordered if not only or known[one.set] & set(only)]
+    finished, missing = read_results(definition, not afresh)
+    present = definition.present()
+    chosen = [one for one in missing if one.set in present and (not only or known[one.set] & set(only))]
+    here, _ = read_results(definition, committed=False)
+    chosen += {one.base for one in chosen} - set(here) - set(chosen)
+    return [one for one, _ in in_order(definition, chosen, finished)]
 
 
-def _run_cells(definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
+def _run_cells(definition: Study, todo: Sequence[Cell], afresh: bool) -> dict[str, str]:
     """Runs cells, as many side by side as the study has workers; what failed, and why."""
     from flows._cells import check_systems
 
@@ -117,7 +122,7 @@ def _run_cells(definition: Study, todo: Sequence[Cell]) -> dict[str, str]:
                 pass
             turns.finish()
     failed = turns.failed
-    if _complexity_due(definition):  # when nothing else runs that would slow it down
+    if _complexity_due(definition, afresh):  # when nothing else runs that would slow it down
         error = _attempt(complexity, "complexity", definition)
         failed |= {} if error is None else {"complexity": str(error)}
     return failed
@@ -196,14 +201,20 @@ def _attempt(what: Any, label: str, *arguments: object) -> Exception | None:
     return None
 
 
-def _complexity_due(definition: Study) -> bool:
+def _complexity_due(definition: Study, afresh: bool) -> bool:
     """Whether the cell that it is measured with is finished and it is not."""
-    if definition.complexity is None:
+    if definition.complexity is None or _known_complexity(definition, afresh) is not None:
         return False
-    finished, _ = read_results(definition)
-    path = definition.folder / COMPLEXITY
-    known = path.is_file() and read_json(path)["conditions"] == definition.complexity_conditions()
-    return definition.complexity_cell() in finished and not known
+    return definition.complexity_cell() in read_results(definition, not afresh)[0]
+
+
+def _known_complexity(definition: Study, afresh: bool) -> dict[str, Any] | None:
+    """What was measured of the online cost with the present settings, here or else by others."""
+    committed = [definition.committed] if definition.publish and not afresh else []
+    for path in (folder / COMPLEXITY for folder in (definition.folder, *committed)):
+        if path.is_file() and (found := read_json(path))["conditions"] == definition.complexity_conditions():
+            return found
+    return None
 
 
 def _time(seconds: float) -> str:
@@ -238,9 +249,10 @@ def _tracked(definition: Study) -> Iterator[None]:
         del os.environ[name]
 
 
-def summarise(definition: Study) -> dict[str, Any]:
-    """The summary of the finished cells, after writing it, its plots and, for a published study, the page."""
-    finished, missing = read_results(definition)
+def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
+    """The summary of the finished cells, after writing it, its plots and, for a published study, cells and page."""
+    finished, missing = read_results(definition, not afresh)
+    cost = _known_complexity(definition, afresh) if definition.complexity else None
     command = f"make study STUDY={definition.name}"
     summary, details = study_summary.summarise(definition, finished, missing, command)
     with atomic_folder(TARGET) as target:
@@ -249,12 +261,14 @@ def summarise(definition: Study) -> dict[str, Any]:
             study_summary.draw_quality(summary, target / "quality.png")
         if summary["ablations"]:
             study_summary.draw_ablations(summary, details, target / "ablations.png")
-        if (definition.folder / COMPLEXITY).is_file():
-            cost = read_json(definition.folder / COMPLEXITY)
+        if cost is not None:
             details["complexity"] = {name: cost[name] for name in ("rows", "set", "backbone", "device")}
             draw_complexity(cost["rows"], target / "complexity.png")
         write_json(target / "details.json", details)
     if definition.publish:
+        commit_results(definition, finished)
+        if cost is not None:
+            write_json(definition.committed / COMPLEXITY, cost)
         subprocess.run([sys.executable, PAGE, "--take"], check=True)
     return summary
 
@@ -271,19 +285,20 @@ def report(definition: Study) -> None:
     print(f"study: {len(definition.cells()) - len(details['missing'])} cells finished; see {TARGET}{page}", flush=True)
 
 
-def run_once(name: str, only: Sequence[str], summary_only: bool) -> None:
+def run_once(name: str, only: Sequence[str] = (), summary_only: bool = False, afresh: bool = False) -> None:
     """Runs what is not finished, and prints the outcome in any case; without anything to run no server is started."""
     definition = read_study(name)
-    for absent in set(definition.sets) - set(definition.present()):
+    _, missing = read_results(definition, not afresh)
+    for absent in dict.fromkeys(one.set for one in missing if one.set not in definition.present()):
         print(f"study: {absent} is left out, as there is no folder {definition.sets[absent].source}", flush=True)
-    if summary_only or not (_todo(definition, only) or _complexity_due(definition)):
+    if summary_only or not (_todo(definition, only, afresh) or _complexity_due(definition, afresh)):
         with _exclusive(definition):
-            summarise(definition)
+            summarise(definition, afresh)
         report(definition)
         return
     try:
         with prefect_api():
-            study(name, list(only))
+            study(name, list(only), afresh)
     except CellsFailed:
         report(definition)
         raise
@@ -295,6 +310,8 @@ if __name__ == "__main__":
     parser.add_argument("name", help="a study of profiles/study, or a YAML file")
     parser.add_argument("--only", metavar="SETS", default="", help="run these sets alone, with commas between")
     parser.add_argument("--summary-only", action="store_true", help="run nothing, write summary and page anew")
+    parser.add_argument("--afresh", action="store_true", help="measure here what is committed in docs/study as well")
     arguments = parser.parse_args()
     with guard("study"):
-        run_once(arguments.name, [one for one in arguments.only.split(",") if one], arguments.summary_only)
+        only = [one for one in arguments.only.split(",") if one]
+        run_once(arguments.name, only, arguments.summary_only, arguments.afresh)

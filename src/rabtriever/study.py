@@ -121,7 +121,7 @@ class Study:
     Attributes:
         name: stem of the file.
         root: the repository, which sources are relative to.
-        publish: whether its figures go to docs/results.md.
+        publish: whether its figures go to docs/results.md, and its finished cells to `committed`.
         split: what is measured on, `test`, or `dev` to choose settings.
         workers: cells run side by side, each in a process with its share of the processor.
         settings: dotted keys for every cell, over the backbone's profile.
@@ -157,20 +157,21 @@ class Study:
         """Where its cells are worked on."""
         return self.root / ".cache/study" / self.name
 
+    @property
+    def committed(self) -> Path:
+        """Where finished cells of a published study are kept for others, in version control."""
+        return self.root / "docs/study" / self.name
+
     def present(self) -> dict[str, SetSpec]:
         """The sets whose folder is there."""
         return {name: spec for name, spec in self.sets.items() if (self.root / spec.source).is_dir()}
 
     def cells(self) -> list[Cell]:
-        """Every cell of the sets that are present, those that others start from before them."""
-        present = self.present()
-        found = [Cell(name, seed) for name, spec in present.items() for seed in spec.seeds]
+        """Every cell, those that others start from before them."""
+        found = [Cell(name, seed) for name, spec in self.sets.items() for seed in spec.seeds]
         if self.ablate:
             names = self.ablate.names or list(self.ablations)
-            found += [
-                Cell(one, seed, name) for one in self.ablate.sets if one in present for seed in self.ablate.seeds
-                for name in names
-            ]  # fmt: skip
+            found += [Cell(one, seed, name) for one in self.ablate.sets for seed in self.ablate.seeds for name in names]
         return found
 
     def systems_of(self, name: str) -> dict[str, Settings]:

@@ -54,7 +54,6 @@ def summarise(
         "split": study.split,
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
-        "absent": sorted(set(study.sets) - set(study.present())),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
         "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
     }

@@ -21,7 +21,7 @@ from rabtriever.metrics import METRICS
 from rabtriever.overlay import overlaid
 from rabtriever.params import ParamsError
 from rabtriever.study import Cell, Study, read_study
-from rabtriever.study_results import CellResult, estimate, in_order, read_results
+from rabtriever.study_results import CellResult, commit_results, estimate, figures_hash, in_order, read_results
 from tests.closure import ROOT
 
 SHIPPED = sorted(path.stem for path in (ROOT / study_module.FOLDER).glob("*.yaml") if path.stem != "common")
@@ -77,7 +77,7 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         }
         for name, values in ndcg.items()
     }
-    info = {
+    info: dict[str, Any] = {
         "set": cell.set,
         "seed": cell.seed,
         "ablation": cell.ablation,
@@ -101,6 +101,8 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         "device": "abacus",
         "conditions": study.conditions(cell),
     }
+    if cell.ablation:
+        info["base"] = figures_hash(per_query, per_query)  # as if the base cell had the same figures
     return CellResult(info, per_query)
 
 
@@ -211,7 +213,7 @@ def test_an_unknown_study_is_told_the_others(root: Path):
 def test_first_seeds_come_first_and_ablations_after_their_cell(root: Path):
     """A study that is stopped early should have one seed of everything."""
     study = read_study("toy", root)
-    order = [str(cell) for cell, _ in in_order(study, study.cells(), {})]
+    order = [str(cell) for cell, _ in in_order(study, study.cells(), {}) if cell.set in study.present()]
     assert order == [
         "two, seed 1",
         "one, seed 1",
@@ -220,7 +222,7 @@ def test_first_seeds_come_first_and_ablations_after_their_cell(root: Path):
         "two, seed 2",
         "one, seed 2",
     ]
-    assert not any(cell.set == "gone" for cell in study.cells())
+    assert read_results(study)[1][Cell("gone", 1)] == "its data are not there"
 
 
 def test_estimates_follow_what_was_measured(root: Path):
@@ -251,6 +253,24 @@ def test_a_cell_counts_only_with_the_present_settings(root: Path):
     finished, missing = read_results(read_study("toy", root))
     assert not finished and "distill.steps: 10 -> 11" in missing[base]
     assert missing[Cell("two", 1)] == "not run yet"
+
+
+def test_committed_cells_count_as_those_run_here(root: Path):
+    """A fresh clone would measure again for hours what its repository has; and without the data it would lose it."""
+    change_study(root, publish=True)
+    study = read_study("toy", root)
+    cells = [Cell("one", 1), Cell("one", 1, "no_mse"), Cell("gone", 1)]
+    finished = {cell: result(study, cell, student=[0.1, 0.25, 1 / 3, 1.0]) for cell in cells}
+    commit_results(study, finished)
+    assert read_results(study)[0] == finished
+    assert not read_results(study, committed=False)[0]
+    here = flat_result(study, cells[0], student=0.5)
+    save(study, cells[0], here)
+    found, missing = read_results(study)
+    assert found[cells[0]] == here, "what was run here goes before what others have committed"
+    assert "the cell that it starts from was measured anew" in missing[cells[1]], "its figures belong to other ones"
+    change_study(root, publish=False)
+    assert set(read_results(read_study("toy", root))[0]) == {cells[0]}, "only published studies are committed"
 
 
 def test_a_failure_is_told(root: Path):
@@ -289,7 +309,7 @@ def test_summary_has_the_published_form(root: Path):
     assert set(row["student_vs_biencoder"]) == {"difference", "low", "high"}
     assert set(summary["ablations"]["one"]["off_policy"]) == {"nDCG@10", "low", "high", "teacher_calls", "seconds"}
     assert row["seeds"] == [1, 2] and row["backbone"] == "small" and summary["device"] == "abacus"
-    assert details["missing"] == [{"cell": "two, seed 1", "why": "not run yet"}] and details["absent"] == ["gone"]
+    assert details["missing"] == [{"cell": "two, seed 1", "why": "not run yet"}]
     json.dumps([summary, details], allow_nan=False)
 
 

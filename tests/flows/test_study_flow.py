@@ -111,9 +111,24 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
     capsys.readouterr()
-    study.run_once("toy", [], summary_only=False)
+    study.run_once("toy")
     assert "3 cells finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
+
+    (project / "docs").mkdir()
+    shutil.copy(ROOT / study.PAGE, project / study.PAGE)
+    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
+    study.run_once("toy")
+    shutil.rmtree(project / ".cache/study/toy")
+    study.run_once("toy")
+    assert read_json(project / "reports/study/summary.json") == summary, "a clone has the figures without running"
+    assert "**few**" in (project / "docs/results.md").read_text()
+    assert (project / "docs/study/toy-complexity.png").is_file()
+    (project / "docs/study/toy/few-1/ablations/plain_mlp.json").unlink()
+    published = study.read_study("toy")
+    todo = [str(one) for one in study._todo(published, [])]
+    assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a cell that was run here"
+    assert len(study._todo(published, [], afresh=True)) == 3 and not study._complexity_due(published, afresh=False)
 
 
 @pytest.mark.slow
