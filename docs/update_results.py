@@ -1,6 +1,6 @@
-"""Writes docs/results.md from the committed figures of the studies, docs/study/*.json.
+"""Writes docs/results.md, and README.md's table of sets, from the committed figures of the studies, docs/study/*.json.
 
-`python docs/update_results.py` writes the page anew; with `--take` it first copies what `make study` left in
+`python docs/update_results.py` writes both anew; with `--take` it first copies what `make study` left in
 reports/study. Everything on the page is computed but the text between `<!-- remarks: NAME -->` and
 `<!-- end remarks -->`, which is written by hand and kept.
 """
@@ -19,6 +19,8 @@ STUDIES = DOCS / "study"
 PAGE = DOCS / "results.md"
 REPORTS = DOCS.parent / "reports/study"
 PLOTS = ("quality", "ablations", "complexity")
+README = DOCS.parent / "README.md"
+BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REGION = re.compile(r"<!-- remarks: ([\w-]+) -->\n(.*?)<!-- end remarks -->\n", re.DOTALL)
 COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
@@ -155,6 +157,27 @@ def student_table(summary: dict) -> str:
     return table(["", "retention:", *(f"student − {rival}:" for rival in RIVALS.values())], rows)
 
 
+def readme(page: Path = README, studies: Path = STUDIES) -> str:
+    """The README as it has to be: between `<!-- study: NAME -->` and `<!-- end -->` that study's table of sets."""
+
+    def fill(match: re.Match[str]) -> str:
+        path = studies / f"{match.group(2)}.json"
+        return f"{match.group(1)}{sets_table(json.loads(path.read_text(encoding='utf-8'))['summary'])}{match.group(3)}"
+
+    return BLOCK.sub(fill, page.read_text(encoding="utf-8"))
+
+
+def sets_table(summary: dict) -> str:
+    """nDCG@10 of the systems that a team chooses between, and whether the student is better than the bi-encoders."""
+    shown = ("bm25", "biencoder", "biencoder_distilled", "student", "teacher")
+    rows = []
+    for name, row in summary["sets"].items():
+        values = [f"{row['systems'][system]['nDCG@10']:.1f}" if system in row["systems"] else "" for system in shown]
+        rows.append([name, str(len(row["seeds"])), *values, *(_change(row[key]) for key in RIVALS)])
+    head = ["", "seeds:", *(f"{system}:" for system in shown), *(f"student − {rival}:" for rival in RIVALS.values())]
+    return table(head, rows)
+
+
 def set_part(name: str, row: dict, details: dict) -> str:
     """Everything measured on one set."""
     limits = f", at most {details['documents_limit']:,} documents kept" if details["documents_limit"] else ""
@@ -277,12 +300,14 @@ def take() -> None:
 
 
 def main() -> None:
-    """Takes the last study's figures when asked to, then writes the page."""
+    """Takes the last study's figures when asked to, then writes page and README."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--take", action="store_true", help="first copy the figures of reports/study to docs/study")
     if parser.parse_args().take:
         take()
     PAGE.write_text(rendered(), encoding="utf-8")
+    if README.is_file():
+        README.write_text(readme(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -384,6 +384,8 @@ def update_results(monkeypatch: pytest.MonkeyPatch):
 def test_page_is_the_committed_figures(update_results):
     """Figures typed by hand, or of an older study, drift from what was measured."""
     assert update_results.rendered() == update_results.PAGE.read_text(), "run: python docs/update_results.py"
+    assert update_results.readme() == update_results.README.read_text(), "run: python docs/update_results.py"
+    assert "student − distilled bi-encoder" in update_results.README.read_text()
 
 
 def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_path: Path):
