@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +387,17 @@ def test_page_is_the_committed_figures(update_results):
     assert update_results.rendered() == update_results.PAGE.read_text(), "run: python docs/update_results.py"
     assert update_results.readme() == update_results.README.read_text(), "run: python docs/update_results.py"
     assert "student − distilled bi-encoder" in update_results.README.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/study").glob("*.json")), ids=lambda path: path.stem)
+def test_committed_summary_is_of_the_committed_cells(path: Path, tmp_path: Path):
+    """A summary of cells that are gone, or were run with other settings, could not be made again."""
+    study = replace(read_study(path.stem, ROOT), root=tmp_path)  # what was run here is left aside
+    shutil.copytree(path.with_suffix(""), study.committed)
+    finished, missing = read_results(study)
+    content = json.loads(path.read_text())
+    summary, _ = study_summary.summarise(study, finished, missing, content["summary"]["command"])
+    assert summary == content["summary"]
 
 
 def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_path: Path):
