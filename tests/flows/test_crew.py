@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ import torch
 from flows._crew import crew, marked
 
 
-def about_me(_: int) -> tuple[int, int, str]:
+def about_me(here: Path) -> tuple[int, int, str]:
     """Process, threads of torch, and what the libraries are told at their start."""
-    time.sleep(0.5)  # so that no process does the work of both
+    (here / str(os.getpid())).touch()
+    deadline = time.monotonic() + 120
+    while len(list(here.iterdir())) < 2 and time.monotonic() < deadline:  # so that no process does the work of both
+        time.sleep(0.1)
     return os.getpid(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
 
 
@@ -41,12 +45,12 @@ def interrupted() -> None:
 
 
 @pytest.mark.slow
-def test_each_worker_has_its_share_of_the_processor(monkeypatch: pytest.MonkeyPatch):
+def test_each_worker_has_its_share_of_the_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Every process takes all cores and they stall each other; or this one is left with fewer than it had."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     with crew(2) as executor:
-        found: list[Future[tuple[int, int, str]]] = [executor.submit(about_me, number) for number in range(2)]
+        found: list[Future[tuple[int, int, str]]] = [executor.submit(about_me, tmp_path) for _ in range(2)]
         pids = {one.result()[0] for one in found}
         assert len(pids) == 2 and os.getpid() not in pids
         assert {one.result()[1:] for one in found} == {(2, "2")}
