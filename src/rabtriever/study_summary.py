@@ -339,7 +339,7 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     tables = details["ablations"]
     drawn = [name for rows in tables.values() for name, row in rows.items() if "student" in row["systems"]]
@@ -353,6 +353,9 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
         layout="constrained",
     )
     for panel, (name, rows) in zip(panels[0], tables.items(), strict=True):
+        panel.set_xscale("symlog", linthresh=1.0)  # most differ by tenths of a point, a few by fifty
+        panel.xaxis.set_major_locator(ticker.FixedLocator([-50, -20, -5, -2, -1, 0, 1, 2, 5, 20, 50]))
+        panel.xaxis.set_major_formatter("{x:g}")
         for place, ablation in enumerate(names):
             change = rows.get(ablation, {}).get("systems", {}).get("student")
             if change:
@@ -366,7 +369,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
         panel.grid(axis="x", color="0.9")
         panel.tick_params(labelsize="small")
     panels[0][0].invert_yaxis()
-    figure.supxlabel("change of the student's nDCG@10 in points, with the 95 % interval over queries", fontsize="small")
+    label = "change of the student's nDCG@10 in points, logarithmic beyond one, with the 95 % interval over queries"
+    figure.supxlabel(label, fontsize="small")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
