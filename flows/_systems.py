@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from flows._bench import Step
 from flows.backbone import backbone
 from flows.build_index import build_index
@@ -41,13 +38,20 @@ from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import write_json
 from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
-from rabtriever.baselines import late_interaction_system, unserved_student_system
+from rabtriever.baselines import calibrated_system, late_interaction_system, unserved_student_system
 from rabtriever.contrastive import BiencoderParams
 from rabtriever.distilled import load_student
 from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams
-from rabtriever.embeddings import read_embeddings
+from rabtriever.embeddings import read_documents_encoded
 from rabtriever.evaluation import EvaluateParams, System
-from rabtriever.inputs import TrainingInputs, open_model, prepared_data, save_model, training_inputs
+from rabtriever.inputs import (
+    TrainingInputs,
+    open_model,
+    open_teacher,
+    prepared_data,
+    save_model,
+    training_inputs,
+)
 from rabtriever.late_interaction import LateInteractionModule
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
@@ -57,6 +61,7 @@ from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
+from rabtriever.teacher import TeacherParams
 from rabtriever.tracking import stage_run
 from rabtriever.training import StepModule, checkpoint_folder, fit
 
@@ -181,6 +186,15 @@ def _by_cosine(folder: Path) -> System:
     return evaluation.biencoder_system(dataset, queries, model, prompt, params.batch_size, params.timed_queries)
 
 
+def _by_cosine_and_terms(folder: Path) -> System:
+    dataset, data, prompt_params, params = _test()
+    fitted = load_params(TeacherParams, "train_teacher", PARAMS)
+    model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
+    inputs, queries = training_inputs(dataset, prompt), dataset.split_queries("test")
+    how = max(1, fitted.fit_depth), fitted.temperature, params.batch_size, params.timed_queries
+    return calibrated_system(inputs, queries, model, *how)
+
+
 def _by_tokens(folder: Path) -> System:
     dataset, data, prompt_params, params = _test()
     model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
@@ -196,18 +210,18 @@ def _by_predictor(folder: Path) -> System:
 def _by_predictor_unserved(folder: Path) -> System:
     dataset, _, _, params = _test()
     _, _, scorer = open_student(folder)
-    documents = torch.from_numpy(np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus))))
+    documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), scorer.document_encoder.weights)
     return unserved_student_system(dataset, dataset.split_queries("test"), scorer, documents, params.timed_queries)
 
 
 def _by_reading(folder: Path) -> System:
     """Of the same documents as the base cell's teacher reads."""
     dataset, data, prompt_params, params = _test()
-    model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
+    model, reader, prefix, prompt, _ = open_teacher(folder, prompt_params, data)
     others = [read_run(Path(POOL) / f"{name}.trec") for name in POOLED]
-    return evaluation.teacher_system(
-        dataset, dataset.split_queries("test"), Reranker(model, prompt), others, params
-    )[0]  # fmt: skip
+    encoded = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), model.weights)
+    queries, reranker = dataset.split_queries("test"), Reranker(model, prompt, reader, prefix)
+    return evaluation.teacher_system(dataset, queries, reranker, encoded, others, params)[0]
 
 
 def _test() -> tuple[Dataset, str, PromptParams, EvaluateParams]:
@@ -221,11 +235,13 @@ MEASUREMENTS = {
     "zeroshot": Measurement(BACKBONE, _by_cosine),
     "biencoder": Measurement(BIENCODER, _by_cosine),
     "biencoder_distilled": Measurement(DISTILLED, _by_cosine),
+    "biencoder_calibrated": Measurement(BIENCODER, _by_cosine_and_terms, sections=("train_teacher",)),
+    "distilled_calibrated": Measurement(DISTILLED, _by_cosine_and_terms, sections=("train_teacher",)),
     "late_interaction": Measurement(LATE, _by_tokens),
     "student_paper": Measurement(RETRIEVER, _by_predictor),
     "student": Measurement(RETRIEVER, _by_predictor),
-    "teacher": Measurement(TEACHER, _by_reading, (POOL,)),
-    "teacher_dpo": Measurement(TEACHER, _by_reading, (POOL,)),
+    "teacher": Measurement(TEACHER, _by_reading, (POOL, str(EMBEDDINGS))),
+    "teacher_dpo": Measurement(TEACHER, _by_reading, (POOL, str(EMBEDDINGS))),
 }
 
 

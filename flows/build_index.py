@@ -15,7 +15,8 @@ from prefect import flow
 from flows.common import CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, RETRIEVER, STUDENT, TEACHER, main
 from rabtriever.artifacts import Manifest, check_parent, read_manifest
 from rabtriever.distilled import check_foldable, load_student
-from rabtriever.embeddings import read_embeddings
+from rabtriever.document_terms import EncodedDocuments
+from rabtriever.embeddings import MEMORY, read_documents_encoded, read_memory
 from rabtriever.inputs import open_model, prepared_data
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
@@ -43,14 +44,15 @@ def build_index(round: int) -> str:
         teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
         check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
         scorer, student = load_student(STUDENT / str(round), teacher, prompt, manifest.hash)
-        documents = torch.from_numpy(np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus))))
+        documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), teacher.weights)
+        memory = read_memory(EMBEDDINGS / MEMORY)
         train = scorer.encode(list(dataset.split_queries("train").values()), "build_index: queries")
         keys = {"student": student.hash, "seed": seed, **asdict(params)}
         checkpoints = checkpoint_folder(CHECKPOINTS, "build_index", keys)
-        projections = Projections(documents.shape[1], params.dimension)
+        projections = Projections(documents.states.shape[1], params.dimension)
         module = _shortlist_module(scorer, projections, train, documents, params, seed)
         fit(module, "build_index: shortlist", checkpoints, run.lightning_logger())
-        retriever = Retriever.assemble(scorer, dataset.corpus, documents, projections, params)
+        retriever = Retriever.assemble(scorer, dataset.corpus, documents, projections, params, memory)
         recall = _recall(retriever, list(dataset.split_queries("dev").values())[:RECALL_QUERIES])
         parents = _parents(manifest, student, data)
         facts = {"round": round, "shortlist_recall": recall, "data": dataset.hash}
@@ -66,19 +68,20 @@ def _shortlist_module(
     scorer: Scorer,
     projections: Projections,
     queries: torch.Tensor,
-    documents: torch.Tensor,
+    documents: EncodedDocuments,
     params: IndexParams,
     seed: int,
 ) -> ShortlistModule:
     """The module over a sample of queries and documents whose scores fit in memory."""
     seed_torch(seed)
     rng = np.random.default_rng(seed)
-    projections.standardise(queries, documents)
-    columns = _sample(len(documents), 20_000, rng)
+    projections.standardise(queries, documents.states)
+    columns = _sample(len(documents.states), 20_000, rng)
     rows = _sample(len(queries), max(1, TRAINING_CELLS // len(columns)), rng)
-    folded = scorer.fold(documents[columns])
+    sampled = documents.at(columns)
+    folded = scorer.fold(sampled)
     scores = torch.cat([torch.from_numpy(scorer.scores(part, folded)) for part in queries[rows].split(256)])
-    return ShortlistModule(projections, queries[rows], documents[columns], scores, params, seed)
+    return ShortlistModule(projections, queries[rows], sampled, scores, params, seed)
 
 
 def _sample(total: int, limit: int, rng: np.random.Generator) -> torch.Tensor:

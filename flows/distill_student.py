@@ -18,8 +18,9 @@ from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import check_parent, read_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
 from rabtriever.distilled import answer_direction, load_student, save_student
-from rabtriever.embeddings import read_embeddings
-from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
+from rabtriever.document_terms import EncodedDocuments
+from rabtriever.embeddings import read_documents_encoded
+from rabtriever.inputs import Teacher, TrainingInputs, open_teacher, prepared_data, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.predictor import Predictor, PredictorParams, build_predictor
@@ -40,20 +41,21 @@ def distill(round: int) -> str:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run(f"distill-{round}", {"distill": params, "predictor": shape}) as run:
-        teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+        opened = open_teacher(TEACHER, prompt_params, data)
+        teacher, prompt, manifest = opened.backbone, opened.prompt, opened.manifest
         check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
         found, query_states, source = read_candidates(CANDIDATES / str(round))
         check_parent(source, "teacher", manifest.hash)
-        documents = np.array(read_embeddings(EMBEDDINGS, len(dataset.corpus)))
+        documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), teacher.weights)
         inputs = training_inputs(dataset, prompt)
-        facts = _distillation_data(found, query_states, documents, teacher, inputs)
+        facts = _distillation_data(found, query_states, documents, opened, inputs)
         parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
         before = None
         if round > 0:
             before, earlier = load_student(STUDENT / str(round - 1), teacher, prompt, manifest.hash)
             parents["student"] = earlier.hash
         seed_torch(seed + round)
-        predictor = before.predictor if before else _new_predictor(shape, facts, teacher.similarity)
+        predictor = before.predictor if before else _new_predictor(shape, facts, teacher.weights.similarity)
         encoder = _query_encoder(params, before)
         keys = {**parents, "seed": seed, **asdict(params), **asdict(shape)}
         checkpoints = checkpoint_folder(CHECKPOINTS, f"distill-{round}", keys)
@@ -61,23 +63,23 @@ def distill(round: int) -> str:
         with contextlib.nullcontext() if encoder is None else tuning(encoder, rank):
             module = StudentModule(predictor, facts, params, seed + round, encoder)
             fit(module, f"distill@{round}", checkpoints, run.lightning_logger())
-        return save_student(STUDENT / str(round), predictor, encoder, parents).hash
+        return save_student(STUDENT / str(round), predictor, facts.direction, encoder, parents).hash
 
 
 def _distillation_data(
-    found: Annotated, query_states: np.ndarray, documents: np.ndarray, teacher: Backbone, inputs: TrainingInputs
+    found: Annotated, query_states: np.ndarray, documents: EncodedDocuments, teacher: Teacher, inputs: TrainingInputs
 ) -> DistillationData:
     return DistillationData(
         query_states=torch.from_numpy(query_states),
-        document_states=torch.from_numpy(documents),
+        documents=documents,
         candidates=torch.from_numpy(found.candidates),
         target_states=torch.from_numpy(found.states),
         target_scores=torch.from_numpy(found.scores),
         grades=torch.from_numpy(found.grades).float(),
-        head_weight=teacher.head_weight.detach().float().cpu(),
+        head_weight=teacher.reader.head_weight.detach().float().cpu(),
         yes_id=inputs.prompt.yes_id,
         no_id=inputs.prompt.no_id,
-        direction=answer_direction(teacher, inputs.prompt),
+        direction=answer_direction(teacher.reader, teacher.backbone.weights.evidence, inputs.prompt),
         query_ids=[inputs.query_ids[row] for row in found.query_rows],
     )
 
@@ -85,7 +87,7 @@ def _distillation_data(
 def _new_predictor(shape: PredictorParams, data: DistillationData, similarity: float) -> Predictor:
     predictor = build_predictor(data.query_states.shape[1], shape, similarity)
     listed = data.candidates >= 0
-    predictor.standardise(data.query_states, data.document_states, data.target_states[listed].float())
+    predictor.standardise(data.query_states, data.documents.states, data.target_states[listed].float())
     return predictor
 
 

@@ -1,4 +1,4 @@
-"""Stage embed_corpus: the state of every document read alone, once per teacher.
+"""Stage embed_corpus: the state of every document read alone, once per teacher, and what training queries tell of it.
 
 Run as `python -m flows.embed_corpus`.
 """
@@ -12,8 +12,9 @@ from prefect import flow
 
 from flows.common import CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, TEACHER, main
 from rabtriever.artifacts import atomic_folder, write_manifest
-from rabtriever.embeddings import copy_shards, write_shards
-from rabtriever.inputs import document_ids, open_model, prepared_data
+from rabtriever.document_terms import remember
+from rabtriever.embeddings import MEMORY, copy_shards, save_memory, write_shards
+from rabtriever.inputs import open_model, prepared_data, training_inputs
 from rabtriever.params import bounded, load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.tracking import stage_run
@@ -37,10 +38,14 @@ def embed_corpus() -> str:
     with stage_run("embed_corpus", params) as run:
         model, prompt, teacher = open_model(TEACHER, "teacher", prompt_params, data)
         scratch = checkpoint_folder(CHECKPOINTS, "embed_corpus", {"teacher": teacher.hash, **asdict(params)})
-        found = write_shards(model, document_ids(dataset, prompt), scratch, params.shard_size, params.batch_size)
+        inputs = training_inputs(dataset, prompt)
+        found = write_shards(model, inputs.document_ids, scratch, params.shard_size, params.batch_size)
         run.log_metrics({"documents": len(dataset.corpus), "shards_resumed": found, **prompt.truncation()})
         with atomic_folder(EMBEDDINGS) as target:
             copy_shards(scratch, target)
+            if model.weights.need_memory:
+                asked = model.encode(inputs.query_ids, params.batch_size, "embed_corpus: training queries")
+                save_memory(target / MEMORY, remember(asked, inputs.supervision.grades))
             manifest = write_manifest(
                 target,
                 "embeddings",

@@ -10,11 +10,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import BIENCODER, PARAMS, PREPARED, REPORTS, RETRIEVER, TEACHER, main
+from flows.common import BIENCODER, EMBEDDINGS, PARAMS, PREPARED, REPORTS, RETRIEVER, TEACHER, main
 from rabtriever import evaluation
-from rabtriever.artifacts import atomic_folder, atomic_write, check_parent, read_json, write_json
+from rabtriever.artifacts import atomic_folder, atomic_write, check_parent, read_json, read_manifest, write_json
+from rabtriever.embeddings import read_documents_encoded
 from rabtriever.evaluation import EvaluateParams, System
-from rabtriever.inputs import open_model, prepared_data
+from rabtriever.inputs import open_model, open_teacher, prepared_data
 from rabtriever.metrics import METRICS, recall_curve
 from rabtriever.params import load_params
 from rabtriever.plots import draw_systems
@@ -76,10 +77,13 @@ def _systems(
         ),
         "student": evaluation.student_system(queries, retriever, params.timed_queries),
     }
-    teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+    teacher, reader, prefix, prompt, manifest = open_teacher(TEACHER, prompt_params, data)
     check_parent(retriever.manifest, "teacher", manifest.hash)
+    check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
+    encoded = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), teacher.weights)
     others = [systems[name].run for name in ("bm25", "biencoder", "student")]
-    systems["teacher"], scope = evaluation.teacher_system(dataset, queries, Reranker(teacher, prompt), others, params)
+    reranker = Reranker(teacher, prompt, reader, prefix)
+    systems["teacher"], scope = evaluation.teacher_system(dataset, queries, reranker, encoded, others, params)
     return systems, scope
 
 

@@ -1,4 +1,7 @@
-"""Stage mine@r: what the student of round r-1 ranks high, shown to the teacher (round 0: BM25).
+"""Stage mine@r: what the student of round r-1 ranks high, shown to the teacher.
+
+In round 0 the student is what it is before any training: the terms of its score that need no predictor. Where there are
+none, as in the paper, BM25 stands in.
 
 Run as `python -m flows.mine_candidates --round R`.
 """
@@ -15,8 +18,9 @@ from flows.common import CANDIDATES, EMBEDDINGS, PARAMS, PREPARED, STUDENT, TEAC
 from rabtriever.annotation import annotate_candidates, save_candidates
 from rabtriever.artifacts import check_parent, read_manifest
 from rabtriever.distilled import load_student
-from rabtriever.embeddings import read_embeddings
-from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
+from rabtriever.document_terms import EncodedDocuments, known_scores
+from rabtriever.embeddings import read_documents_encoded
+from rabtriever.inputs import TrainingInputs, open_teacher, prepared_data, training_inputs
 from rabtriever.lexical import Bm25
 from rabtriever.mining import MiningParams, select_candidates, top_rows
 from rabtriever.params import load_params
@@ -35,10 +39,10 @@ def mine(round: int) -> str:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run(f"mine-{round}", params) as run:
-        model, prompt, teacher = open_model(TEACHER, "teacher", prompt_params, data)
+        model, reader, prefix, prompt, teacher = open_teacher(TEACHER, prompt_params, data)
         stored = read_manifest(EMBEDDINGS, "embeddings")
         check_parent(stored, "teacher", teacher.hash)
-        documents = read_embeddings(EMBEDDINGS, len(dataset.corpus))
+        documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), model.weights)
         inputs = training_inputs(dataset, prompt)
         rng = np.random.default_rng((seed, round))
         count = len(inputs.query_ids)
@@ -48,15 +52,16 @@ def mine(round: int) -> str:
         )
         parents = {"data": data, "teacher": teacher.hash}
         if round == 0:
-            ranking = _lexical(inputs, kept, params.depth)
+            ranking = _before_training(inputs, kept, query_states, documents, model.weights.similarity, params.depth)
         else:
             scorer, manifest = load_student(STUDENT / str(round - 1), model, prompt, teacher.hash)
             states = scorer.encode([inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept])
-            ranking = _rank(scorer, states, torch.from_numpy(np.array(documents)), params.depth)
+            ranking = _rank(scorer, states, documents, params.depth)
             parents["student"] = manifest.hash
         grades = [inputs.supervision.grades[row] for row in kept]
         candidates = select_candidates(ranking, grades, len(dataset.corpus), params, rng)
-        found = annotate_candidates(Reranker(model, prompt), inputs, kept, candidates, params, f"mine@{round}: teacher")
+        teacher_at_work, label = Reranker(model, prompt, reader, prefix), f"mine@{round}: teacher"
+        found = annotate_candidates(teacher_at_work, inputs, kept, candidates, params, label, documents)
         run.log_metrics(found.facts)
         target = CANDIDATES / str(round)
         save_candidates(target, found, query_states, parents)
@@ -65,13 +70,24 @@ def mine(round: int) -> str:
     return read_manifest(target, "candidates", verify=False).hash
 
 
-def _lexical(inputs: TrainingInputs, kept: np.ndarray, depth: int) -> np.ndarray:
+def _before_training(
+    inputs: TrainingInputs,
+    kept: np.ndarray,
+    query_states: np.ndarray,
+    documents: EncodedDocuments,
+    similarity: float,
+    depth: int,
+) -> np.ndarray:
+    """What a student without a predictor ranks by: what is known of the states alone, or BM25 where that is nothing."""
+    if similarity > 0:
+        chunks = np.array_split(query_states, max(1, len(query_states) // 256))
+        return np.concatenate([top_rows(known_scores(chunk, documents, similarity), depth) for chunk in chunks])
     bm25 = Bm25([document.contents for document in inputs.dataset.corpus.values()])
     texts = [inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept]
     return bm25.rank(texts, max(depth, 1))[0]
 
 
-def _rank(scorer: Scorer, states: torch.Tensor, documents: torch.Tensor, depth: int) -> np.ndarray:
+def _rank(scorer: Scorer, states: torch.Tensor, documents: EncodedDocuments, depth: int) -> np.ndarray:
     score = scorer.against(documents)
     return np.concatenate([top_rows(score(chunk), depth) for chunk in states.split(256)])
 

@@ -5,21 +5,28 @@ Run as `python -m flows.train_teacher`.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
+import numpy as np
 from prefect import flow
 
 from flows.common import BIENCODER, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
 from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
 from rabtriever.contrastive import mine_with_cosine
-from rabtriever.fitting import try_weights
-from rabtriever.inputs import open_model, prepared_data, save_model, training_inputs
+from rabtriever.distilled_biencoder import DistilledBiencoderModule
+from rabtriever.document_terms import remember
+from rabtriever.fitting import TERMS, dev_candidates, fit_weights, with_evidence
+from rabtriever.inputs import PREFIX, READER, TrainingInputs, open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
+from rabtriever.polishing import PolishParams, polishing_candidates
 from rabtriever.preference import PreferenceModule
-from rabtriever.prompt import Prompt, PromptParams
-from rabtriever.records import Dataset
+from rabtriever.prompt import PromptParams
+from rabtriever.reading import ReaderModule
 from rabtriever.reranker import Reranker
 from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.supervision import Supervision
@@ -34,53 +41,101 @@ FIT_BATCH = 256  # pairs of one forward pass
 def train_teacher() -> str:
     """The hash of models/teacher, after training it."""
     params = load_params(TeacherParams, "train_teacher", PARAMS)
+    polish = load_params(PolishParams, "polish", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
-    with stage_run("train_teacher", params) as run:
+    with stage_run("train_teacher", {"train_teacher": params, "polish": polish}) as run:
         model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
         parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
-        mined = mine_with_cosine(
-            model,
-            inputs.supervision,
-            inputs.query_ids,
-            inputs.document_ids,
-            params.mining_depth,
-            label="train_teacher: hard negatives",
-        )
         keys = {"biencoder": parent.hash, "seed": seed, **asdict(params)}
-        facts = (prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, mined, params, seed)
-
-        def tune(name: str, module: type[TeacherModule]) -> None:
-            seed_torch(seed)  # of the adapters, also where a resumed run has skipped the phase before
-            with tuning(model, params.lora_rank, params.gradient_checkpointing):
-                fit(module(model, *facts), name, checkpoint_folder(CHECKPOINTS, name, keys), run.lightning_logger())
-
-        tune("train_teacher", TeacherModule)
-        average_weights(model, BIENCODER / "model", params.start_share)
-        if params.dpo_steps:
-            tune("train_teacher-dpo", PreferenceModule)
+        reader = _trained(model, inputs, params, seed, keys, run.lightning_logger)
         run.log_metrics(prompt.truncation())
-        if params.similarity > 0 and params.fit_depth > 0:
-            run.log_metrics(_fit_weights(model, prompt, dataset, inputs.document_ids, params))
-        manifest = save_model(TEACHER, "teacher", model, prompt, parents)
+        prefix, fitted = model, params.similarity > 0 and params.fit_depth > 0
+        if fitted:
+            run.log_metrics(_fit_weights(Reranker(model, prompt, reader), inputs, params))
+        if params.similarity > 0 and polish.steps:
+            model = _polished(Reranker(model, prompt, reader), inputs, polish, seed, keys, run.lightning_logger)
+            if fitted:
+                run.log_metrics(_fit_weights(Reranker(model, prompt, reader, prefix), inputs, params))
+        parts = {READER: reader, PREFIX: prefix}
+        apart = {name: part for name, part in parts.items() if part is not model}
+        manifest = save_model(TEACHER, "teacher", model, prompt, parents, apart)
     return manifest.hash
 
 
-def _fit_weights(
-    model: Backbone, prompt: Prompt, dataset: Dataset, document_ids: list[list[int]], params: TeacherParams
-) -> dict[str, float]:
-    """Gives the model the weights that rank dev queries best; of equals those with more similarity."""
+def _trained(
+    model: Backbone,
+    inputs: TrainingInputs,
+    params: TeacherParams,
+    seed: int,
+    keys: dict[str, Any],
+    logger: Callable[[], Any],
+) -> Backbone:
+    """The reader, after training the model in place and averaging it; the model itself where it has none."""
+
+    def mined(label: str) -> tuple[np.ndarray, np.ndarray]:
+        ids = inputs.query_ids, inputs.document_ids
+        return mine_with_cosine(model, inputs.supervision, *ids, params.mining_depth, label=label)
+
+    def tune(name: str, module: type[TeacherModule], trained: Backbone, candidates: tuple) -> None:
+        seed_torch(seed)  # of the adapters, also where a resumed run has skipped the phase before
+        apart = model if trained is not model else None
+        facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params, seed)
+        with tuning(trained, params.lora_rank, params.gradient_checkpointing and apart is None):
+            fit(module(trained, *facts, apart), name, checkpoint_folder(CHECKPOINTS, name, keys), logger())
+
+    candidates = mined("train_teacher: hard negatives")
+    tune("train_teacher", TeacherModule, model, candidates)
+    average_weights(model, BIENCODER / "model", params.start_share)
+    reader = model
+    if params.reader_steps:
+        reader = copy.deepcopy(model)
+        candidates = mined("train_teacher: hard negatives of the reader")
+        tune("train_teacher-reader", ReaderModule, reader, candidates)
+    if params.dpo_steps:
+        tune("train_teacher-dpo", PreferenceModule, reader, candidates)
+    return reader
+
+
+def _polished(
+    reranker: Reranker,
+    inputs: TrainingInputs,
+    params: PolishParams,
+    seed: int,
+    keys: dict[str, Any],
+    logger: Callable[[], Any],
+) -> Backbone:
+    """A copy of the teacher's backbone whose states are distilled from its score, averaged with what they were."""
+    annotated = polishing_candidates(reranker, inputs, params, seed)
+    model = copy.deepcopy(reranker.backbone).requires_grad_(True)
+    name = "train_teacher-polish"
+    seed_torch(seed)
+    with tuning(model, params.lora_rank, params.gradient_checkpointing):
+        facts = inputs.supervision, inputs.query_ids, inputs.document_ids, [annotated], params, seed
+        checkpoints = checkpoint_folder(CHECKPOINTS, name, {**keys, "polish": asdict(params)})
+        fit(DistilledBiencoderModule(model, *facts), name, checkpoints, logger())
+    average_weights(model, reranker.backbone, params.start_share)
+    return model.eval()
+
+
+def _fit_weights(reranker: Reranker, inputs: TrainingInputs, params: TeacherParams) -> dict[str, float]:
+    """Gives the teacher the weights of its score that the dev judgements are likeliest under."""
+    dataset, prompt, model = inputs.dataset, inputs.prompt, reranker.backbone
     dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
     query_ids = prompt.query.ids(dev.texts(dataset.queries))
-    tried = try_weights(Reranker(model, prompt), dev, query_ids, document_ids, params.fit_depth, FIT_BATCH)
-    best = max(tried, key=lambda one: (tried[one], one.similarity, -one.evidence))
-    model.configure(**best._asdict())
-    print("train_teacher: nDCG@10 on dev by weights of evidence and similarity: ", end="")
-    print(", ".join(f"{one.evidence:g} and {one.similarity:g}: {value:.1f}" for one, value in tried.items()))
-    print(f"train_teacher: evidence {best.evidence:g}, similarity {best.similarity:g}")
-    return {**best._asdict(), "dev_ndcg_10": tried[best]}
+    memory = remember(model.encode(inputs.query_ids, FIT_BATCH), inputs.supervision.grades)
+    states = model.encode(query_ids, FIT_BATCH), model.encode(inputs.document_ids, FIT_BATCH)
+    found = dev_candidates(dev, *states, memory, params.fit_depth, params.temperature)
+    found = with_evidence(found, reranker, query_ids, inputs.document_ids, FIT_BATCH)
+    terms = TERMS if params.document_terms else ("evidence",)
+    best = fit_weights(found, dev, terms, params.temperature)
+    model.configure(**best.weights._asdict())
+    print("train_teacher: weights of the score fitted on dev: ", end="")
+    print(", ".join(f"{name} {value:.3g}" for name, value in best.weights._asdict().items()))
+    print(f"train_teacher: nDCG@10 on dev candidates {best.ndcg:.1f}, by similarity alone {best.similarity_ndcg:.1f}")
+    return {**best.weights._asdict(), "dev_ndcg_10": best.ndcg, "dev_ndcg_10_similarity": best.similarity_ndcg}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ LAYERS = [
     {"records", "artifacts", "params", "progress", "seeding"},
     {"profiles", "sources"},
     {"overlay"},
+    {"document_terms"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
     {"study", "study_results", "study_summary"},
     {"prompt", "backbone", "checkpointing", "checks", "training", "optimizers", "scan"},
@@ -37,8 +38,8 @@ LAYERS = [
     },
     {"subset"},
     {"reranker"},
-    {"teacher", "preference", "student", "distilled", "annotation", "distilled_biencoder", "fitting"},
-    {"retriever", "tracking", "complexity"},
+    {"teacher", "preference", "reading", "student", "distilled", "annotation", "distilled_biencoder", "fitting"},
+    {"retriever", "tracking", "complexity", "polishing"},
     {"evaluation", "registry", "serving", "baselines"},
     {"cli"},
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rabtriever.artifacts import Manifest, atomic_folder, read_manifest, write_manifest
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.inputs import TrainingInputs
 from rabtriever.mining import MiningParams, possible_false_negatives
 from rabtriever.reranker import Reranker
@@ -44,14 +45,19 @@ def annotate_candidates(
     candidates: np.ndarray,
     params: MiningParams,
     label: str,
+    encoded: EncodedDocuments | None = None,
 ) -> Annotated:
-    """Shows the teacher every candidate once, each document read once for all its queries."""
+    """Shows the teacher every candidate once, each document read once for all its queries.
+
+    Args:
+        encoded: all documents, as of `Reranker.annotate`.
+    """
     filled = np.argwhere(candidates >= 0)  # (P, 2)
     pairs = np.stack([query_rows[filled[:, 0]], candidates[filled[:, 0], filled[:, 1]]], axis=1)
     width = reranker.backbone.width
     states = np.zeros((*candidates.shape, width), dtype=np.float16)
     scores = np.zeros(candidates.shape, dtype=np.float32)
-    for part in reranker.annotate(inputs.query_ids, inputs.document_ids, pairs, params.batch_size, label):
+    for part in reranker.annotate(inputs.query_ids, inputs.document_ids, pairs, params.batch_size, label, encoded):
         rows, columns = filled[part.pairs].T
         states[rows, columns] = part.states
         scores[rows, columns] = part.scores

@@ -14,24 +14,26 @@ from rabtriever.backbone import Backbone, load_backbone
 
 
 @torch.no_grad()
-def average_weights(backbone: Backbone, start: str | Path, share: float) -> None:
+def average_weights(backbone: Backbone, start: str | Path | Backbone, share: float) -> None:
     """Makes a backbone's weights, in place, the average of themselves and of another model's of the same shape.
 
     Args:
         backbone: has what the share leaves of 1.
-        start: model folder (the Hugging Face one) of the other.
+        start: the other, or its model folder (the Hugging Face one).
         share: of the other, from 0 to 1; at 0 it is not read.
 
     Raises:
         ValueError: another share, or the weights of the folder are not those of this model.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"the share of {start} is {share:g}: expected 0 to 1")
+        raise ValueError(f"the share of the other model is {share:g}: expected 0 to 1")
     if share == 0:
         return
     weights = dict(backbone.model.named_parameters())
-    found = dict(load_backbone(start, device=backbone.device).model.named_parameters())
+    other = start if isinstance(start, Backbone) else load_backbone(start, device=backbone.device)
+    found = dict(other.model.named_parameters())
     if {name: weight.shape for name, weight in found.items()} != {n: w.shape for n, w in weights.items()}:
-        raise ValueError(f"{start} is a model of another shape: only a model and what it started from are averaged")
+        named = "the other" if isinstance(start, Backbone) else start
+        raise ValueError(f"{named} is a model of another shape: only a model and what it started from are averaged")
     for name, weight in weights.items():
         weight.copy_((1.0 - share) * weight.float() + share * found[name].float())

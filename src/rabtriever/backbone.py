@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rabtriever.document_terms import ScoreWeights
 from rabtriever.params import bounded
 from rabtriever.progress import track
 from rabtriever.sources import check_pinned, is_hub_name
@@ -90,17 +91,13 @@ class Backbone(nn.Module):
         return self._settings.get("attention", "causal")
 
     @property
-    def similarity(self) -> float:
-        """Weight of the cosine of the two states in the teacher's score; 0 in a model that is no teacher."""
-        return float(self._settings.get("similarity", 0.0))
-
-    @property
-    def evidence(self) -> float:
-        """Weight of log p(yes) - log p(no) in the teacher's score."""
-        return float(self._settings.get("evidence", 1.0))
+    def weights(self) -> ScoreWeights:
+        """Of the terms of the teacher's score."""
+        found = {name: float(self._settings[name]) for name in ScoreWeights._fields if name in self._settings}
+        return ScoreWeights(**found)
 
     def configure(self, **settings: Any) -> None:
-        """Sets `pooling`, `attention`, `similarity` or `evidence`, kept in the `config.json` of a saved folder.
+        """Sets `pooling`, `attention` or weights of the score, kept in the `config.json` of a saved folder.
 
         Raises:
             ValueError: attention within segments, and a kernel that takes no mask of ours.

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from rabtriever.backbone import Backbone
+from rabtriever.document_terms import EncodedDocuments, encoded_documents, known_scores, remember
 from rabtriever.evaluation import System, scoring_system
+from rabtriever.fitting import TERMS, dev_candidates, fit_weights
+from rabtriever.inputs import TrainingInputs
 from rabtriever.late_interaction import TokenIndex
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset, Queries
 from rabtriever.scorer import Scorer
+from rabtriever.supervision import Supervision
 
 
 def late_interaction_system(
@@ -29,14 +32,43 @@ def late_interaction_system(
     return scoring_system(dataset, queries, scores, found, timed, index.bytes_per_document)
 
 
-def unserved_student_system(
-    dataset: Dataset, queries: Queries, scorer: Scorer, document_states: Tensor, timed: int
+def calibrated_system(
+    inputs: TrainingInputs,
+    queries: Queries,
+    backbone: Backbone,
+    depth: int,
+    temperature: float,
+    batch_size: int,
+    timed: int,
 ) -> System:
-    """A student of which no index is built, or can be: every document scored, from the (N, H) states of the corpus.
+    """A bi-encoder with the student's terms of the training queries, their weights fitted on the same dev queries.
+
+    What a student gains by them is no merit of its teacher's reading: this row says how much that is.
+    """
+    dataset, prompt = inputs.dataset, inputs.prompt
+    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
+    memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.supervision.grades)
+    states = backbone.encode(inputs.document_ids, batch_size)
+    asked = backbone.encode(prompt.query.ids(dev.texts(dataset.queries)), batch_size)
+    found = dev_candidates(dev, asked, states, memory, depth, temperature)
+    weights = fit_weights(found, dev, [name for name in TERMS if name != "evidence"], temperature).weights
+    documents = encoded_documents(states, weights, memory)
+
+    def scores(texts: Sequence[str]) -> np.ndarray:
+        return known_scores(backbone.encode(prompt.query.ids(texts), batch_size), documents, weights.similarity)
+
+    stored = 4.0 * (states.shape[1] + 1)
+    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, stored)
+
+
+def unserved_student_system(
+    dataset: Dataset, queries: Queries, scorer: Scorer, documents: EncodedDocuments, timed: int
+) -> System:
+    """A student of which no index is built, or can be: every document scored, from the states of the corpus.
 
     A student that folds has the scores that its exact index has (tested).
     """
-    score = scorer.against(document_states)
+    score = scorer.against(documents)
 
     def scores(texts: Sequence[str]) -> np.ndarray:
         return score(scorer.encode(texts))

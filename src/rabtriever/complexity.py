@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rabtriever.backbone import Backbone, pad
-from rabtriever.contrastive import unit
+from rabtriever.document_terms import ScoreWeights, encoded_documents, unit
 from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
 from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents
@@ -24,6 +24,7 @@ from rabtriever.scorer import Scorer
 
 SAMPLE = 64  # documents that are really read
 QUERY_TOKENS = 32
+_NO_MEMORY = {"memory": 0.0, "attraction": 0.0, "prior": 0.0}  # of random documents; these terms cost nothing
 
 
 def measure_complexity(
@@ -113,7 +114,11 @@ class _Bench:
     def _teacher(self, texts: list[list[int]]) -> tuple[float, float]:
         """Milliseconds of one query with all texts: reading them, and with their keys and values at hand."""
         pairs = np.stack([np.zeros(len(texts), dtype=np.int64), np.arange(len(texts))], axis=1)
-        read = self._median(lambda: list(self.reranker.annotate([self.query], texts, pairs, PREFIX_BATCH)))
+        stored = encoded_documents(
+            self.backbone.encode(texts, PREFIX_BATCH), self.backbone.weights._replace(**_NO_MEMORY)
+        )
+        given = [self.query], texts, pairs, PREFIX_BATCH
+        read = self._median(lambda: list(self.reranker.annotate(*given, encoded=stored)))
         device = self.backbone.device
         chunks = [texts[start : start + PREFIX_BATCH] for start in range(0, len(texts), PREFIX_BATCH)]
         prefixes = [read_documents(self.backbone, *pad(chunk, device)) for chunk in chunks]
@@ -127,7 +132,8 @@ class _Bench:
 
     def _student(self, texts: list[list[int]], rows: torch.Tensor) -> float:
         states = torch.from_numpy(self.scorer.document_encoder.encode(texts, PREFIX_BATCH))
-        folded = FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(states)))
+        encoded = encoded_documents(states, ScoreWeights(similarity=self.scorer.predictor.similarity))
+        folded = FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(encoded)))
         query = torch.from_numpy(self.scorer.encoder.encode([self.query], 1))
         return self._median(lambda: self.scorer.scores(query, folded))
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
+from rabtriever.document_terms import unit
 from rabtriever.objectives import in_batch_loss
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision, draw
@@ -190,8 +191,3 @@ def mine_with_cosine(
         negatives.append(supervision.hardest(scores, start, depth, supervision.judged))
         unlabelled.append(supervision.hardest(scores, start, depth, supervision.unjudged))
     return np.concatenate(negatives), np.concatenate(unlabelled)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean length; zero rows stay zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

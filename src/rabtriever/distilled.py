@@ -19,21 +19,25 @@ PREDICTOR = "predictor.safetensors"
 ENCODER = "query_encoder"
 
 
-def answer_direction(teacher: Backbone, prompt: Prompt) -> torch.Tensor:
+def answer_direction(reader: Backbone, weight: float, prompt: Prompt) -> torch.Tensor:
     """(H,) w_yes - w_no of the frozen head times the evidence's weight: the direction every score is read along."""
-    head = teacher.head_weight.detach()
-    return teacher.evidence * (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
+    head = reader.head_weight.detach()
+    return weight * (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
 
 
 def save_student(
-    folder: str | Path, predictor: Predictor, query_encoder: Backbone | None, parents: dict[str, str]
+    folder: str | Path,
+    predictor: Predictor,
+    direction: torch.Tensor,
+    query_encoder: Backbone | None,
+    parents: dict[str, str],
 ) -> Manifest:
-    """Writes a student folder."""
+    """Writes a student folder, with the (H,) direction that its scores are read along."""
     from safetensors.torch import save_file
 
     with atomic_folder(folder) as target:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
-        save_file(state, target / PREDICTOR)
+        state = {**predictor.state_dict(), "direction": direction}
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, target / PREDICTOR)
         if query_encoder is not None:
             query_encoder.cpu().save(target / ENCODER)
         return write_manifest(target, KIND, parents, asdict(predictor.shape))
@@ -63,8 +67,10 @@ def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: 
 
     manifest = read_manifest(folder, KIND)
     check_parent(manifest, "teacher", teacher_hash)
-    predictor = build_predictor(teacher.width, PredictorParams(**manifest.info), teacher.similarity)
-    predictor.load_state_dict(load_file(folder / PREDICTOR))
+    predictor = build_predictor(teacher.width, PredictorParams(**manifest.info), teacher.weights.similarity)
+    state = load_file(folder / PREDICTOR)
+    direction = state.pop("direction")
+    predictor.load_state_dict(state)
     own = folder / ENCODER
     encoder = load_backbone(own, device=default_device()) if own.is_dir() else teacher
-    return Scorer(encoder, teacher, prompt, predictor.eval(), answer_direction(teacher, prompt)), manifest
+    return Scorer(encoder, teacher, prompt, predictor.eval(), direction), manifest

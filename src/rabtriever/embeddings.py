@@ -1,4 +1,4 @@
-"""The store of document states: sharded, memory-mapped, and resumable shard by shard."""
+"""The store of document states, sharded and resumable, and of what the training queries tell of the documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 
 from rabtriever.artifacts import ArtifactMismatchError, atomic_write
 from rabtriever.backbone import Backbone
+from rabtriever.document_terms import EncodedDocuments, QueryMemory, ScoreWeights, encoded_documents
 from rabtriever.progress import track
+
+MEMORY = "memory.safetensors"
 
 
 def write_shards(
@@ -61,3 +64,23 @@ def read_embeddings(folder: str | Path, rows: int) -> np.ndarray:
             "run the stage embed_corpus again"
         )
     return shards[0] if len(shards) == 1 else np.concatenate(shards)
+
+
+def save_memory(path: Path, memory: QueryMemory) -> None:
+    """Writes a memory of training queries as safetensors."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(part) for name, part in memory._asdict().items()}, path)
+
+
+def read_memory(path: Path) -> QueryMemory | None:
+    """The memory at a path; None where there is none."""
+    from safetensors.numpy import load_file
+
+    return QueryMemory(**load_file(path)) if path.is_file() else None
+
+
+def read_documents_encoded(folder: str | Path, rows: int, weights: ScoreWeights) -> EncodedDocuments:
+    """All that scores need of the documents of a store, under these weights; errors as of `read_embeddings`."""
+    states = np.array(read_embeddings(folder, rows))
+    return encoded_documents(states, weights, read_memory(Path(folder) / MEMORY))

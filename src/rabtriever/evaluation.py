@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rabtriever.backbone import Backbone
-from rabtriever.contrastive import unit
+from rabtriever.document_terms import EncodedDocuments, unit
 from rabtriever.lexical import Bm25
 from rabtriever.metrics import score_queries, summarise
 from rabtriever.mining import top_rows
@@ -120,7 +120,12 @@ def student_system(queries: Queries, retriever: Retriever, timed: int) -> System
 
 
 def teacher_system(
-    dataset: Dataset, queries: Queries, reranker: Reranker, others: Sequence[Run], params: EvaluateParams
+    dataset: Dataset,
+    queries: Queries,
+    reranker: Reranker,
+    encoded: EncodedDocuments,
+    others: Sequence[Run],
+    params: EvaluateParams,
 ) -> tuple[System, str]:
     """The teacher on all documents, or on the pool of the other systems' best; and which of the two, in words.
 
@@ -140,7 +145,8 @@ def teacher_system(
     scores = np.empty(len(pairs), dtype=np.float32)
     start = time.perf_counter()
     document_ids = reranker.prompt.document.ids(contents)
-    for part in reranker.annotate(query_ids, document_ids, pairs, params.batch_size, "evaluate: teacher, pairs"):
+    label = "evaluate: teacher, pairs"
+    for part in reranker.annotate(query_ids, document_ids, pairs, params.batch_size, label, encoded):
         scores[part.pairs] = part.scores
     seconds = time.perf_counter() - start
     starts = np.cumsum([0, *(len(pool) for pool in pools)])

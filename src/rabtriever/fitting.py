@@ -1,82 +1,165 @@
-"""The weights of the two terms of the teacher's score, fitted on dev queries once the teacher is trained.
+"""The weights of the terms of a score, fitted on dev queries once the models are trained.
 
 How far a language model's evidence can be trusted depends on the data: where every document was judged in training it
-may rank better than the similarity, on documents it has never seen it may say little. One number decides, and dev
-queries tell it. Neither weight exceeds what it was in training, so that scores keep their scale: the softmax over them
-is what students learn from.
+may rank better than the similarity, on documents it has never seen it may say little. The same is true of what the
+training queries tell about documents. Dev queries tell it: the weights maximise the likelihood of their judgements
+under a softmax over a query's candidates, which is convex, and few queries do not move them far from the similarity
+alone. No weight is negative: a term that dev would turn around is one whose reading is wrong there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rabtriever.contrastive import unit
+from rabtriever.document_terms import QueryMemory, ScoreWeights, term_features, unit
 from rabtriever.metrics import score_queries, summarise
 from rabtriever.mining import top_rows
 from rabtriever.reranker import Reranker
 from rabtriever.supervision import Supervision
 
-RATIOS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # similarity to evidence, in units of what it was in training
+TERMS = ("similarity", "evidence", "memory", "attraction", "prior")
+PULL = 3.0  # strength of the pull towards the similarity alone, in judged queries
+LEAST_SIMILARITY = 0.1  # of its start: the other terms are added to it, and it stays
+MEMORY_REACH = 0.3  # weight of the memory in the second ranking that candidates are taken from
 
 
-class Weights(NamedTuple):
-    """Of the evidence and of the similarity, in the teacher's score."""
+class DevCandidates(NamedTuple):
+    """What is known of the candidates of dev queries.
 
-    evidence: float
-    similarity: float
+    Attributes:
+        features: (Q, C, 5) the TERMS, each in nats at weight 1.
+        rows: (Q, C) document rows.
+        mask: (Q, C) False where a list has ended.
+        grades: (Q, C).
+    """
+
+    features: np.ndarray
+    rows: np.ndarray
+    mask: np.ndarray
+    grades: np.ndarray
 
 
-def try_weights(
-    reranker: Reranker,
-    judged: Supervision,
-    query_ids: Sequence[Sequence[int]],
-    document_ids: Sequence[Sequence[int]],
-    depth: int,
-    batch_size: int,
-) -> dict[Weights, float]:
-    """nDCG@10 in per cent for each of the RATIOS; the reranker stays as it is.
+class Fit(NamedTuple):
+    """Fitted weights, and what they do to the ranking of the dev candidates: nDCG@10 in per cent."""
+
+    weights: ScoreWeights
+    ndcg: float
+    similarity_ndcg: float
+
+
+def fit_weights(found: DevCandidates, judged: Supervision, terms: Sequence[str], temperature: float) -> Fit:
+    """The weights that the dev judgements are likeliest under.
 
     Args:
-        reranker: a trained teacher whose score has a similarity, and an evidence of weight 1.
+        found: candidates of the dev queries.
         judged: the dev judgements.
-        query_ids: token ids of each of its query rows.
-        document_ids: token ids of each document row.
-        depth: documents ranked for each query, the most similar ones.
-        batch_size: pairs in one forward pass.
-
-    Raises:
-        ValueError: the teacher's score has no similarity.
+        terms: which of the TERMS may have a weight beside the similarity.
+        temperature: cosines were divided by it; the weights are given for plain ones.
     """
-    weight = reranker.backbone.similarity
-    if weight <= 0:
-        raise ValueError("the score of this teacher has no similarity whose weight could be fitted")
-    cosine = (
-        unit(reranker.backbone.encode(query_ids, batch_size))
-        @ unit(reranker.backbone.encode(document_ids, batch_size)).T
-    )  # (Q, N)
-    found = top_rows(cosine, depth)  # (Q, depth)
-    rows = np.arange(len(found))[:, None]
-    similar = cosine[rows, found]
-    pairs = np.stack([np.broadcast_to(rows, found.shape).ravel(), found.ravel()], axis=1)
-    scores = np.zeros(len(pairs), dtype=np.float32)
-    for part in reranker.annotate(query_ids, document_ids, pairs, batch_size, "train_teacher: dev queries"):
-        scores[part.pairs] = part.scores
-    evidence = scores.reshape(found.shape) - weight * similar
-    tried = [Weights(min(1.0, 1.0 / ratio), weight * min(1.0, ratio)) for ratio in RATIOS]
-    return {one: _ndcg(judged, found, one.evidence * evidence + one.similarity * similar) for one in tried}
+    from scipy.optimize import minimize
+
+    usable = (found.grades * found.mask).sum(1) > 0
+    features, mask = found.features[usable].astype(np.float64), found.mask[usable]
+    wanted = (found.grades * found.mask)[usable].astype(np.float64)
+    wanted /= np.maximum(wanted.sum(1, keepdims=True), 1e-12)
+    start = np.zeros(len(TERMS))
+    start[0] = 1.0
+    bounds = [(LEAST_SIMILARITY, None), *((0.0, None if name in terms else 0.0) for name in TERMS[1:])]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = np.where(mask, features @ weights, -np.inf)
+        top = scores.max(1, keepdims=True) if len(scores) else scores
+        shares = np.exp(scores - top)
+        total = shares.sum(1, keepdims=True)
+        likely = np.where(mask, scores - top - np.log(total), 0.0)
+        away = weights - start
+        value = -(wanted * likely).sum() + PULL * (away @ away)
+        gradient = np.einsum("qc,qcf->f", shares / total - wanted, np.where(mask[..., None], features, 0.0))
+        return float(value), gradient + 2 * PULL * away
+
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    units = {"similarity": temperature, "evidence": 1.0, "memory": temperature, "attraction": temperature, "prior": 1.0}
+    weights = ScoreWeights(**{name: float(value) / units[name] for name, value in zip(TERMS, best, strict=True)})
+    return Fit(weights, _ndcg(judged, found, best), _ndcg(judged, found, start))
 
 
-def _ndcg(judged: Supervision, found: np.ndarray, scores: np.ndarray) -> float:
-    names = judged.doc_ids
-    qrels = {
+def dev_candidates(
+    judged: Supervision,
+    query_states: np.ndarray,
+    document_states: np.ndarray,
+    memory: QueryMemory,
+    depth: int,
+    temperature: float,
+) -> DevCandidates:
+    """The candidates of dev queries with all features but the evidence, which is zero.
+
+    They are a query's `depth` most similar documents, and the `depth` most similar with the memory.
+
+    Args:
+        judged: the dev judgements.
+        query_states: (Q, H) of its query rows, alone.
+        document_states: (N, H), alone.
+        memory: of the training queries.
+        depth: see above.
+        temperature: divides cosines.
+    """
+    queries, documents = unit(query_states), unit(document_states)
+    terms = term_features(document_states, memory)
+    cosine, remembered = queries @ documents.T, queries @ terms.memory.T
+    both = np.concatenate([top_rows(cosine, depth), top_rows(cosine + MEMORY_REACH * remembered, depth)], axis=1)
+    lists = [list(dict.fromkeys(row)) for row in both.tolist()]
+    rows = np.zeros((len(lists), max(len(one) for one in lists)), dtype=np.int64)
+    mask = np.zeros(rows.shape, dtype=bool)
+    for number, one in enumerate(lists):
+        rows[number, : len(one)], mask[number, : len(one)] = one, True
+    grades = np.array(
+        [[known.get(row, 0) for row in one] for known, one in zip(judged.grades, rows.tolist(), strict=True)],
+        dtype=np.float32,
+    )
+    features = np.zeros((*rows.shape, len(TERMS)), dtype=np.float32)
+    for place, pairwise in ((0, cosine), (2, remembered)):
+        features[..., place] = np.take_along_axis(pairwise, rows, axis=1) / temperature
+    features[..., 3] = -terms.attraction[rows] / temperature
+    features[..., 4] = terms.prior[rows]
+    return DevCandidates(features, rows, mask, grades)
+
+
+def with_evidence(
+    found: DevCandidates,
+    reranker: Reranker,
+    query_ids: Sequence[Sequence[int]],
+    document_ids: Sequence[Sequence[int]],
+    batch_size: int,
+) -> DevCandidates:
+    """The same candidates with the evidence, log p(yes) - log p(no), of the teacher or its reader.
+
+    Args:
+        found: candidates.
+        reranker: reads them; its weights are not used.
+        query_ids: token ids of each of their query rows.
+        document_ids: token ids of each document row.
+        batch_size: pairs in one forward pass.
+    """
+    places = np.argwhere(found.mask)
+    pairs = np.stack([places[:, 0], found.rows[found.mask]], axis=1)
+    features = found.features.copy()
+    for part in reranker.evidence(query_ids, document_ids, pairs, batch_size, "train_teacher: dev queries"):
+        queries, columns = places[part.pairs].T
+        features[queries, columns, TERMS.index("evidence")] = part.scores
+    return found._replace(features=features)
+
+
+def _ndcg(judged: Supervision, found: DevCandidates, weights: np.ndarray) -> float:
+    names, scores = judged.doc_ids, found.features @ weights
+    qrels: dict[str, Mapping[str, int]] = {
         query_id: {names[row]: grade for row, grade in grades.items()}
         for query_id, grades in zip(judged.query_ids, judged.grades, strict=True)
     }
     run = {
-        query_id: {names[row]: float(score) for row, score in zip(rows, values, strict=True)}
-        for query_id, rows, values in zip(judged.query_ids, found.tolist(), scores, strict=True)
+        query_id: {names[row]: float(score) for row, score, kept in zip(rows, values, used, strict=True) if kept}
+        for query_id, rows, values, used in zip(judged.query_ids, found.rows.tolist(), scores, found.mask, strict=True)
     }
     return summarise(score_queries(qrels, run))["nDCG@10"]

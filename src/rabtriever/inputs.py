@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset, load_dataset
 from rabtriever.supervision import Supervision
+
+READER, PREFIX = "reader", "prefix"
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,47 @@ def open_model(folder: str | Path, kind: str, prompt: PromptParams, data: str) -
     return backbone, built, manifest
 
 
-def save_model(folder: str | Path, kind: str, backbone: Backbone, prompt: Prompt, parents: dict[str, str]) -> Manifest:
-    """Writes a model folder: the Hugging Face folder in `model/`, and a manifest with its parents and the prompt."""
+class Teacher(NamedTuple):
+    """A teacher folder, opened.
+
+    Attributes:
+        backbone: encodes texts alone.
+        reader: reads queries after their documents; the backbone itself where it was given no weights of its own.
+        prefix: reads documents for the reader; likewise.
+        prompt: segments and answers.
+        manifest: of the folder.
+    """
+
+    backbone: Backbone
+    reader: Backbone
+    prefix: Backbone
+    prompt: Prompt
+    manifest: Manifest
+
+
+def open_teacher(folder: str | Path, prompt: PromptParams, data: str) -> Teacher:
+    """Loads models/teacher with its reader; arguments and errors as of `open_model`."""
+    backbone, built, manifest = open_model(folder, "teacher", prompt, data)
+    parts = (Path(folder) / name for name in (READER, PREFIX))
+    apart = [load_backbone(part, device=default_device()) if part.is_dir() else backbone for part in parts]
+    return Teacher(backbone, *apart, built, manifest)
+
+
+def save_model(
+    folder: str | Path,
+    kind: str,
+    backbone: Backbone,
+    prompt: Prompt,
+    parents: dict[str, str],
+    apart: Mapping[str, Backbone] | None = None,
+) -> Manifest:
+    """Writes a model folder: the Hugging Face folder in `model/`, and a manifest with its parents and the prompt.
+
+    What a teacher reads with, where that has weights of its own, is written beside it: `apart`, by READER and PREFIX.
+    """
     with atomic_folder(folder) as target:
         backbone.cpu().save(target / "model")
+        for name, other in (apart or {}).items():
+            other.cpu().save(target / name)
         info = {"width": backbone.width, "parameters": sum(p.numel() for p in backbone.model.parameters())}
         return write_manifest(target, kind, {**parents, "prompt": prompt.hash}, info)

@@ -9,8 +9,9 @@ is linear in everything but a relu of a sum and a product of one factor from eac
 
     score(q, d) = v . relu(a_q + u_d) + c_q . e_d + r_d + r_q
 
-`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. The similarity of the teacher's
-score, a cosine of the same two states, is H more products, and exact. So the student contains the bi-encoder.
+`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. What the teacher's score knows of
+the two states without reading (document_terms.py) is H more products and a share of `r_d`, and exact. So the student
+contains the bi-encoder.
 
 A second layer of units would not split so: that form, a plain MLP, exists to compare with and cannot be served.
 """
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import spread
 from rabtriever.params import bounded
 
@@ -71,7 +73,8 @@ class Predictor(nn.Module):
     Args:
         width: state size, H.
         shape: settings of its form.
-        similarity: weight of cos(h_q, h_d) in the score, the teacher's.
+        similarity: weight of the query's unit state along a document's anchor, the teacher's; at 0 the score is that of
+            the predicted state alone.
     """
 
     def __init__(self, width: int, shape: PredictorParams, similarity: float) -> None:
@@ -115,22 +118,26 @@ class Predictor(nn.Module):
         """Relu units (..., m) of the two states side by side; each side's share of the sum is computed on its own."""
         return torch.relu(self.query_in(z_q) + self.document_in(z_d))
 
-    def scores(self, queries: Tensor, documents: Tensor, predicted: Tensor, direction: Tensor) -> Tensor:
-        """Scores (...) of predicted states (..., H) along a direction (H,), with the similarity of the two states."""
+    def scores(self, queries: Tensor, documents: EncodedDocuments, predicted: Tensor, direction: Tensor) -> Tensor:
+        """Scores (...) of predicted states (..., H) along a direction (H,), with what is known of the two states."""
         scores = predicted @ direction
         if self.similarity > 0:
-            scores = scores + self.similarity * F.cosine_similarity(queries, documents, dim=-1)
+            near = (F.normalize(queries, dim=-1) * documents.anchors).sum(-1)
+            scores = scores + self.similarity * near + documents.offsets
         return scores
 
     @torch.no_grad()
-    def all_scores(self, queries: Tensor, documents: Tensor, direction: Tensor) -> Tensor:
-        """(Q, N) scores of every pair of (Q, H) and (N, H) states, unfolded: every pair is predicted.
+    def all_scores(self, queries: Tensor, documents: EncodedDocuments, direction: Tensor) -> Tensor:
+        """(Q, N) scores of every pair of (Q, H) states and N documents, unfolded: every pair is predicted.
 
         Documents are taken in blocks, so that the (Q, block, m) activations stay small.
         """
         block = max(1, BLOCK_CELLS // (max(len(queries), 1) * max(self.width, self.shape.hidden)))
-        pairs = [(queries[:, None], part[None]) for part in documents.split(block)]
-        return torch.cat([self.scores(*sides, self(*sides), direction) for sides in pairs], dim=1)
+        asked, found = queries[:, None], []
+        for start in range(0, len(documents.states), block):
+            part = EncodedDocuments(*(side[None, start : start + block] for side in documents))
+            found.append(self.scores(asked, part, self(asked, part.states), direction))
+        return torch.cat(found, dim=1)
 
 
 class FoldablePredictor(Predictor):
@@ -168,18 +175,14 @@ class FoldablePredictor(Predictor):
         return predicted
 
     @torch.no_grad()
-    def fold_documents(self, documents: Tensor, direction: Tensor) -> FoldedDocuments:
-        """Document side of the score.
-
-        Args:
-            documents: (N, H) states of the documents alone.
-            direction: (H,) w_yes - w_no.
-        """
-        z_d = (documents - self.document_mean) / self.document_scale
+    def fold_documents(self, documents: EncodedDocuments, direction: Tensor) -> FoldedDocuments:
+        """Document side of the score; the direction (H,) is w_yes - w_no, weighted."""
+        z_d = (documents.states - self.document_mean) / self.document_scale
         bias = self.document_skip(z_d) @ (self.target_scale * direction)
         products = self.document_product(z_d)
         if self.similarity > 0:
-            products = torch.cat([products, F.normalize(documents, dim=-1)], dim=-1)
+            products = torch.cat([products, documents.anchors], dim=-1)
+            bias = bias + documents.offsets
         return FoldedDocuments(self.document_in(z_d), products, bias)
 
     @torch.no_grad()

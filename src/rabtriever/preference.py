@@ -20,8 +20,8 @@ from rabtriever.teacher import TeacherModule
 class PreferenceModule(TeacherModule):
     """Goes on from a fine-tuned teacher with DPO, on candidates drawn as before.
 
-    The arguments are those of TeacherModule; `backbone` is the fine-tuned teacher, and a frozen copy of it is the
-    reference. The schedule is `dpo_steps` long.
+    The arguments are those of TeacherModule; `backbone` is the fine-tuned teacher, or its reader where it has one, and
+    a frozen copy of it is the reference. The schedule is `dpo_steps` long.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -38,7 +38,7 @@ class PreferenceModule(TeacherModule):
             reader = self.reference.eval()
             reference = self.evidence_of(reader, queries, batch, self.read(reader, queries, column))
         terms = {"dpo": preference_loss(evidence, reference, batch.grades, batch.labelled, self.params.dpo_beta)}
-        cosine = self.cosine(queries, column, prefix)
-        if cosine is not None and self.params.contrastive > 0:
+        if self.encoder is None and self.params.contrastive > 0:
+            cosine = self.cosine(queries, column, prefix)
             terms["contrastive"] = self.contrastive(queries, batch, column, cosine)
         return terms

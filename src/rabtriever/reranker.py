@@ -4,12 +4,16 @@ A document comes first and never sees the query, so its keys and values serve ev
 (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`, there to compare with, the
 two change places: queries are read once, as a prefix, and a document is what is asked.
 
-    score(q, d) = evidence . (log p(yes) - log p(no)) + similarity . cos(h_q, h_d)
+    score(q, d) = evidence . (log p(yes) - log p(no)) + known(q, d)
 
-The evidence alone is the paper's score. The second term is ours: the evidence is added to the similarity of the two
-states encoded alone, so that the reranker starts where a bi-encoder is and adds what that misses. Both states are at
-hand (that of the document is on the teacher's own path), the student has them too, and the term folds. In training the
-weight of the evidence is 1; what both weights are afterwards, dev queries tell (fitting.py).
+The evidence alone is the paper's score. The second term is ours, see document_terms.py: the evidence is added to what
+the two states encoded alone say of each other, so that the reranker starts where a bi-encoder is and adds what that
+misses. Both states are at hand (that of the document is on the teacher's own path), the student has them too, and the
+term folds. In training the weight of the evidence is 1 and the known term is the similarity alone; what the weights are
+afterwards, dev queries tell (fitting.py).
+
+What follows the document may be read with weights of its own, the reader's (reading.py). What comes first is then read
+with those that the reader was trained beside, and the states encoded alone may be better ones since (polishing.py).
 """
 
 from __future__ import annotations
@@ -19,15 +23,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.document_terms import EncodedDocuments, encoded_documents, unit
 from rabtriever.objectives import answer_score
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
 
 PREFIX_BATCH = 32
+PAIR_BLOCK = 65_536  # pairs whose states are gathered at once
 
 
 class Prefix(NamedTuple):
@@ -90,13 +95,18 @@ class Reranker:
     Args:
         backbone: the teacher's weights.
         prompt: its segments and answers.
+        reader: the weights that read what follows; None where they are the teacher's own.
+        prefix: the weights that read what comes first; None likewise.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt) -> None:
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt, reader: Backbone | None = None, prefix: Backbone | None = None
+    ) -> None:
         self.backbone = backbone.eval()
+        self.reader = reader.eval() if reader is not None else self.backbone
+        self.prefix = prefix.eval() if prefix is not None else self.backbone
         self.prompt = prompt
 
-    @torch.no_grad()
     def annotate(
         self,
         queries: Sequence[Sequence[int]],
@@ -104,8 +114,29 @@ class Reranker:
         pairs: np.ndarray,
         batch_size: int,
         label: str | None = None,
+        encoded: EncodedDocuments | None = None,
     ) -> Iterator[Annotation]:
-        """States and scores of pairs, grouped by document so that each is read once (by query where that is first).
+        """States and scores of pairs; arguments and order as of `evidence`.
+
+        Args:
+            encoded: of the same documents, in their order; None encodes them here, without the terms of the training
+                queries.
+        """
+        known = self._known(queries, documents, pairs, batch_size, encoded)
+        weight = self.backbone.weights.evidence
+        for part in self.evidence(queries, documents, pairs, batch_size, label):
+            yield part._replace(scores=weight * part.scores + known[part.pairs])
+
+    @torch.no_grad()
+    def evidence(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        label: str | None = None,
+    ) -> Iterator[Annotation]:
+        """States and log-odds of pairs, grouped by document so that each is read once (by query where that is first).
 
         Args:
             queries: token ids of the query segments.
@@ -128,7 +159,6 @@ class Reranker:
         lengths = np.array([len(segment) for segment in following])[tails]
         order = np.lexsort((lengths, position // PREFIX_BATCH))
         progress = Progress(label, len(pairs)) if label else None
-        alone = self._alone(following, tails, batch_size)
         bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
         for group in range(len(bounds) - 1):
             members = order[bounds[group] : bounds[group + 1]]
@@ -136,31 +166,43 @@ class Reranker:
                 continue
             first = group * PREFIX_BATCH
             chunk = [leading[row] for row in used[first : first + PREFIX_BATCH]]
-            prefix = read_documents(self.backbone, *pad(chunk, device))
+            prefix = read_documents(self.prefix, *pad(chunk, device))
             for start in range(0, len(members), batch_size):
                 part = members[start : start + batch_size]
                 rows = torch.from_numpy(position[part] - first).to(device)
                 ids, mask = pad([following[row] for row in tails[part]], device)
-                states = ask(self.backbone, prefix, rows, ids, mask)
-                scores = self.backbone.evidence * self.log_odds(states)
-                if alone is not None:
-                    asked = alone[torch.from_numpy(tails[part])].to(device)
-                    scores = scores + self.backbone.similarity * F.cosine_similarity(asked, prefix.states[rows], dim=-1)
-                yield Annotation(part, states.cpu().numpy(), scores.cpu().numpy())
+                states = ask(self.reader, prefix, rows, ids, mask)
+                yield Annotation(part, states.cpu().numpy(), self.log_odds(states).cpu().numpy())
                 if progress:
                     progress.advance(by=len(part))
         if progress:
             progress.close()
 
-    def _alone(self, segments: Sequence[Sequence[int]], rows: np.ndarray, batch_size: int) -> Tensor | None:
-        """(S, H) states of the segments of `rows` encoded alone, others zero; None where the score needs none."""
-        if self.backbone.similarity == 0:
-            return None
-        used = np.unique(rows)
-        states = np.zeros((len(segments), self.backbone.width), dtype=np.float32)
-        states[used] = self.backbone.encode([segments[row] for row in used], batch_size)
-        return torch.from_numpy(states)
+    def _known(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        encoded: EncodedDocuments | None,
+    ) -> np.ndarray:
+        """(P,) what is known of each pair from the states encoded alone; zeros where the score has no such term."""
+        weights = self.backbone.weights
+        known = np.zeros(len(pairs), dtype=np.float32)
+        if weights.similarity == 0 or not len(pairs):
+            return known
+        if encoded is None:
+            encoded = encoded_documents(self.backbone.encode(documents, batch_size), weights)
+        used, place = np.unique(pairs[:, 0], return_inverse=True)
+        asked = unit(self.backbone.encode([queries[row] for row in used], batch_size))
+        anchors, offsets = encoded.anchors.numpy(), encoded.offsets.numpy()
+        for start in range(0, len(pairs), PAIR_BLOCK):
+            part = slice(start, start + PAIR_BLOCK)
+            rows = pairs[part, 1]
+            near = np.einsum("ph,ph->p", asked[place[part]], anchors[rows])
+            known[part] = weights.similarity * near + offsets[rows]
+        return known
 
     def log_odds(self, states: Tensor) -> Tensor:
         """log p(yes) - log p(no) of context query states (..., H): the evidence."""
-        return answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        return answer_score(states, self.reader.head_weight, self.prompt.yes_id, self.prompt.no_id)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder, read_manifest, write_manifest
 from rabtriever.backbone import default_device, load_backbone
+from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents
+from rabtriever.embeddings import MEMORY, read_memory, save_memory
 from rabtriever.mining import top_rows
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments
 from rabtriever.prompt import Prompt, PromptParams
@@ -45,6 +47,7 @@ class Retriever:
     Attributes:
         manifest: identity, parents and facts of the folder; None for a retriever assembled in memory.
         params: when and how the shortlist is used.
+        memory: what the training queries tell of documents, for another corpus; None where scores need none.
     """
 
     def __init__(
@@ -56,22 +59,28 @@ class Retriever:
         faiss_index: Any,
         params: IndexParams,
         manifest: Manifest | None = None,
+        memory: QueryMemory | None = None,
     ) -> None:
         self._scorer, self._projections, self._faiss = scorer, projections, faiss_index
         self._documents: list[Document] = list(corpus.values())
         self._folded = folded
-        self.params, self.manifest = params, manifest
+        self.params, self.manifest, self.memory = params, manifest, memory
 
     @classmethod
     def assemble(
-        cls, scorer: Scorer, corpus: Corpus, document_states: Tensor, projections: Projections, params: IndexParams
+        cls,
+        scorer: Scorer,
+        corpus: Corpus,
+        documents: EncodedDocuments,
+        projections: Projections,
+        params: IndexParams,
+        memory: QueryMemory | None = None,
     ) -> Retriever:
-        """Builds the index over (N, H) states of the corpus, in its order."""
+        """Builds the index over the documents of the corpus, in its order."""
         with torch.no_grad():
-            vectors = projections.documents(document_states).float().numpy()
-        return cls(
-            scorer, corpus, scorer.fold(document_states), projections, build_faiss(vectors, params.factory), params
-        )
+            vectors = projections.documents(documents).float().numpy()
+        index = build_faiss(vectors, params.factory)
+        return cls(scorer, corpus, scorer.fold(documents), projections, index, params, memory=memory)
 
     @classmethod
     def load(cls, folder: str | Path) -> Retriever:
@@ -96,7 +105,8 @@ class Retriever:
         counts = {"texts": len(corpus), "folded documents": len(folded.bias), "shortlist vectors": index.ntotal}
         if len(set(counts.values())) != 1:
             raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}): build the index again")
-        return cls(scorer, corpus, folded, projections, index, IndexParams(**info["index"]), manifest)
+        params, memory = IndexParams(**info["index"]), read_memory(folder / MEMORY)
+        return cls(scorer, corpus, folded, projections, index, params, manifest, memory)
 
     def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
         """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
@@ -110,6 +120,8 @@ class Retriever:
             state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
             _write_tensors(target / "predictor.safetensors", state)
             _write_tensors(target / "documents.safetensors", self._folded._asdict())
+            if self.memory is not None:
+                save_memory(target / MEMORY, self.memory)
             _write_tensors(target / "shortlist.safetensors", self._projections.state_dict())
             faiss.write_index(self._faiss, str(target / "shortlist.faiss"))
             write_corpus(target / "corpus.jsonl", {document.doc_id: document for document in self._documents})
@@ -184,13 +196,20 @@ class Retriever:
         return self._scorer.encode(texts)
 
     def reindexed(self, corpus: Corpus) -> Retriever:
-        """The same weights over another corpus, in memory; the shortlist's projections stay as they are."""
+        """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
+
+        What the training queries told of a document is kept where the other corpus has it under the same id.
+        """
         scorer = self._scorer
         ids = scorer.prompt.document.ids([document.contents for document in corpus.values()])
-        states = torch.from_numpy(scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus"))
+        states = scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus")
+        own = [document.doc_id for document in self._documents]
+        memory = self.memory.moved(own, list(corpus)) if self.memory is not None else None
+        weights = scorer.document_encoder.weights._replace(similarity=scorer.predictor.similarity)
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
-        return Retriever.assemble(scorer, corpus, states, self._projections, params)
+        documents = encoded_documents(states, weights, memory)
+        return Retriever.assemble(scorer, corpus, documents, self._projections, params, memory)
 
     def _top(self, states: Tensor, k: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         if self.exact:

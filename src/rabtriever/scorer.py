@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, default_device
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.prompt import Prompt
 
@@ -27,7 +28,7 @@ class Scorer:
         document_encoder: encodes documents; the same object unless the query side has an adapter.
         prompt: segments of both.
         predictor: the distilled predictor.
-        direction: (H,) w_yes - w_no of the frozen teacher's head, times the weight of the evidence.
+        direction: (H,) w_yes - w_no of the head that the teacher answers with, times the weight of the evidence.
     """
 
     encoder: Backbone
@@ -40,21 +41,21 @@ class Scorer:
         """(Q, H) states of the queries alone."""
         return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
 
-    def against(self, document_states: Tensor) -> Callable[[Tensor], np.ndarray]:
-        """A function from (Q, H) query states to their (Q, N) scores with all of these (N, H) document states.
+    def against(self, documents: EncodedDocuments) -> Callable[[Tensor], np.ndarray]:
+        """A function from (Q, H) query states to their (Q, N) scores with all of these N documents.
 
         Documents are folded once where the predictor folds; else it runs over blocks of them for each call.
         """
         if isinstance(self.predictor, FoldablePredictor):
-            return functools.partial(self.scores, documents=self.fold(document_states))
+            return functools.partial(self.scores, documents=self.fold(documents))
         device = default_device()
         predictor = copy.deepcopy(self.predictor).to(device)  # the scorer's own is saved, or trained on
-        documents, direction = document_states.to(device), self.direction.to(device)
-        return lambda queries: predictor.all_scores(queries.to(device), documents, direction).cpu().numpy()
+        moved, direction = documents.to(device), self.direction.to(device)
+        return lambda queries: predictor.all_scores(queries.to(device), moved, direction).cpu().numpy()
 
-    def fold(self, document_states: Tensor) -> FoldedDocuments:
-        """The index's view of (N, H) document states; the predictor has to be a FoldablePredictor."""
-        return self.predictor.fold_documents(document_states, self.direction)
+    def fold(self, documents: EncodedDocuments) -> FoldedDocuments:
+        """The index's view of documents; the predictor has to be a FoldablePredictor."""
+        return self.predictor.fold_documents(documents, self.direction)
 
     def scores(self, query_states: Tensor, documents: FoldedDocuments) -> np.ndarray:
         """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""

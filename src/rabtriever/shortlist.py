@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import reverse_kl, spread
 from rabtriever.params import bounded
 from rabtriever.training import StepModule
@@ -70,9 +71,11 @@ class Projections(nn.Module):
         vectors = self.query((states - self.query_mean) / self.query_scale)
         return torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
 
-    def documents(self, states: Tensor) -> Tensor:
-        """(N, s + 1) document vectors."""
-        return self.document((states - self.document_mean) / self.document_scale)
+    def documents(self, documents: EncodedDocuments) -> Tensor:
+        """(N, s + 1) document vectors, of the states turned to their anchors; the offset is added to the bias."""
+        turned = documents.anchors * documents.states.norm(dim=-1, keepdim=True)
+        vectors = self.document((turned - self.document_mean) / self.document_scale)
+        return torch.cat([vectors[..., :-1], vectors[..., -1:] + documents.offsets[..., None]], dim=-1)
 
 
 class ShortlistModule(StepModule):
@@ -81,7 +84,7 @@ class ShortlistModule(StepModule):
     Args:
         projections: trained in place.
         query_states: (Q, H).
-        document_states: (N, H).
+        documents: N of them.
         scores: (Q, N) the student's own scores.
         params: numbers.
         seed: seed of the batches.
@@ -91,22 +94,22 @@ class ShortlistModule(StepModule):
         self,
         projections: Projections,
         query_states: Tensor,
-        document_states: Tensor,
+        documents: EncodedDocuments,
         scores: Tensor,
         params: IndexParams,
         seed: int,
     ) -> None:
         super().__init__(seed, params.steps, params.learning_rate, 0.01)
         self.projections = projections
-        self.query_states, self.document_states, self.scores = query_states, document_states, scores
+        self.query_states, self.documents, self.scores = query_states, documents, scores
         self.params = params
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Reverse KL between the two rankings of one sample of queries and documents."""
         rows = _sample(len(self.query_states), self.params.queries, rng)
-        columns = _sample(len(self.document_states), self.params.documents, rng)
+        columns = _sample(len(self.documents.states), self.params.documents, rng)
         queries = self.projections.queries(self.query_states[rows].to(self.device))
-        documents = self.projections.documents(self.document_states[columns].to(self.device))
+        documents = self.projections.documents(self.documents.at(columns).to(self.device))
         wanted = self.scores[rows][:, columns].to(self.device)
         return {"shortlist": reverse_kl(queries @ documents.T, wanted)}
 

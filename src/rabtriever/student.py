@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone, pad
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import embedding_mse, forward_kl, listwise_loss, reverse_kl
 from rabtriever.params import bounded
 from rabtriever.predictor import Predictor
@@ -70,7 +71,7 @@ class DistillationData:
 
     Attributes:
         query_states: (Q, H) states of the queries alone.
-        document_states: (N, H) states of the documents alone.
+        documents: all documents, encoded alone.
         candidates: (Q, C) document rows, -1 for none.
         target_states: (Q, C, H) the teacher's context query states.
         target_scores: (Q, C) the teacher's scores, nats.
@@ -83,7 +84,7 @@ class DistillationData:
     """
 
     query_states: Tensor
-    document_states: Tensor
+    documents: EncodedDocuments
     candidates: Tensor
     target_states: Tensor
     target_scores: Tensor
@@ -122,7 +123,7 @@ class StudentModule(StepModule):
     def on_fit_start(self) -> None:
         """Moves the annotations to the training device once."""
         moved = {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
+            name: value.to(self.device) if isinstance(value, (Tensor, EncodedDocuments)) else value
             for name, value in vars(self.data).items()
         }
         self._on_device = DistillationData(**moved)
@@ -135,8 +136,8 @@ class StudentModule(StepModule):
         candidates = data.candidates[rows]  # (B, C)
         mask = candidates >= 0
         queries = self._query_states(data, rows)  # (B, H)
-        documents = data.document_states[candidates.clamp(min=0)]  # (B, C, H)
-        predicted = self.predictor(queries[:, None, :], documents)  # (B, C, H)
+        documents = data.documents.at(candidates.clamp(min=0))  # of (B, C)
+        predicted = self.predictor(queries[:, None, :], documents.states)  # (B, C, H)
         targets = data.target_states[rows].float()
         scores = self.predictor.scores(queries[:, None, :], documents, predicted, data.direction)  # (B, C)
         divergence = DIVERGENCES[params.divergence]

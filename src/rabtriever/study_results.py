@@ -15,7 +15,15 @@ from rabtriever.study import FAILURE, PER_QUERY, RESULT, Cell, Study
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
-_FIRST_STAGE = {"train_biencoder": 1, "train_teacher": 2, "mine": 4, "final_round": 4, "predictor": 5, "distill": 5}
+_FIRST_STAGE = {
+    "train_biencoder": 1,
+    "train_teacher": 2,
+    "polish": 2,
+    "mine": 4,
+    "final_round": 4,
+    "predictor": 5,
+    "distill": 5,
+}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rabtriever.study_results import CellResult
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
 RIVALS = ("biencoder", "biencoder_distilled")
+CALIBRATED = ("biencoder_calibrated", "distilled_calibrated")  # what the student gains beside its teacher's reading
 SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
 DEFAULT = "default"  # the row of an ablation table that nothing was changed in
 
@@ -144,6 +145,7 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "data": spec.data,
         "profile": study.backbones[spec.backbone].profile,
         "rationale": spec.rationale,
+        "student_vs": {rival: _difference(results, "student", results, rival) for rival in CALIBRATED},
         "device": ", ".join(dict.fromkeys(one.info["device"] for one in results)),
         "teacher_scope": results[0].info["teacher_scope"],
         "documents_limit": spec.documents,

@@ -6,7 +6,8 @@ how it reads and scores is in reranker.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -48,9 +49,13 @@ class TeacherParams:
             agreement term sees them.
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
         temperature: of the contrastive term.
+        reader_steps: optimiser steps of the reader, see reading.py; 0 leaves all reading to the teacher's own weights.
+        column: weight of the reader's loss over the queries of a document.
+        column_queries: other queries asked of a query's first positive document in it.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
         gradient_checkpointing: layers are computed a second time for the gradients, which saves most of the memory; a
-            document is then read anew with each of its queries.
+            document is then read anew with each of its queries. The reader does without: it keeps the activations of
+            what follows the documents, not those of the documents.
         dpo_steps: optimiser steps of DPO after the fine-tuning; 0 for none.
         dpo_beta: how closely DPO is held to the fine-tuned teacher.
         dpo_learning_rate: peak learning rate of DPO.
@@ -60,6 +65,8 @@ class TeacherParams:
             averaging.py.
         fit_depth: the weights of the score are then fitted on dev, over this many of a query's most similar documents;
             0 keeps them.
+        document_terms: whether the fit may give weight to what the training queries tell of documents; see
+            document_terms.py.
     """
 
     steps: int = bounded(ge=0)
@@ -76,6 +83,9 @@ class TeacherParams:
     unlabelled: int = bounded(ge=0)
     contrastive: float = bounded(ge=0)
     temperature: float = bounded(gt=0)
+    reader_steps: int = bounded(ge=0)
+    column: float = bounded(ge=0)
+    column_queries: int = bounded(ge=1)
     lora_rank: int = bounded(ge=0)
     gradient_checkpointing: bool
     dpo_steps: int = bounded(ge=0)
@@ -86,6 +96,7 @@ class TeacherParams:
     weight_decay: float = bounded(ge=0)
     start_share: float = bounded(ge=0, le=1)
     fit_depth: int = bounded(ge=0)
+    document_terms: bool
 
 
 class CandidateLists(NamedTuple):
@@ -136,6 +147,7 @@ class TeacherModule(LanguageModelModule):
         mined: hard negatives and similar unjudged documents, each (Q, depth) rows, best first, -1 for none.
         params: numbers.
         seed: seed of the batches.
+        encoder: reads, frozen, what comes first and what is read alone; None where the backbone does that too.
     """
 
     def __init__(
@@ -148,9 +160,11 @@ class TeacherModule(LanguageModelModule):
         mined: tuple[np.ndarray, np.ndarray],
         params: TeacherParams,
         seed: int,
+        encoder: Backbone | None = None,
     ) -> None:
         super().__init__(backbone, params, seed)
         self.prompt = prompt
+        self.encoder = encoder.requires_grad_(False) if encoder is not None else None
         backbone.configure(similarity=params.similarity)
         self.supervision = supervision
         self.negatives, self.unlabelled = mined
@@ -191,15 +205,27 @@ class TeacherModule(LanguageModelModule):
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
         batch = self._lists(queries, lists, column)
-        if not self.params.gradient_checkpointing:
+        if self.encoder is not None or not self.params.gradient_checkpointing:
             return TeacherBatch(queries, batch, column, self.read(self.backbone, queries, column))
         rows, asked = self._asked(queries, batch)
         pairs = read_pairs(self.backbone, self._segments(queries, column)[0], asked, rows.tolist())
         return TeacherBatch(queries, batch, column, pairs)
 
     def read(self, backbone: Backbone, queries: np.ndarray, column: dict[int, int]) -> Prefix:
-        """The segments of a step that come first, the documents by default, as a model reads them."""
-        return read_documents(backbone, *pad(self._segments(queries, column)[0], self.device))
+        """The segments of a step that come first, the documents by default, as a model reads them, or the encoder."""
+        with self._frozen_encoder() as encoder:
+            return read_documents(encoder or backbone, *pad(self._segments(queries, column)[0], self.device))
+
+    @contextlib.contextmanager
+    def _frozen_encoder(self) -> Iterator[Backbone | None]:
+        """The encoder, without gradients and in the arithmetic of training; None, and nothing done, without one."""
+        if self.encoder is None:
+            yield None
+            return
+        self.encoder.eval().reference = True
+        with torch.no_grad():
+            yield self.encoder
+        self.encoder.reference = False
 
     def _segments(self, queries: np.ndarray, column: dict[int, int]) -> tuple[list[Any], list[Any]]:
         documents = [self.document_ids[row] for row in column]
@@ -210,8 +236,14 @@ class TeacherModule(LanguageModelModule):
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
             return None
+        return self.alone(queries, column, prefix)
+
+    def alone(self, queries: np.ndarray, column: dict[int, int], prefix: Prefix | ReadPairs) -> Tensor:
+        """The same, computed in any case."""
         ids, mask = pad(self._segments(queries, column)[1], self.device)
-        documents, asked = self.prompt.params.ordered(prefix.states, self.backbone.segment_states(ids, mask))
+        with self._frozen_encoder() as encoder:
+            alone = (encoder or self.backbone).segment_states(ids, mask)
+        documents, asked = self.prompt.params.ordered(prefix.states, alone)
         return F.normalize(asked, dim=-1) @ F.normalize(documents, dim=-1).T
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents, remember
 from rabtriever.predictor import FoldablePredictor
 from rabtriever.prompt import Prompt
 from rabtriever.retriever import Retriever
@@ -29,6 +30,7 @@ PARAMS = IndexParams(
 def scorer(backbone: Any, prompt_params: Any) -> Scorer:
     """An untrained student: random predictor, real encoder."""
     torch.manual_seed(3)
+    backbone.configure(similarity=3.0, memory=2.0, attraction=1.5, prior=0.5)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
     predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
@@ -36,11 +38,24 @@ def scorer(backbone: Any, prompt_params: Any) -> Scorer:
 
 
 @pytest.fixture
-def retriever(scorer: Scorer, toy: Any) -> Retriever:
-    """The untrained student over the toy corpus."""
+def memory(scorer: Scorer, toy: Any) -> QueryMemory:
+    """What the toy queries tell of the second and the third document."""
+    asked = scorer.encoder.encode(scorer.prompt.query.ids(list(toy.queries.values())[:4]), 4)
+    return remember(asked, [{1: 1}, {1: 2}, {2: 1}, {1: 1, 2: 1}])
+
+
+@pytest.fixture
+def documents(scorer: Scorer, toy: Any, memory: QueryMemory) -> EncodedDocuments:
+    """The toy corpus, with every term of the score at work."""
     ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
-    states = torch.from_numpy(scorer.document_encoder.encode(ids, 4))
-    return Retriever.assemble(scorer, toy.corpus, states, Projections(states.shape[1], PARAMS.dimension), PARAMS)
+    return encoded_documents(scorer.document_encoder.encode(ids, 4), scorer.document_encoder.weights, memory)
+
+
+@pytest.fixture
+def retriever(scorer: Scorer, toy: Any, documents: EncodedDocuments, memory: QueryMemory) -> Retriever:
+    """The untrained student over the toy corpus."""
+    projections = Projections(scorer.encoder.width, PARAMS.dimension)
+    return Retriever.assemble(scorer, toy.corpus, documents, projections, PARAMS, memory)
 
 
 @pytest.fixture
@@ -75,15 +90,17 @@ def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path
     assert again.hash == Retriever.load(folder).manifest.hash
 
 
-def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(retriever: Retriever, scorer: Scorer, toy: Any):
+def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
+    retriever: Retriever, scorer: Scorer, toy: Any, documents: EncodedDocuments
+):
     """The index must score what the distillation trained, for every document."""
     query = toy.queries["sponge-0"]
     state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
-    ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
     with torch.no_grad():
-        documents = torch.from_numpy(scorer.encoder.encode(ids, 3))
-        predicted = scorer.predictor(state, documents)
-        scores = predicted @ scorer.direction + 3.0 * torch.cosine_similarity(state, documents)
+        predicted = scorer.predictor(state, documents.states)
+        near = torch.nn.functional.normalize(state, dim=-1) @ documents.anchors.T
+        scores = predicted @ scorer.direction + 3.0 * near[0] + documents.offsets
+    assert float((documents.anchors[1:3].norm(dim=-1) - 1).abs().min()) > 1e-3 < float(documents.offsets.abs().min())
     wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))
     found = {hit.doc_id: hit.score for hit in retriever.search([query], 8)[0]}
     assert found == pytest.approx(wanted, abs=1e-4)
@@ -151,7 +168,7 @@ def test_shortlist_of_everything_is_the_exact_scan(retriever: Retriever, toy: An
 
 def test_reindexed_covers_the_new_corpus_with_the_old_weights(retriever: Retriever, toy: Any):
     """A champion compared on new data must search the new documents, with unchanged scores for old ones."""
-    corpus = dict(list(toy.corpus.items())[:3])
+    corpus = dict(reversed(list(toy.corpus.items())[:3]))
     smaller = retriever.reindexed(corpus)
     wanted = retriever.rank(toy.queries, 8)["sponge-0"]
     found = smaller.rank(toy.queries, 8)["sponge-0"]

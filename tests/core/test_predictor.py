@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import answer_score
 from rabtriever.predictor import FoldablePredictor, folded_scores
 
@@ -21,9 +22,10 @@ def trained(products: int, dtype: torch.dtype = torch.float64, similarity: float
     return predictor
 
 
-def sides(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States of 5 queries and of 23 documents, and the 2 answer rows of the head."""
-    return tuple(torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 2))
+def sides(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, EncodedDocuments, torch.Tensor]:
+    """States of 5 queries, 23 documents with anchors and offsets of their own, and the 2 answer rows of the head."""
+    queries, states, anchors, head = (torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 23, 2))
+    return queries, EncodedDocuments(states, anchors, torch.randn(23, dtype=dtype)), head
 
 
 @pytest.mark.parametrize(("products", "similarity"), [(0, 0.0), (3, 0.0), (0, 20.0), (3, 20.0)])
@@ -32,10 +34,12 @@ def test_folded_equals_unfolded(products, similarity, dtype, tolerance):
     """The index ranks by another function than the one that was trained; tolerance relative to the largest score."""
     predictor, (queries, documents, head) = trained(products, dtype, similarity), sides(dtype)
     direction = head[0] - head[1]
-    pairs = queries[:, None], documents[None]
-    direct = predictor.scores(*pairs, predictor(*pairs), direction)
-    cosine = torch.nn.functional.normalize(queries, dim=-1) @ torch.nn.functional.normalize(documents, dim=-1).T
-    assert torch.allclose(direct, answer_score(predictor(*pairs), head, 0, 1) + similarity * cosine)
+    asked, against = queries[:, None], EncodedDocuments(*(part[None] for part in documents))
+    direct = predictor.scores(asked, against, predictor(asked, against.states), direction)
+    near = torch.nn.functional.normalize(queries, dim=-1) @ documents.anchors.T
+    known = similarity * near + documents.offsets if similarity else 0.0
+    assert torch.allclose(direct, answer_score(predictor(asked, against.states), head, 0, 1) + known)
+    assert torch.allclose(predictor.all_scores(queries, documents, direction), direct)
     folded = predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction)
     limit = tolerance * float(direct.detach().abs().max())
     assert torch.allclose(folded_scores(*folded), direct, rtol=0, atol=limit)
@@ -82,13 +86,13 @@ def test_state_dict_keeps_the_standardisation():
     predictor, (queries, documents, _) = trained(3), sides()
     copy = FoldablePredictor(WIDTH, HIDDEN, 3, 0.0).double()
     copy.load_state_dict(predictor.state_dict())
-    assert torch.equal(copy(queries, documents[:5]), predictor(queries, documents[:5]))
+    assert torch.equal(copy(queries, documents.states[:5]), predictor(queries, documents.states[:5]))
 
 
 def test_all_parameters_have_gradients():
     """A branch of the predictor is cut off from the loss, or starts where it can never move."""
     predictor, (queries, documents, _) = FoldablePredictor(WIDTH, HIDDEN, 3, 0.0).double(), sides()
-    predictor(queries[:, None], documents).pow(2).sum().backward()
+    predictor(queries[:, None], documents.states).pow(2).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
 
 

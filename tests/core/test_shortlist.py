@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rabtriever.document_terms import EncodedDocuments, ScoreWeights, encoded_documents
 from rabtriever.shortlist import IndexParams, Projections, ShortlistModule, build_faiss, overlap
 
 PARAMS = IndexParams(
@@ -23,18 +24,30 @@ PARAMS = IndexParams(
 def test_inner_product_is_the_projected_score():
     """The document's bias, by which popular documents are proposed at all, is lost in the index."""
     projections = Projections(8, 6)
-    queries, documents = torch.randn(3, 8), torch.randn(4, 8)
-    vectors = projections.queries(queries), projections.documents(documents)
+    queries, plain = torch.randn(3, 8), encoded_documents(torch.randn(4, 8), ScoreWeights())
+    vectors = projections.queries(queries), projections.documents(plain)
     assert [tuple(v.shape) for v in vectors] == [(3, 7), (4, 7)]
-    expected = projections.query(queries) @ projections.document(documents)[:, :6].T
-    expected = expected + projections.document(documents)[:, 6]
+    expected = projections.query(queries) @ projections.document(plain.states)[:, :6].T
+    expected = expected + projections.document(plain.states)[:, 6]
     assert torch.allclose(vectors[0] @ vectors[1].T, expected, atol=1e-5)
+
+
+def test_what_training_queries_tell_is_proposed_too():
+    """A document that its anchor or its offset makes the best one is never proposed."""
+    projections = Projections(8, 6)
+    queries, plain = torch.randn(3, 8), encoded_documents(torch.randn(4, 8), ScoreWeights())
+    vectors = projections.queries(queries), projections.documents(plain)
+    moved = plain._replace(offsets=torch.tensor([0.0, 5.0, 0.0, -2.0]))
+    found = vectors[0] @ projections.documents(moved).T - vectors[0] @ vectors[1].T
+    assert torch.allclose(found, moved.offsets.expand(3, 4), atol=1e-5)
+    turned = EncodedDocuments(plain.states, plain.anchors.flip(0), plain.offsets)
+    assert float((projections.documents(turned) - vectors[1]).abs().max()) > 0.1
 
 
 def test_training_makes_the_shortlist_rank_like_the_student():
     """The projections do not learn: the shortlist proposes other documents than the exact scan finds."""
-    queries, documents = torch.randn(16, 8), torch.randn(60, 8)
-    scores = (queries @ torch.randn(8, 8)) @ documents.T + documents[:, 0]
+    queries, documents = torch.randn(16, 8), encoded_documents(torch.randn(60, 8), ScoreWeights())
+    scores = (queries @ torch.randn(8, 8)) @ documents.states.T + documents.states[:, 0]
     projections = Projections(8, 6)
     module = ShortlistModule(projections, queries, documents, scores, PARAMS, seed=0)
     rng = np.random.default_rng(0)
@@ -58,7 +71,7 @@ def test_a_step_is_no_larger_than_the_data():
     module = ShortlistModule(
         Projections(4, 2),
         torch.randn(2, 4),
-        torch.randn(3, 4),
+        encoded_documents(torch.randn(3, 4), ScoreWeights()),
         torch.randn(2, 3),
         dataclasses.replace(PARAMS, queries=50, documents=50),
         seed=0,

@@ -75,7 +75,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_cut(root / "data/raw")
     tiny_llama(root / "llama")
     params = (ROOT / "params.yaml").read_text()
-    params = re.sub(r"^(  steps:) \d+", rf"\1 {STEPS}", params, flags=re.MULTILINE)
+    params = re.sub(r"^(  (?:reader_)?steps:) \d+", rf"\1 {STEPS}", params, flags=re.MULTILINE)
     params = params.replace("source: data/household", "source: data/raw", 1)
     params = params.replace('source: ""', "source: llama", 1)
     params = re.sub(r"(min_ndcg_10|min_recall_100): [\d.]+", r"\1: 0.0", params)

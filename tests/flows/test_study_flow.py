@@ -27,6 +27,9 @@ STUDY = {
         "warmup.batch_size": 8,
         "train_teacher.steps": 2,
         "train_teacher.queries": 2,
+        "train_teacher.reader_steps": 2,
+        "polish.steps": 2,
+        "polish.pool": 6,
         "train_biencoder.steps": 2,
         "train_biencoder.batch_size": 4,
         "mine.queries": 6,
@@ -49,8 +52,9 @@ STUDY = {
     "ablate": {"sets": ["few"], "seeds": [1]},
     "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
 }
-SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", "late_interaction", "student_paper",
-           "student", "teacher", "teacher_dpo"]  # fmt: skip
+SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", "biencoder_calibrated",
+           "distilled_calibrated", "late_interaction", "student_paper", "student", "teacher",
+           "teacher_dpo"]  # fmt: skip
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rabtriever.annotation import annotate_candidates
+from rabtriever.document_terms import encoded_documents, remember, unit
 from rabtriever.inputs import TrainingInputs
 from rabtriever.mining import MiningParams
 from rabtriever.reranker import Reranker
@@ -22,3 +23,20 @@ def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, superv
     assert found.grades.tolist() == [[supervision.grades[0][positive], 0, -1, -1]]
     assert found.facts["teacher_calls"] == 3 and found.facts["possible_false_negatives"] == 0
     assert np.abs(found.scores[0, :3]).min() > 0 == found.scores[0, 3]
+
+
+def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy, supervision, query_ids, document_ids):
+    """The first round is another policy's; or it stops where the score has nothing but the evidence."""
+    from flows.mine_candidates import _before_training
+
+    inputs = TrainingInputs(toy, supervision, prompt, query_ids, document_ids)
+    backbone.configure(similarity=5.0, attraction=4.0, prior=2.0)
+    states = backbone.encode(query_ids, 8)
+    memory = remember(states, supervision.grades)
+    encoded = encoded_documents(backbone.encode(document_ids, 8), backbone.weights, memory)
+    kept = np.array([4, 0, 7])
+    found = _before_training(inputs, kept, states[kept], encoded, 5.0, 3)
+    wanted = 5.0 * unit(states[kept]) @ encoded.anchors.numpy().T + encoded.offsets.numpy()
+    np.testing.assert_array_equal(found, np.argsort(-wanted, axis=1)[:, :3])
+    lexical = _before_training(inputs, kept, states[kept], encoded, 0.0, 3)
+    assert lexical.shape == (3, 3) and not np.array_equal(lexical, found)

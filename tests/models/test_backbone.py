@@ -14,6 +14,7 @@ from rabtriever.backbone import (
     pad,
     segment_mask,
 )
+from rabtriever.document_terms import ScoreWeights
 from tests.language_models import small_bert, small_llama
 
 TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change
@@ -277,7 +278,7 @@ def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
     backbone.configure(pooling="mean", similarity=4.0)
     backbone.save(tmp_path / "model")
     again = load_backbone(tmp_path / "model")
-    assert (again.pooling, again.similarity) == ("mean", 4.0)
+    assert (again.pooling, again.weights) == ("mean", ScoreWeights(similarity=4.0))
     ids = [[1, 2, 3], [4, 5]]
     ids_, mask = pad(ids)
     with torch.no_grad():

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rabtriever.annotation import Annotated
-from rabtriever.contrastive import unit
 from rabtriever.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams, join_rounds
+from rabtriever.document_terms import unit
 from rabtriever.objectives import forward_kl, margin_mse
 from rabtriever.training import fit
 

@@ -1,65 +1,104 @@
-"""The weights of the teacher's score: what is tried is what the teacher would score, and nothing else of it changes."""
+"""The weights of the score: what is fitted is what the teacher would score, and dev judgements decide."""
 
 import numpy as np
 import pytest
 
-from rabtriever.contrastive import unit
 from rabtriever.distilled import answer_direction
-from rabtriever.fitting import RATIOS, try_weights
-from rabtriever.metrics import score_queries, summarise
+from rabtriever.document_terms import ScoreWeights, encoded_documents, remember, unit
+from rabtriever.fitting import TERMS, DevCandidates, dev_candidates, fit_weights, with_evidence
 from rabtriever.reranker import Reranker
+
+TEMPERATURE = 0.05
 
 
 @pytest.fixture
-def reranker(backbone, prompt) -> Reranker:
-    backbone.configure(similarity=8.0)
-    return Reranker(backbone, prompt)
+def candidates(backbone, prompt, supervision, query_ids, document_ids) -> DevCandidates:
+    """Of the toy queries, all documents; the training queries are the same."""
+    states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
+    found = dev_candidates(
+        supervision, *states, remember(states[0], supervision.grades), len(document_ids), TEMPERATURE
+    )
+    return with_evidence(found, Reranker(backbone, prompt), query_ids, document_ids, 16)
 
 
-def test_each_weight_has_the_quality_of_a_teacher_that_has_it(reranker, supervision, query_ids, document_ids):
-    """Otherwise a weight is chosen for a score that nobody computes."""
-    count = len(document_ids)
-    tried = try_weights(reranker, supervision, query_ids, document_ids, count, batch_size=16)
-    assert [one.similarity / one.evidence for one in tried] == [8.0 * ratio for ratio in RATIOS]
-    assert {max(one.evidence, one.similarity / 8.0) for one in tried} == {1.0}, "the scale of scores stays"
-    qrels = {
-        query_id: {supervision.doc_ids[row]: grade for row, grade in grades.items()}
-        for query_id, grades in zip(supervision.query_ids, supervision.grades, strict=True)
-    }
-    pairs = np.stack(np.meshgrid(np.arange(len(query_ids)), np.arange(count), indexing="ij"), -1).reshape(-1, 2)
-    for one in (list(tried)[0], list(tried)[-1]):
-        reranker.backbone.configure(**one._asdict())
-        run = {query_id: {} for query_id in supervision.query_ids}
-        for part in reranker.annotate(query_ids, document_ids, pairs, 16):
-            for (query, document), score in zip(pairs[part.pairs], part.scores, strict=True):
-                run[supervision.query_ids[query]][supervision.doc_ids[document]] = float(score)
-        assert tried[one] == pytest.approx(summarise(score_queries(qrels, run))["nDCG@10"], abs=0.5)
+def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object]:
+    """Candidates of made-up features (Q, C, 5) of which one each is right, and their judgements."""
+    from rabtriever.supervision import Supervision
+
+    count, width = features.shape[:2]
+    rows = np.tile(np.arange(width), (count, 1))
+    grades = (rows == right[:, None]).astype(np.float32)
+    names = [f"q{number:03}" for number in range(count)], [f"d{number}" for number in range(width)]
+    judged = Supervision(*names, [{int(row): 1} for row in right], np.arange(width))
+    return DevCandidates(features, rows, np.ones(rows.shape, dtype=bool), grades), judged
 
 
-def test_only_the_most_similar_documents_are_ranked(reranker, supervision, query_ids, document_ids):
+def test_features_are_the_terms_of_the_score(candidates, backbone, prompt, supervision, query_ids, document_ids):
+    """Weights are chosen for a score that nobody computes."""
+    chosen = np.array([0.7, 0.4, 0.3, 0.5, 0.2])
+    weights = ScoreWeights(0.4, 0.7 / TEMPERATURE, 0.3 / TEMPERATURE, 0.5 / TEMPERATURE, 0.2)
+    backbone.configure(**weights._asdict())
+    memory = remember(backbone.encode(query_ids, 8), supervision.grades)
+    encoded = encoded_documents(backbone.encode(document_ids, 8), weights, memory)
+    places = np.argwhere(candidates.mask)
+    pairs = np.stack([places[:, 0], candidates.rows[candidates.mask]], axis=1)
+    assert len(pairs) == len(query_ids) * len(document_ids)
+    for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 16, encoded=encoded):
+        found = (candidates.features @ chosen)[tuple(places[part.pairs].T)]
+        np.testing.assert_allclose(part.scores, found, atol=1e-4)
+    assert TERMS == ("similarity", "evidence", "memory", "attraction", "prior")
+
+
+def test_a_term_that_helps_gets_a_weight_and_one_that_misleads_none():
+    """The fit goes the wrong way, or gives a misleading term a negative weight, or a forbidden one any."""
+    rng = np.random.default_rng(0)
+    features, right = rng.normal(size=(80, 6, 5)), rng.integers(6, size=80)
+    features[np.arange(80), right, 1] += 3.0
+    features[np.arange(80), right, 3] += 3.0
+    features[np.arange(80), right, 4] -= 3.0
+    found, judged = made(features, right)
+    best = fit_weights(found, judged, TERMS, TEMPERATURE)
+    assert best.weights.evidence > 0.5 and best.weights.prior == 0.0
+    assert best.weights.attraction * TEMPERATURE > 0.5 and best.ndcg > best.similarity_ndcg + 20
+    only = fit_weights(found, judged, ["evidence"], TEMPERATURE).weights
+    assert (only.memory, only.attraction, only.prior) == (0.0, 0.0, 0.0) and only.evidence > best.weights.evidence
+
+
+def test_few_queries_leave_the_similarity_alone():
+    """Three dev queries decide about a corpus."""
+    rng = np.random.default_rng(1)
+    features, right = rng.normal(size=(3, 6, 5)), rng.integers(6, size=3)
+    found, judged = made(features, right)
+    weights = fit_weights(found, judged, TERMS, TEMPERATURE).weights
+    assert weights.similarity * TEMPERATURE == pytest.approx(1.0, abs=0.5)
+    assert max(weights.evidence, weights.prior) < 0.5
+    unjudged = found._replace(grades=np.zeros_like(found.grades))
+    assert fit_weights(unjudged, judged, TERMS, TEMPERATURE).weights == pytest.approx(
+        ScoreWeights(evidence=0.0, similarity=1 / TEMPERATURE)
+    )
+
+
+def test_the_similarity_never_leaves_the_score():
+    """The other terms are added to it: without it the retriever refuses its own weights."""
+    rng = np.random.default_rng(2)
+    features, right = rng.normal(size=(60, 6, 5)), rng.integers(6, size=60)
+    features[np.arange(60), right, 0] -= 4.0
+    found, judged = made(features, right)
+    assert fit_weights(found, judged, TERMS, TEMPERATURE).weights.similarity * TEMPERATURE == pytest.approx(0.1)
+
+
+def test_only_the_most_similar_documents_are_read(backbone, supervision, query_ids, document_ids):
     """The reading of every pair of a corpus is what nobody can afford."""
-    tried = try_weights(reranker, supervision, query_ids, document_ids, depth=1, batch_size=16)
-    assert len(set(tried.values())) == 1, "a list of one document has one order"
-    similar = unit(reranker.backbone.encode(query_ids, 16)) @ unit(reranker.backbone.encode(document_ids, 16)).T
-    first = similar.argmax(1)
-    found = [grades.get(int(row), 0) > 0 for grades, row in zip(supervision.grades, first, strict=True)]
-    assert (set(tried.values()) != {0.0}) == any(found)
-
-
-def test_the_weight_that_is_there_stays(reranker, supervision, query_ids, document_ids):
-    """Who tries does not choose."""
-    try_weights(reranker, supervision, query_ids, document_ids, depth=3, batch_size=16)
-    assert (reranker.backbone.evidence, reranker.backbone.similarity) == (1.0, 8.0)
-
-
-def test_a_score_without_similarity_is_refused(backbone, prompt, supervision, query_ids, document_ids):
-    """Multiples of nothing are nothing."""
-    with pytest.raises(ValueError, match="no similarity"):
-        try_weights(Reranker(backbone, prompt), supervision, query_ids, document_ids, depth=3, batch_size=16)
+    states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
+    found = dev_candidates(supervision, *states, remember(states[0], supervision.grades), 2, TEMPERATURE)
+    cosine = unit(states[0]) @ unit(states[1]).T
+    assert found.mask.sum(1).max() <= 4
+    for query, (rows, mask) in enumerate(zip(found.rows, found.mask, strict=True)):
+        assert set(np.argsort(-cosine[query])[:2]) <= set(rows[mask])
+        assert len(set(rows[mask])) == mask.sum(), "each document once"
 
 
 def test_the_student_reads_along_the_weighted_evidence(backbone, prompt):
     """A student that ignores the teacher's weights is distilled towards scores that its states cannot give."""
-    plain = answer_direction(backbone, prompt)
-    backbone.configure(evidence=0.25)
-    np.testing.assert_allclose(answer_direction(backbone, prompt), 0.25 * plain, atol=1e-7)
+    plain = answer_direction(backbone, 1.0, prompt)
+    np.testing.assert_allclose(answer_direction(backbone, 0.25, prompt), 0.25 * plain, atol=1e-7)

@@ -12,6 +12,7 @@ from rabtriever import predictor as predictor_module
 from rabtriever.backbone import Backbone
 from rabtriever.baselines import unserved_student_system
 from rabtriever.distilled import answer_direction, check_foldable, load_student, save_student
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.evaluation import student_system
 from rabtriever.params import ParamsError
 from rabtriever.predictor import FoldablePredictor, MlpPredictor, Predictor, PredictorParams, build_predictor
@@ -28,9 +29,10 @@ INDEX = IndexParams(
 
 
 @pytest.fixture
-def states(backbone: Backbone, query_ids, document_ids) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of the toy queries (12, 32) and documents (8, 32)."""
-    return torch.from_numpy(backbone.encode(query_ids, 8)), torch.from_numpy(backbone.encode(document_ids, 8))
+def states(backbone: Backbone, query_ids, document_ids) -> tuple[torch.Tensor, EncodedDocuments]:
+    """States of the toy queries (12, 32), and the 8 documents with anchors and offsets of their own."""
+    queries, documents = (torch.from_numpy(backbone.encode(ids, 8)) for ids in (query_ids, document_ids))
+    return queries, EncodedDocuments(documents, torch.randn(8, 32), torch.randn(8))
 
 
 @pytest.fixture(params=SHAPES)
@@ -41,18 +43,19 @@ def scorer(request, backbone: Backbone, prompt: Prompt, states) -> Scorer:
     with torch.no_grad():
         for parameter in predictor.parameters():
             parameter.copy_(0.3 * torch.randn_like(parameter))
-    predictor.standardise(*states, states[0] * 2 + 1)
-    return Scorer(backbone, backbone, prompt, predictor, answer_direction(backbone, prompt))
+    predictor.standardise(states[0], states[1].states, states[0] * 2 + 1)
+    return Scorer(backbone, backbone, prompt, predictor, answer_direction(backbone, 1.0, prompt))
 
 
-def expected(scorer: Scorer, queries: torch.Tensor, documents: torch.Tensor) -> np.ndarray:
+def expected(scorer: Scorer, queries: torch.Tensor, documents: EncodedDocuments) -> np.ndarray:
     """(Q, N) scores by the predictor's definition, one pair after another."""
     with torch.no_grad():
         rows = [
             [
                 float(scorer.predictor(query, document) @ scorer.direction)
-                + 3.0 * float(torch.cosine_similarity(query, document, dim=0))
-                for document in documents
+                + 3.0 * float(query / query.norm() @ anchor)
+                + float(offset)
+                for document, anchor, offset in zip(*documents, strict=True)
             ]
             for query in queries
         ]
@@ -88,7 +91,7 @@ def test_a_student_without_index_is_measured_like_the_served_one(scorer: Scorer,
 
 def test_saved_and_loaded_in_its_form(scorer: Scorer, states, backbone: Backbone, prompt: Prompt, tmp_path: Path):
     """A student comes back in another form than it was trained in, or not at all."""
-    save_student(tmp_path / "student", scorer.predictor, None, {"teacher": "t" * 64})
+    save_student(tmp_path / "student", scorer.predictor, scorer.direction, None, {"teacher": "t" * 64})
     loaded, manifest = load_student(tmp_path / "student", backbone, prompt, "t" * 64)
     assert type(loaded.predictor) is type(scorer.predictor) and loaded.predictor.shape == scorer.predictor.shape
     assert manifest.info["form"] == scorer.predictor.shape.form
@@ -101,7 +104,7 @@ def test_only_what_folds_is_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.chdir(tmp_path)
     for number, shape in enumerate(SHAPES.values()):
-        save_student(f"models/student/{number}", build_predictor(32, shape, 0.0), None, {})
+        save_student(f"models/student/{number}", build_predictor(32, shape, 0.0), torch.zeros(32), None, {})
     check_foldable("models/student/0")
     with pytest.raises(ParamsError, match=r"student/1 was .*form 'mlp', but .* needs 'foldable'.*set predictor\.form"):
         build_index.fn(1)
@@ -130,7 +133,7 @@ def test_the_forms_share_all_but_their_units():
 def test_all_weights_of_the_mlp_have_gradients(states):
     """A layer is cut off from the loss, or starts where it can never move; a second layer that is linear is none."""
     predictor = build_predictor(32, SHAPES["mlp"], 0.0)
-    queries, documents = states[0][:, None], states[1][None]
+    queries, documents = states[0][:, None], states[1].states[None]
     predictor(queries, documents).pow(2).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in predictor.parameters())
     with torch.no_grad():

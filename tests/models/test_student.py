@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rabtriever.backbone import Backbone, load_backbone, pad
+from rabtriever.document_terms import ScoreWeights, encoded_documents
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.objectives import answer_score, listwise_loss
 from rabtriever.predictor import FoldablePredictor
@@ -47,7 +48,7 @@ def data(backbone, prompt, query_ids, document_ids) -> DistillationData:
     grades[:, 0], grades[:, 1], grades[:, 2] = 2, 1, -1
     return DistillationData(
         query_states=torch.from_numpy(backbone.encode(query_ids[:QUERIES], 8)),
-        document_states=torch.from_numpy(backbone.encode(document_ids, 8)),
+        documents=encoded_documents(backbone.encode(document_ids, 8), ScoreWeights()),
         candidates=candidates,
         target_states=targets.half(),
         target_scores=answer_score(targets, head, prompt.yes_id, prompt.no_id),
@@ -68,7 +69,7 @@ def make_module(data):
         torch.manual_seed(2)
         predictor = FoldablePredictor(32, 24, 8, 0.0)
         listed = facts.candidates >= 0
-        predictor.standardise(facts.query_states, facts.document_states, facts.target_states[listed].float())
+        predictor.standardise(facts.query_states, facts.documents.states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
 
     return make
@@ -82,7 +83,7 @@ def only(term: str) -> dict[str, float]:
 @pytest.mark.parametrize("term", TERMS)
 def test_only_the_predictor_has_gradients(make_module, data, backbone, term):
     """The frozen teacher moves while it is distilled, so the index no longer fits the scores; or a term is dead."""
-    for tensor in (data.head_weight, data.query_states, data.document_states, data.target_scores):
+    for tensor in (data.head_weight, data.query_states, data.documents.states, data.target_scores):
         tensor.requires_grad_()
     module = make_module(**only(term))
     terms = module.losses(np.random.default_rng(0))
@@ -116,7 +117,7 @@ def test_a_perfect_student_has_no_loss(make_module, data, divergence, vocabulary
     """The loss asks for something other than the teacher's states, scores and logits."""
     predictor = make_module().predictor
     with torch.no_grad():
-        states = predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+        states = predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
     scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
     facts = dataclasses.replace(data, target_states=states, target_scores=scores)
     params = dataclasses.replace(PARAMS, labels=0.0, divergence=divergence, vocabulary=vocabulary)
@@ -131,7 +132,7 @@ def test_the_divergence_is_that_of_both_terms(make_module, data, divergence):
     module = make_module(mse=0.0, labels=0.0, queries=QUERIES, divergence=divergence)
     with torch.no_grad():
         found = module.losses(np.random.default_rng(0))
-        states = module.predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
     mask = data.candidates >= 0
 
     def expectation(student: torch.Tensor, teacher: torch.Tensor) -> float:
@@ -156,7 +157,7 @@ def test_answers_alone_are_a_binary_divergence(make_module, data):
     mask = data.candidates >= 0
     with torch.no_grad():
         found = float(module.losses(np.random.default_rng(0))["logits"])
-        states = module.predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
     odds = [
         answer_score(part[mask].double(), data.head_weight.double(), data.yes_id, data.no_id)
         for part in (states, data.target_states)
@@ -200,7 +201,7 @@ def test_label_loss_is_the_listwise_one(make_module, data):
     """The labels are mixed in with another loss than the teacher's (all queries at once, so their order is nothing)."""
     module = make_module(**only("labels"), queries=QUERIES)
     with torch.no_grad():
-        states = module.predictor(data.query_states[:, None], data.document_states[data.candidates.clamp(min=0)])
+        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
         scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
         usable = (data.candidates >= 0) & (data.grades >= 0)
         expected = listwise_loss(scores, data.grades.clamp(min=0), usable)
@@ -231,7 +232,7 @@ def test_the_batch_is_overfitted(make_module, data):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.05 * losses[0]
     with torch.no_grad():
-        documents = data.document_states[data.candidates[:-1]]
+        documents = data.documents.states[data.candidates[:-1]]
         predicted = module.predictor(data.query_states[:-1, None], documents)
         scores = answer_score(predicted, data.head_weight, data.yes_id, data.no_id)
     wanted = data.target_scores[:-1]

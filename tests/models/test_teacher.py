@@ -32,6 +32,9 @@ PARAMS = TeacherParams(
     unlabelled=0,
     contrastive=0.3,
     temperature=0.1,
+    reader_steps=0,
+    column=0.0,
+    column_queries=2,
     lora_rank=0,
     gradient_checkpointing=False,
     dpo_steps=0,
@@ -42,6 +45,7 @@ PARAMS = TeacherParams(
     weight_decay=0.0,
     start_share=0.0,
     fit_depth=0,
+    document_terms=False,
 )
 
 
@@ -340,7 +344,7 @@ def test_every_term_of_the_loss(make_module):
     terms = module.losses(np.random.default_rng(0))
     assert set(terms) == {"pointwise", "evidence", "listwise", "agreement", "contrastive"}
     assert float((terms["listwise"] - terms["evidence"]).detach().abs()) > 1e-6
-    assert module.backbone.similarity == 5.0
+    assert module.backbone.weights.similarity == 5.0
     module = make_module(pointwise=0.0, contrastive=0.0)
     assert set(module.losses(np.random.default_rng(0))) == {"listwise"}
 

@@ -1,0 +1,157 @@
+"""What is known of a query and a document without reading one after the other, exact in teacher and student alike.
+
+    known(q, d) = similarity . <ĥ_q, anchor_d> + offset_d
+    anchor_d    = ĥ_d + (memory / similarity) m_d
+    offset_d    = prior . log(1 + n_d) - attraction . a_d
+
+ĥ are unit states of texts encoded alone. The other terms are what the training queries tell about a document: m_d is
+where the queries judged for it lie (their mean, less that of all training queries, shrunk where they are few), n_d how
+many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries how near it is to queries of any kind: a
+document that is near to all of them is a hub, and its nearness says little (inverted softmax, Smith et al. 2017,
+arXiv 1702.03859). None of it costs anything at search: anchors and offsets fold into what the index keeps anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BANK = 4096  # training queries that the attraction is measured with
+SHRINKAGE = 5.0  # judgements at which a document's memory has half its weight
+TEMPERATURE = 0.05  # of the attraction
+BLOCK_CELLS = 8_000_000  # cosines held at once
+
+
+class ScoreWeights(NamedTuple):
+    """Weights of the terms of the teacher's score, in nats; without any but the evidence it is the paper's."""
+
+    evidence: float = 1.0
+    similarity: float = 0.0
+    memory: float = 0.0
+    attraction: float = 0.0
+    prior: float = 0.0
+
+    @property
+    def need_memory(self) -> bool:
+        """Whether any term is of the training queries."""
+        return self.memory > 0 or self.attraction > 0 or self.prior > 0
+
+
+class QueryMemory(NamedTuple):
+    """What is kept of the training queries.
+
+    Attributes:
+        bank: (B, H) unit states of a sample of them.
+        rows: (J,) rows of the documents that any of them is judged for.
+        vectors: (J, H) the memory m of those documents; that of the others is zero.
+        counts: (J,) training queries judged for each.
+    """
+
+    bank: np.ndarray
+    rows: np.ndarray
+    vectors: np.ndarray
+    counts: np.ndarray
+
+    def moved(self, doc_ids: Sequence[str], other: Sequence[str]) -> QueryMemory:
+        """The same for a corpus of other ids in their order; documents that it lacks are left out."""
+        place = {doc_id: row for row, doc_id in enumerate(other)}
+        rows = np.array([place.get(doc_ids[row], -1) for row in self.rows], dtype=np.int64)
+        kept = rows >= 0
+        return QueryMemory(self.bank, rows[kept], self.vectors[kept], self.counts[kept])
+
+
+class EncodedDocuments(NamedTuple):
+    """All that scores are computed from on the document side: states (N, H), anchors (N, H), offsets (N,)."""
+
+    states: Tensor
+    anchors: Tensor
+    offsets: Tensor
+
+    def at(self, rows: Tensor | slice | np.ndarray) -> EncodedDocuments:
+        """The same of some rows; an index of any shape."""
+        return EncodedDocuments(*(part[rows] for part in self))
+
+    def to(self, device: torch.device | str) -> EncodedDocuments:
+        """The same on a device."""
+        return EncodedDocuments(*(part.to(device) for part in self))
+
+
+class TermFeatures(NamedTuple):
+    """The terms without their weights: memory vectors (N, H), attraction (N,), prior (N,)."""
+
+    memory: np.ndarray
+    attraction: np.ndarray
+    prior: np.ndarray
+
+
+def remember(query_states: np.ndarray, grades: Sequence[Mapping[int, int]], seed: int = 0) -> QueryMemory:
+    """The memory of training queries.
+
+    Args:
+        query_states: (Q, H) states of the queries alone.
+        grades: for each, document row -> grade; grades weigh a document's queries.
+        seed: draws the bank where there are more than `BANK` queries.
+    """
+    queries = unit(query_states)
+    judged = [(row, query, grade) for query, known in enumerate(grades) for row, grade in known.items() if grade > 0]
+    rows, place = np.unique(np.array([row for row, _, _ in judged], dtype=np.int64), return_inverse=True)
+    sums = np.zeros((len(rows), queries.shape[1]), dtype=np.float32)
+    counts = np.zeros(len(rows), dtype=np.float32)
+    if judged:
+        asked = np.array([query for _, query, _ in judged])
+        weight = np.array([grade for _, _, grade in judged], dtype=np.float32)
+        np.add.at(sums, place, weight[:, None] * queries[asked])
+        np.add.at(counts, place, 1.0)
+    share = counts / (counts + SHRINKAGE)
+    vectors = share[:, None] * (unit(sums) - queries.mean(0))
+    drawn = np.random.default_rng(seed).permutation(len(queries))[:BANK]
+    return QueryMemory(queries[np.sort(drawn)], rows, vectors.astype(np.float32), counts)
+
+
+def term_features(document_states: np.ndarray, memory: QueryMemory) -> TermFeatures:
+    """The terms of (N, H) documents that a memory was made for."""
+    documents = unit(document_states)
+    vectors, counts = np.zeros_like(documents), np.zeros(len(documents), dtype=np.float32)
+    vectors[memory.rows], counts[memory.rows] = memory.vectors, memory.counts
+    attraction = np.empty(len(documents), dtype=np.float32)
+    block = max(1, BLOCK_CELLS // max(1, len(memory.bank)))
+    for start in range(0, len(documents), block):
+        near = torch.from_numpy(documents[start : start + block] @ memory.bank.T) / TEMPERATURE
+        attraction[start : start + block] = TEMPERATURE * (torch.logsumexp(near, 1) - np.log(near.shape[1])).numpy()
+    return TermFeatures(vectors, attraction, np.log1p(counts))
+
+
+def encoded_documents(
+    document_states: np.ndarray | Tensor, weights: ScoreWeights, memory: QueryMemory | None = None
+) -> EncodedDocuments:
+    """What a score needs of documents, from their (N, H) states alone and what the training queries tell of them.
+
+    Without a memory, or a weight of any of its terms, anchors are unit states and offsets zero.
+
+    Raises:
+        ValueError: terms of the training queries have weights, and there is no memory, or no similarity to add them to.
+    """
+    states = torch.as_tensor(np.array(document_states) if isinstance(document_states, np.ndarray) else document_states)
+    anchors, offsets = F.normalize(states, dim=-1), torch.zeros(len(states))
+    if weights.need_memory:
+        if memory is None or weights.similarity <= 0:
+            raise ValueError(f"the score has terms of the training queries ({weights}), but there is no memory of them")
+        features = term_features(states.numpy(), memory)
+        anchors = anchors + weights.memory / weights.similarity * torch.from_numpy(features.memory)
+        offsets = torch.from_numpy(weights.prior * features.prior - weights.attraction * features.attraction)
+    return EncodedDocuments(states, anchors, offsets.to(states.dtype))
+
+
+def known_scores(query_states: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
+    """(Q, N) what is known of every pair, from (Q, H) states of the queries alone."""
+    return similarity * unit(query_states) @ documents.anchors.numpy().T + documents.offsets.numpy()
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows divided by their Euclidean length; zero rows stay zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
