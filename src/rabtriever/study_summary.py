@@ -379,5 +379,11 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
 
 def _colour(system: str) -> str:
     """Students blue, teachers red, bi-encoders green, what is not trained on this data grey."""
-    families = {"student": "tab:blue", "teacher": "tab:red", "biencoder": "tab:green", "late": "tab:olive"}
+    families = {
+        "student": "tab:blue",
+        "teacher": "tab:red",
+        "biencoder": "tab:green",
+        "distilled": "tab:green",
+        "late": "tab:olive",
+    }
     return families.get(system.split("_")[0], "0.45")
