@@ -1,7 +1,7 @@
 """Which documents a round shows the teacher: what the current student ranks high, the positives, a few at random.
 
-Pure functions of arrays. On-policy means that the ranking comes from the student being trained; the first round has no
-student and takes a lexical ranking (Rabtriever, arXiv 2604.23336, on-policy distillation).
+Pure functions of arrays. On-policy means that the ranking comes from the student being trained; in the first round that
+is a student without a predictor yet (Rabtriever, arXiv 2604.23336, on-policy distillation).
 """
 
 from __future__ import annotations
