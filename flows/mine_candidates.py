@@ -18,11 +18,11 @@ from flows.common import CANDIDATES, EMBEDDINGS, PARAMS, PREPARED, STUDENT, TEAC
 from rabtriever.annotation import annotate_candidates, save_candidates
 from rabtriever.artifacts import check_parent, read_manifest
 from rabtriever.distilled import load_student
-from rabtriever.document_terms import EncodedDocuments, known_scores
+from rabtriever.document_terms import EncodedDocuments
 from rabtriever.embeddings import read_documents_encoded
 from rabtriever.inputs import TrainingInputs, open_teacher, prepared_data, training_inputs
 from rabtriever.lexical import Bm25
-from rabtriever.mining import MiningParams, select_candidates, top_rows
+from rabtriever.mining import MiningParams, known_ranking, select_candidates, top_rows
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.reranker import Reranker
@@ -80,8 +80,7 @@ def _before_training(
 ) -> np.ndarray:
     """What a student without a predictor ranks by: what is known of the states alone, or BM25 where that is nothing."""
     if similarity > 0:
-        chunks = np.array_split(query_states, max(1, len(query_states) // 256))
-        return np.concatenate([top_rows(known_scores(chunk, documents, similarity), depth) for chunk in chunks])
+        return known_ranking(query_states, documents, similarity, depth)
     bm25 = Bm25([document.contents for document in inputs.dataset.corpus.values()])
     texts = [inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept]
     return bm25.rank(texts, max(depth, 1))[0]

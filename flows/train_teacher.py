@@ -18,8 +18,7 @@ from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
 from rabtriever.contrastive import mine_with_cosine
 from rabtriever.distilled_biencoder import DistilledBiencoderModule
-from rabtriever.document_terms import remember
-from rabtriever.fitting import TERMS, dev_candidates, fit_weights, with_evidence
+from rabtriever.fitting import TERMS, fit_on_dev
 from rabtriever.inputs import PREFIX, READER, TrainingInputs, open_model, prepared_data, save_model, training_inputs
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
@@ -29,7 +28,6 @@ from rabtriever.prompt import PromptParams
 from rabtriever.reading import ReaderModule
 from rabtriever.reranker import Reranker
 from rabtriever.seeding import SeedParams, seed_torch
-from rabtriever.supervision import Supervision
 from rabtriever.teacher import TeacherModule, TeacherParams
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
@@ -122,15 +120,8 @@ def _polished(
 
 def _fit_weights(reranker: Reranker, inputs: TrainingInputs, params: TeacherParams) -> dict[str, float]:
     """Gives the teacher the weights of its score that the dev judgements are likeliest under."""
-    dataset, prompt, model = inputs.dataset, inputs.prompt, reranker.backbone
-    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
-    query_ids = prompt.query.ids(dev.texts(dataset.queries))
-    memory = remember(model.encode(inputs.query_ids, FIT_BATCH), inputs.supervision.grades)
-    states = model.encode(query_ids, FIT_BATCH), model.encode(inputs.document_ids, FIT_BATCH)
-    found = dev_candidates(dev, *states, memory, params.fit_depth, params.temperature)
-    found = with_evidence(found, reranker, query_ids, inputs.document_ids, FIT_BATCH)
-    terms = TERMS if params.document_terms else ("evidence",)
-    best = fit_weights(found, dev, terms, params.temperature)
+    model, terms = reranker.backbone, TERMS if params.document_terms else ("evidence",)
+    best, _, _ = fit_on_dev(inputs, model, terms, params.fit_depth, params.temperature, FIT_BATCH, reranker)
     model.configure(**best.weights._asdict())
     print("train_teacher: weights of the score fitted on dev: ", end="")
     print(", ".join(f"{name} {value:.3g}" for name, value in best.weights._asdict().items()))

@@ -25,15 +25,15 @@ def average_weights(backbone: Backbone, start: str | Path | Backbone, share: flo
     Raises:
         ValueError: another share, or the weights of the folder are not those of this model.
     """
+    named = "the other model" if isinstance(start, Backbone) else start
     if not 0 <= share <= 1:
-        raise ValueError(f"the share of the other model is {share:g}: expected 0 to 1")
+        raise ValueError(f"the share of {named} is {share:g}: expected 0 to 1")
     if share == 0:
         return
     weights = dict(backbone.model.named_parameters())
     other = start if isinstance(start, Backbone) else load_backbone(start, device=backbone.device)
     found = dict(other.model.named_parameters())
     if {name: weight.shape for name, weight in found.items()} != {n: w.shape for n, w in weights.items()}:
-        named = "the other" if isinstance(start, Backbone) else start
         raise ValueError(f"{named} is a model of another shape: only a model and what it started from are averaged")
     for name, weight in weights.items():
         weight.copy_((1.0 - share) * weight.float() + share * found[name].float())

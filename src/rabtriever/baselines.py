@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from rabtriever.backbone import Backbone
-from rabtriever.document_terms import EncodedDocuments, encoded_documents, known_scores, remember
+from rabtriever.document_terms import EncodedDocuments, encoded_documents, known_scores
 from rabtriever.evaluation import System, scoring_system
-from rabtriever.fitting import TERMS, dev_candidates, fit_weights
+from rabtriever.fitting import TERMS, fit_on_dev
 from rabtriever.inputs import TrainingInputs
 from rabtriever.late_interaction import TokenIndex
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset, Queries
 from rabtriever.scorer import Scorer
-from rabtriever.supervision import Supervision
 
 
 def late_interaction_system(
@@ -45,20 +44,16 @@ def calibrated_system(
 
     What a student gains by them is no merit of its teacher's reading: this row says how much that is.
     """
-    dataset, prompt = inputs.dataset, inputs.prompt
-    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
-    memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.supervision.grades)
-    states = backbone.encode(inputs.document_ids, batch_size)
-    asked = backbone.encode(prompt.query.ids(dev.texts(dataset.queries)), batch_size)
-    found = dev_candidates(dev, asked, states, memory, depth, temperature)
-    weights = fit_weights(found, dev, [name for name in TERMS if name != "evidence"], temperature).weights
-    documents = encoded_documents(states, weights, memory)
+    terms = [name for name in TERMS if name != "evidence"]
+    fit, states, memory = fit_on_dev(inputs, backbone, terms, depth, temperature, batch_size)
+    documents = encoded_documents(states, fit.weights, memory)
 
     def scores(texts: Sequence[str]) -> np.ndarray:
-        return known_scores(backbone.encode(prompt.query.ids(texts), batch_size), documents, weights.similarity)
+        asked = backbone.encode(inputs.prompt.query.ids(texts), batch_size)
+        return known_scores(asked, documents, fit.weights.similarity)
 
     stored = 4.0 * (states.shape[1] + 1)
-    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, stored)
+    return scoring_system(inputs.dataset, queries, scores, scores(list(queries.values())), timed, stored)
 
 
 def unserved_student_system(

@@ -24,7 +24,6 @@ from rabtriever.scorer import Scorer
 
 SAMPLE = 64  # documents that are really read
 QUERY_TOKENS = 32
-_NO_MEMORY = {"memory": 0.0, "attraction": 0.0, "prior": 0.0}  # of random documents; these terms cost nothing
 
 
 def measure_complexity(
@@ -114,9 +113,7 @@ class _Bench:
     def _teacher(self, texts: list[list[int]]) -> tuple[float, float]:
         """Milliseconds of one query with all texts: reading them, and with their keys and values at hand."""
         pairs = np.stack([np.zeros(len(texts), dtype=np.int64), np.arange(len(texts))], axis=1)
-        stored = encoded_documents(
-            self.backbone.encode(texts, PREFIX_BATCH), self.backbone.weights._replace(**_NO_MEMORY)
-        )
+        stored = encoded_documents(self.backbone.encode(texts, PREFIX_BATCH), ScoreWeights())
         given = [self.query], texts, pairs, PREFIX_BATCH
         read = self._median(lambda: list(self.reranker.annotate(*given, encoded=stored)))
         device = self.backbone.device
@@ -132,7 +129,7 @@ class _Bench:
 
     def _student(self, texts: list[list[int]], rows: torch.Tensor) -> float:
         states = torch.from_numpy(self.scorer.document_encoder.encode(texts, PREFIX_BATCH))
-        encoded = encoded_documents(states, ScoreWeights(similarity=self.scorer.predictor.similarity))
+        encoded = encoded_documents(states, ScoreWeights())
         folded = FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(encoded)))
         query = torch.from_numpy(self.scorer.encoder.encode([self.query], 1))
         return self._median(lambda: self.scorer.scores(query, folded))

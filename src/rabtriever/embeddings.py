@@ -82,5 +82,4 @@ def read_memory(path: Path) -> QueryMemory | None:
 
 def read_documents_encoded(folder: str | Path, rows: int, weights: ScoreWeights) -> EncodedDocuments:
     """All that scores need of the documents of a store, under these weights; errors as of `read_embeddings`."""
-    states = np.array(read_embeddings(folder, rows))
-    return encoded_documents(states, weights, read_memory(Path(folder) / MEMORY))
+    return encoded_documents(read_embeddings(folder, rows), weights, read_memory(Path(folder) / MEMORY))

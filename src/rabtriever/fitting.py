@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rabtriever.document_terms import QueryMemory, ScoreWeights, term_features, unit
+from rabtriever.backbone import Backbone
+from rabtriever.document_terms import QueryMemory, ScoreWeights, remember, term_features, unit
+from rabtriever.inputs import TrainingInputs
 from rabtriever.metrics import score_queries, summarise
 from rabtriever.mining import top_rows
 from rabtriever.reranker import Reranker
@@ -48,6 +50,40 @@ class Fit(NamedTuple):
     weights: ScoreWeights
     ndcg: float
     similarity_ndcg: float
+
+
+def fit_on_dev(
+    inputs: TrainingInputs,
+    backbone: Backbone,
+    terms: Sequence[str],
+    depth: int,
+    temperature: float,
+    batch_size: int,
+    reranker: Reranker | None = None,
+) -> tuple[Fit, np.ndarray, QueryMemory]:
+    """Fits the weights of a score on the dev queries of a data set.
+
+    Args:
+        inputs: the data, tokenised.
+        backbone: encodes texts alone.
+        terms: see `fit_weights`.
+        depth: see `dev_candidates`.
+        temperature: divides cosines in the fit.
+        batch_size: sequences, or pairs, in one forward pass.
+        reranker: reads the candidates; None for a score without evidence.
+
+    Returns:
+        The fit, the (N, H) states of the documents, and the memory of the training queries.
+    """
+    dataset = inputs.dataset
+    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
+    query_ids = inputs.prompt.query.ids(dev.texts(dataset.queries))
+    memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.supervision.grades)
+    states = backbone.encode(inputs.document_ids, batch_size)
+    found = dev_candidates(dev, backbone.encode(query_ids, batch_size), states, memory, depth, temperature)
+    if reranker is not None:
+        found = with_evidence(found, reranker, query_ids, inputs.document_ids, batch_size)
+    return fit_weights(found, dev, terms, temperature), states, memory
 
 
 def fit_weights(found: DevCandidates, judged: Supervision, terms: Sequence[str], temperature: float) -> Fit:

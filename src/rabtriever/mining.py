@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rabtriever.document_terms import EncodedDocuments, known_scores
 from rabtriever.params import bounded
 
 
@@ -44,6 +45,12 @@ def top_rows(scores: np.ndarray, depth: int) -> np.ndarray:
     """
     depth = min(depth, scores.shape[1])
     return np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+
+
+def known_ranking(query_states: np.ndarray, documents: EncodedDocuments, similarity: float, depth: int) -> np.ndarray:
+    """(Q, depth) document rows by what is known of (Q, H) query states without reading, best first."""
+    chunks = np.array_split(query_states, max(1, len(query_states) // 256))
+    return np.concatenate([top_rows(known_scores(chunk, documents, similarity), depth) for chunk in chunks])
 
 
 def select_candidates(

@@ -14,9 +14,9 @@ import numpy as np
 
 from rabtriever.annotation import Annotated, annotate_candidates
 from rabtriever.distilled_biencoder import DistilledBiencoderParams
-from rabtriever.document_terms import encoded_documents, known_scores, remember
+from rabtriever.document_terms import encoded_documents, remember
 from rabtriever.inputs import TrainingInputs
-from rabtriever.mining import MiningParams, select_candidates, top_rows
+from rabtriever.mining import MiningParams, known_ranking, select_candidates
 from rabtriever.params import bounded
 from rabtriever.reranker import Reranker
 
@@ -56,9 +56,7 @@ def polishing_candidates(reranker: Reranker, inputs: TrainingInputs, params: Pol
     memory = remember(states, inputs.supervision.grades)
     documents = encoded_documents(backbone.encode(inputs.document_ids, BATCH), backbone.weights, memory)
     kept = np.sort(rng.choice(count, size=min(params.pool or count, count), replace=False))
-    similarity = backbone.weights.similarity
-    parts = np.array_split(states[kept], max(1, len(kept) // 256))
-    ranking = np.concatenate([top_rows(known_scores(part, documents, similarity), params.depth) for part in parts])
+    ranking = known_ranking(states[kept], documents, backbone.weights.similarity, params.depth)
     how = MiningParams(params.depth, POSITIVES, params.random, margin=0.0, batch_size=BATCH, queries=params.pool)
     grades = [inputs.supervision.grades[row] for row in kept]
     candidates = select_candidates(ranking, grades, len(inputs.document_ids), how, rng)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rabtriever.backbone import pad
 from rabtriever.objectives import answer_score, forward_kl, listwise_loss, reranker_loss
-from rabtriever.reranker import Prefix, ask
+from rabtriever.reranker import ask
 from rabtriever.teacher import TeacherBatch, TeacherModule
 
 
@@ -92,8 +92,7 @@ class ReaderModule(TeacherModule):
 
     def _ask(self, drawn: TeacherBatch, documents: np.ndarray, asked: np.ndarray) -> Tensor:
         """(P, H) states of queries of the step read after documents of the step, or the other way round."""
-        prefix: Prefix = drawn.read
-        first, _ = self.prompt.params.ordered([drawn.column[int(row)] for row in documents], asked.tolist())
-        pairs = [self.document_ids[row] for row in documents], [self.query_ids[drawn.queries[one]] for one in asked]
-        segments = self.prompt.params.ordered(*pairs)[1]
-        return ask(self.backbone, prefix, torch.tensor(first, device=self.device), *pad(segments, self.device))
+        columns = [drawn.column[int(row)] for row in documents]
+        pairs = (torch.tensor(part, device=self.device) for part in (asked, columns, documents))
+        rows, segments = self.following(drawn.queries, *pairs)
+        return ask(self.backbone, drawn.read, rows, *pad(segments, self.device))

@@ -119,8 +119,8 @@ class Reranker:
         """States and scores of pairs; arguments and order as of `evidence`.
 
         Args:
-            encoded: of the same documents, in their order; None encodes them here, without the terms of the training
-                queries.
+            encoded: of the same documents, in their order; None encodes them here, which a score with terms of the
+                training queries refuses.
         """
         known = self._known(queries, documents, pairs, batch_size, encoded)
         weight = self.backbone.weights.evidence

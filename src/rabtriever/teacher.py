@@ -290,7 +290,13 @@ class TeacherModule(LanguageModelModule):
     def _asked(self, queries: np.ndarray, batch: CandidateLists) -> tuple[Tensor, list[Any]]:
         """Of each of the P candidates, which first segment it follows, (P,), and its own second segment."""
         asking = batch.mask.nonzero()[:, 0]  # (P,) which query of the step
-        rows, _ = self.prompt.params.ordered(batch.columns[batch.mask], asking)
-        documents = [self.document_ids[row] for row in batch.documents[batch.mask].tolist()]
+        return self.following(queries, asking, batch.columns[batch.mask], batch.documents[batch.mask])
+
+    def following(
+        self, queries: np.ndarray, asking: Tensor, columns: Tensor, documents: Tensor
+    ) -> tuple[Tensor, list[Any]]:
+        """The same of any pairs of a step: places of their queries, columns and rows of their documents, each (P,)."""
+        rows, _ = self.prompt.params.ordered(columns, asking)
+        read = [self.document_ids[row] for row in documents.tolist()]
         asked = [self.query_ids[queries[number]] for number in asking.tolist()]
-        return rows, self.prompt.params.ordered(documents, asked)[1]
+        return rows, self.prompt.params.ordered(read, asked)[1]
