@@ -210,7 +210,7 @@ def _by_predictor(folder: Path) -> System:
 def _by_predictor_unserved(folder: Path) -> System:
     dataset, _, _, params = _test()
     _, _, scorer = open_student(folder)
-    documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), scorer.document_encoder.weights)
+    documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), scorer.document_encoder.compared.weights)
     return unserved_student_system(dataset, dataset.split_queries("test"), scorer, documents, params.timed_queries)
 
 
@@ -264,8 +264,9 @@ def open_student(folder: Path) -> tuple[Backbone, Prompt, Scorer]:
     """The teacher with its prompt, and one of its students."""
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     _, data = prepared_data(PREPARED)
-    teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
-    return teacher, prompt, load_student(folder, teacher, prompt, manifest.hash)[0]
+    teacher = open_teacher(TEACHER, prompt_params, data)
+    scorer, _ = load_student(folder, teacher.encoder, teacher.prompt, teacher.manifest.hash)
+    return teacher.backbone, teacher.prompt, scorer
 
 
 def report(name: str) -> str:

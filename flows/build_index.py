@@ -17,7 +17,7 @@ from rabtriever.artifacts import Manifest, check_parent, read_manifest
 from rabtriever.distilled import check_foldable, load_student
 from rabtriever.document_terms import EncodedDocuments
 from rabtriever.embeddings import MEMORY, read_documents_encoded, read_memory
-from rabtriever.inputs import open_model, prepared_data
+from rabtriever.inputs import open_teacher, prepared_data
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.retriever import Retriever
@@ -41,15 +41,16 @@ def build_index(round: int) -> str:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run("build_index", params) as run:
-        teacher, prompt, manifest = open_model(TEACHER, "teacher", prompt_params, data)
+        opened = open_teacher(TEACHER, prompt_params, data)
+        teacher, prompt, manifest = opened.backbone, opened.prompt, opened.manifest
         check_parent(read_manifest(EMBEDDINGS, "embeddings"), "teacher", manifest.hash)
-        scorer, student = load_student(STUDENT / str(round), teacher, prompt, manifest.hash)
+        scorer, student = load_student(STUDENT / str(round), opened.encoder, prompt, manifest.hash)
         documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), teacher.weights)
         memory = read_memory(EMBEDDINGS / MEMORY)
         train = scorer.encode(list(dataset.split_queries("train").values()), "build_index: queries")
         keys = {"student": student.hash, "seed": seed, **asdict(params)}
         checkpoints = checkpoint_folder(CHECKPOINTS, "build_index", keys)
-        projections = Projections(documents.states.shape[1], params.dimension)
+        projections = Projections(scorer.encoder.width, params.dimension)
         module = _shortlist_module(scorer, projections, train, documents, params, seed)
         fit(module, "build_index: shortlist", checkpoints, run.lightning_logger())
         retriever = Retriever.assemble(scorer, dataset.corpus, documents, projections, params, memory)
@@ -75,7 +76,7 @@ def _shortlist_module(
     """The module over a sample of queries and documents whose scores fit in memory."""
     seed_torch(seed)
     rng = np.random.default_rng(seed)
-    projections.standardise(queries, documents.states)
+    projections.standardise(queries, documents)
     columns = _sample(len(documents.states), 20_000, rng)
     rows = _sample(len(queries), max(1, TRAINING_CELLS // len(columns)), rng)
     sampled = documents.at(columns)

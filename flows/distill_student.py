@@ -52,7 +52,7 @@ def distill(round: int) -> str:
         parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
         before = None
         if round > 0:
-            before, earlier = load_student(STUDENT / str(round - 1), teacher, prompt, manifest.hash)
+            before, earlier = load_student(STUDENT / str(round - 1), opened.encoder, prompt, manifest.hash)
             parents["student"] = earlier.hash
         seed_torch(seed + round)
         predictor = before.predictor if before else _new_predictor(shape, facts, teacher.weights.similarity)
@@ -85,7 +85,7 @@ def _distillation_data(
 
 
 def _new_predictor(shape: PredictorParams, data: DistillationData, similarity: float) -> Predictor:
-    predictor = build_predictor(data.query_states.shape[1], shape, similarity)
+    predictor = build_predictor(data.documents.states.shape[1], shape, similarity)
     listed = data.candidates >= 0
     predictor.standardise(data.query_states, data.documents.states, data.target_states[listed].float())
     return predictor
@@ -95,7 +95,7 @@ def _query_encoder(params: StudentParams, before: Scorer | None) -> Backbone | N
     """The encoder to train: none, or the one of the round before, or in the first round the teacher's copy."""
     if params.query_adapter == "none":
         return None
-    encoder = before.encoder if before and before.encoder is not before.document_encoder else None
+    encoder = before.encoder.compared if before and before.encoder is not before.document_encoder else None
     return encoder or load_backbone(TEACHER / "model", device=default_device())
 
 

@@ -14,7 +14,7 @@ from flows.common import CHECKPOINTS, EMBEDDINGS, PARAMS, PREPARED, TEACHER, mai
 from rabtriever.artifacts import atomic_folder, write_manifest
 from rabtriever.document_terms import remember
 from rabtriever.embeddings import MEMORY, copy_shards, save_memory, write_shards
-from rabtriever.inputs import open_model, prepared_data, training_inputs
+from rabtriever.inputs import open_teacher, prepared_data, training_inputs
 from rabtriever.params import bounded, load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.tracking import stage_run
@@ -36,10 +36,11 @@ def embed_corpus() -> str:
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     dataset, data = prepared_data(PREPARED)
     with stage_run("embed_corpus", params) as run:
-        model, prompt, teacher = open_model(TEACHER, "teacher", prompt_params, data)
+        opened = open_teacher(TEACHER, prompt_params, data)
+        model, prompt, teacher = opened.backbone, opened.prompt, opened.manifest
         scratch = checkpoint_folder(CHECKPOINTS, "embed_corpus", {"teacher": teacher.hash, **asdict(params)})
         inputs = training_inputs(dataset, prompt)
-        found = write_shards(model, inputs.document_ids, scratch, params.shard_size, params.batch_size)
+        found = write_shards(opened.encoder, inputs.document_ids, scratch, params.shard_size, params.batch_size)
         run.log_metrics({"documents": len(dataset.corpus), "shards_resumed": found, **prompt.truncation()})
         with atomic_folder(EMBEDDINGS) as target:
             copy_shards(scratch, target)

@@ -39,7 +39,8 @@ def mine(round: int) -> str:
     seed = load_params(SeedParams, "random", PARAMS).seed
     dataset, data = prepared_data(PREPARED)
     with stage_run(f"mine-{round}", params) as run:
-        model, reader, prefix, prompt, teacher = open_teacher(TEACHER, prompt_params, data)
+        opened = open_teacher(TEACHER, prompt_params, data)
+        model, reader, prefix, prompt, teacher = opened
         stored = read_manifest(EMBEDDINGS, "embeddings")
         check_parent(stored, "teacher", teacher.hash)
         documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), model.weights)
@@ -47,14 +48,14 @@ def mine(round: int) -> str:
         rng = np.random.default_rng((seed, round))
         count = len(inputs.query_ids)
         kept = np.sort(rng.choice(count, size=min(params.queries or count, count), replace=False))
-        query_states = model.encode(
+        query_states = opened.encoder.encode(
             [inputs.query_ids[row] for row in kept], params.batch_size, f"mine@{round}: queries"
         )
         parents = {"data": data, "teacher": teacher.hash}
         if round == 0:
             ranking = _before_training(inputs, kept, query_states, documents, model.weights.similarity, params.depth)
         else:
-            scorer, manifest = load_student(STUDENT / str(round - 1), model, prompt, teacher.hash)
+            scorer, manifest = load_student(STUDENT / str(round - 1), opened.encoder, prompt, teacher.hash)
             states = scorer.encode([inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept])
             ranking = _rank(scorer, states, documents, params.depth)
             parents["student"] = manifest.hash

@@ -129,7 +129,7 @@ class _Bench:
 
     def _student(self, texts: list[list[int]], rows: torch.Tensor) -> float:
         states = torch.from_numpy(self.scorer.document_encoder.encode(texts, PREFIX_BATCH))
-        encoded = encoded_documents(states, ScoreWeights())
+        encoded = encoded_documents(states, ScoreWeights(), width=self.backbone.width)
         folded = FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(encoded)))
         query = torch.from_numpy(self.scorer.encoder.encode([self.query], 1))
         return self._median(lambda: self.scorer.scores(query, folded))

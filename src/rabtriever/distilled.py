@@ -9,6 +9,7 @@ import torch
 
 from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.encoder import Encoder
 from rabtriever.params import ParamsError
 from rabtriever.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.prompt import Prompt
@@ -57,8 +58,14 @@ def check_foldable(folder: str | Path) -> None:
         )
 
 
-def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: str) -> tuple[Scorer, Manifest]:
+def load_student(folder: Path, teacher: Encoder, prompt: Prompt, teacher_hash: str) -> tuple[Scorer, Manifest]:
     """Opens a student folder as a scorer, after checking that it was distilled from this teacher.
+
+    Args:
+        folder: what `save_student` wrote.
+        teacher: its encoder.
+        prompt: segments of both.
+        teacher_hash: of its folder.
 
     Raises:
         ArtifactMismatchError: the folder is damaged, or another teacher's.
@@ -67,10 +74,11 @@ def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: 
 
     manifest = read_manifest(folder, KIND)
     check_parent(manifest, "teacher", teacher_hash)
-    predictor = build_predictor(teacher.width, PredictorParams(**manifest.info), teacher.weights.similarity)
+    compared = teacher.compared
+    predictor = build_predictor(compared.width, PredictorParams(**manifest.info), compared.weights.similarity)
     state = load_file(folder / PREDICTOR)
     direction = state.pop("direction")
     predictor.load_state_dict(state)
     own = folder / ENCODER
-    encoder = load_backbone(own, device=default_device()) if own.is_dir() else teacher
+    encoder = Encoder(load_backbone(own, device=default_device()), teacher.read) if own.is_dir() else teacher
     return Scorer(encoder, teacher, prompt, predictor.eval(), direction), manifest

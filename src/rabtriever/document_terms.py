@@ -66,7 +66,13 @@ class QueryMemory(NamedTuple):
 
 
 class EncodedDocuments(NamedTuple):
-    """All that scores are computed from on the document side: states (N, H), anchors (N, H), offsets (N,)."""
+    """All that scores are computed from on the document side.
+
+    Attributes:
+        states: (N, H) what the predictor reads.
+        anchors: (N, H) what queries are compared with.
+        offsets: (N,).
+    """
 
     states: Tensor
     anchors: Tensor
@@ -127,29 +133,40 @@ def term_features(document_states: np.ndarray, memory: QueryMemory) -> TermFeatu
 
 
 def encoded_documents(
-    document_states: np.ndarray | Tensor, weights: ScoreWeights, memory: QueryMemory | None = None
+    document_states: np.ndarray | Tensor,
+    weights: ScoreWeights,
+    memory: QueryMemory | None = None,
+    width: int | None = None,
 ) -> EncodedDocuments:
-    """What a score needs of documents, from their (N, H) states alone and what the training queries tell of them.
+    """What a score needs of documents, from their states alone and what the training queries tell of them.
 
     Without a memory, or a weight of any of its terms, anchors are unit states and offsets zero.
+
+    Args:
+        document_states: (N, H), or (N, 2H) of the two models of an encoder (encoder.py): compared first, then read.
+        weights: of the terms.
+        memory: of the training queries, in the states that are compared.
+        width: H; by default all of the states' width.
 
     Raises:
         ValueError: terms of the training queries have weights, and there is no memory, or no similarity to add them to.
     """
     states = torch.as_tensor(np.array(document_states) if isinstance(document_states, np.ndarray) else document_states)
-    anchors, offsets = F.normalize(states, dim=-1), torch.zeros(len(states))
+    compared, read = states[:, :width], states[:, -width:] if width else states
+    anchors, offsets = F.normalize(compared, dim=-1), torch.zeros(len(states))
     if weights.need_memory:
         if memory is None or weights.similarity <= 0:
             raise ValueError(f"the score has terms of the training queries ({weights}), but there is no memory of them")
-        features = term_features(states.numpy(), memory)
+        features = term_features(compared.numpy(), memory)
         anchors = anchors + weights.memory / weights.similarity * torch.from_numpy(features.memory)
         offsets = torch.from_numpy(weights.prior * features.prior - weights.attraction * features.attraction)
-    return EncodedDocuments(states, anchors, offsets.to(states.dtype))
+    return EncodedDocuments(read, anchors, offsets.to(states.dtype))
 
 
 def known_scores(query_states: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
-    """(Q, N) what is known of every pair, from (Q, H) states of the queries alone."""
-    return similarity * unit(query_states) @ documents.anchors.numpy().T + documents.offsets.numpy()
+    """(Q, N) what is known of every pair, from the queries' states alone: (Q, H), or wider, compared first."""
+    compared = query_states[:, : documents.anchors.shape[1]]
+    return similarity * unit(compared) @ documents.anchors.numpy().T + documents.offsets.numpy()
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from rabtriever.artifacts import ArtifactMismatchError, atomic_write
-from rabtriever.backbone import Backbone
+from rabtriever.artifacts import ArtifactMismatchError, atomic_write, read_manifest
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, ScoreWeights, encoded_documents
+from rabtriever.encoder import Encoder
 from rabtriever.progress import track
 
 MEMORY = "memory.safetensors"
 
 
 def write_shards(
-    backbone: Backbone, sequences: Sequence[Sequence[int]], folder: Path, shard_size: int, batch_size: int
+    encoder: Encoder, sequences: Sequence[Sequence[int]], folder: Path, shard_size: int, batch_size: int
 ) -> int:
-    """Encodes token sequences into `folder/shard-NNNNN.npy`, (rows, H) float32 each; finished shards are skipped.
+    """Encodes token sequences into `folder/shard-NNNNN.npy`, (rows, W) float32 each; finished shards are skipped.
 
     Args:
-        backbone: the encoder.
+        encoder: of the teacher.
         sequences: N token lists, in corpus order.
         folder: scratch folder that belongs to exactly these inputs.
         shard_size: rows of a shard.
@@ -38,7 +38,7 @@ def write_shards(
         if path.is_file():
             found += 1
             continue
-        states = backbone.encode(sequences[start : start + shard_size], batch_size)
+        states = encoder.encode(sequences[start : start + shard_size], batch_size)
         with atomic_write(path, "wb") as file:
             np.save(file, states, allow_pickle=False)
     return found
@@ -51,7 +51,7 @@ def copy_shards(source: Path, target: Path) -> None:
 
 
 def read_embeddings(folder: str | Path, rows: int) -> np.ndarray:
-    """All states of a store, (N, H) float32; one shard stays memory-mapped, several are joined.
+    """All states of a store, (N, W) float32; one shard stays memory-mapped, several are joined.
 
     Raises:
         ArtifactMismatchError: the shards do not add up to `rows`.
@@ -82,4 +82,5 @@ def read_memory(path: Path) -> QueryMemory | None:
 
 def read_documents_encoded(folder: str | Path, rows: int, weights: ScoreWeights) -> EncodedDocuments:
     """All that scores need of the documents of a store, under these weights; errors as of `read_embeddings`."""
-    return encoded_documents(read_embeddings(folder, rows), weights, read_memory(Path(folder) / MEMORY))
+    width = read_manifest(folder, "embeddings", verify=False).info["width"]
+    return encoded_documents(read_embeddings(folder, rows), weights, read_memory(Path(folder) / MEMORY), width)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rabtriever.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.backbone import Backbone, default_device, load_backbone
+from rabtriever.encoder import Encoder
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset, load_dataset
 from rabtriever.supervision import Supervision
@@ -94,6 +95,11 @@ class Teacher(NamedTuple):
     prefix: Backbone
     prompt: Prompt
     manifest: Manifest
+
+    @property
+    def encoder(self) -> Encoder:
+        """Of texts alone: what is compared, and what the predictor reads."""
+        return Encoder(self.backbone, None if self.reader is self.backbone else self.reader)
 
 
 def open_teacher(folder: str | Path, prompt: PromptParams, data: str) -> Teacher:

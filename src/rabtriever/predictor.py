@@ -71,7 +71,8 @@ class Predictor(nn.Module):
     A form of its own overrides `units` or `joined`.
 
     Args:
-        width: state size, H.
+        width: state size, H. States of queries may be wider, of the two models of an encoder (encoder.py): their
+            first H numbers are compared, their last H are read here.
         shape: settings of its form.
         similarity: weight of the query's unit state along a document's anchor, the teacher's; at 0 the score is that of
             the predicted state alone.
@@ -99,14 +100,14 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def standardise(self, queries: Tensor, documents: Tensor, targets: Tensor) -> None:
-        """Sets the standardisation from samples of query, document and target states, each (., H)."""
-        for name, sample in (("query", queries), ("document", documents), ("target", targets)):
+        """Sets the standardisation from samples of query, document and target states, each (., H) or wider."""
+        for name, sample in (("query", queries[:, -self.width :]), ("document", documents), ("target", targets)):
             getattr(self, f"{name}_mean").copy_(sample.mean(0))
             getattr(self, f"{name}_scale").copy_(spread(sample))
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Predicted context query states (..., H) of query and document states that broadcast to (..., H)."""
-        z_q = (queries - self.query_mean) / self.query_scale
+        z_q = (queries[..., -self.width :] - self.query_mean) / self.query_scale
         z_d = (documents - self.document_mean) / self.document_scale
         return self.target_mean + self.target_scale * self.joined(z_q, z_d)
 
@@ -122,13 +123,13 @@ class Predictor(nn.Module):
         """Scores (...) of predicted states (..., H) along a direction (H,), with what is known of the two states."""
         scores = predicted @ direction
         if self.similarity > 0:
-            near = (F.normalize(queries, dim=-1) * documents.anchors).sum(-1)
+            near = (F.normalize(queries[..., : self.width], dim=-1) * documents.anchors).sum(-1)
             scores = scores + self.similarity * near + documents.offsets
         return scores
 
     @torch.no_grad()
     def all_scores(self, queries: Tensor, documents: EncodedDocuments, direction: Tensor) -> Tensor:
-        """(Q, N) scores of every pair of (Q, H) states and N documents, unfolded: every pair is predicted.
+        """(Q, N) scores of every pair of query states and N documents, unfolded: every pair is predicted.
 
         Documents are taken in blocks, so that the (Q, block, m) activations stay small.
         """
@@ -187,13 +188,13 @@ class FoldablePredictor(Predictor):
 
     @torch.no_grad()
     def fold_queries(self, queries: Tensor, direction: Tensor) -> FoldedQueries:
-        """Query side of the score, for (Q, H) states of the queries alone."""
-        z_q = (queries - self.query_mean) / self.query_scale
+        """Query side of the score, for (Q, H) states of the queries alone, or wider ones."""
+        z_q = (queries[..., -self.width :] - self.query_mean) / self.query_scale
         scaled = self.target_scale * direction
         weights = self.out.weight.T @ scaled
         products = self.query_product(z_q) * (self.product_out.weight.T @ scaled)
         if self.similarity > 0:
-            products = torch.cat([products, self.similarity * F.normalize(queries, dim=-1)], dim=-1)
+            products = torch.cat([products, self.similarity * F.normalize(queries[..., : self.width], dim=-1)], dim=-1)
         bias = self.target_mean @ direction + (self.query_skip(z_q) + self.out.bias) @ scaled
         return FoldedQueries(self.query_in(z_q), weights, products, bias)
 

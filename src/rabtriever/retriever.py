@@ -19,6 +19,7 @@ from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder,
 from rabtriever.backbone import default_device, load_backbone
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents
 from rabtriever.embeddings import MEMORY, read_memory, save_memory
+from rabtriever.encoder import Encoder
 from rabtriever.mining import top_rows
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments
 from rabtriever.prompt import Prompt, PromptParams
@@ -114,9 +115,11 @@ class Retriever:
 
         scorer = self._scorer
         with atomic_folder(folder) as target:
-            scorer.encoder.save(target / "encoder")
-            if scorer.document_encoder is not scorer.encoder:
-                scorer.document_encoder.save(target / "document_encoder")
+            scorer.encoder.compared.save(target / "encoder")
+            if scorer.document_encoder.compared is not scorer.encoder.compared:
+                scorer.document_encoder.compared.save(target / "document_encoder")
+            if scorer.encoder.read is not None:
+                scorer.encoder.read.save(target / "reader")
             state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
             _write_tensors(target / "predictor.safetensors", state)
             _write_tensors(target / "documents.safetensors", self._folded._asdict())
@@ -135,7 +138,7 @@ class Retriever:
                 "predictor": predictor,
                 "index": asdict(self.params),
                 "num_documents": len(self._documents),
-                "dimension": scorer.encoder.width,
+                "dimension": scorer.predictor.width,
                 "bytes_per_document": self.bytes_per_document,
                 **info,
             }
@@ -192,7 +195,7 @@ class Retriever:
         return rows, np.take_along_axis(scores, rows, axis=1)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """(Q, H) states of queries alone, as `shortlist` and `exact_top` take them."""
+        """(Q, W) states of queries alone, as `shortlist` and `exact_top` take them."""
         return self._scorer.encode(texts)
 
     def reindexed(self, corpus: Corpus) -> Retriever:
@@ -205,10 +208,10 @@ class Retriever:
         states = scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus")
         own = [document.doc_id for document in self._documents]
         memory = self.memory.moved(own, list(corpus)) if self.memory is not None else None
-        weights = scorer.document_encoder.weights._replace(similarity=scorer.predictor.similarity)
+        weights = scorer.document_encoder.compared.weights._replace(similarity=scorer.predictor.similarity)
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
-        documents = encoded_documents(states, weights, memory)
+        documents = encoded_documents(states, weights, memory, scorer.predictor.width)
         return Retriever.assemble(scorer, corpus, documents, self._projections, params, memory)
 
     def _top(self, states: Tensor, k: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -229,14 +232,16 @@ class Retriever:
 def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
     device = default_device()
     encoder = load_backbone(folder / "encoder", device=device)
-    apart = folder / "document_encoder"
+    apart, own = folder / "document_encoder", folder / "reader"
+    documents = load_backbone(apart, device=device) if apart.is_dir() else encoder
+    read = load_backbone(own, device=device) if own.is_dir() else None
     state = _read_tensors(folder / "predictor.safetensors")
     direction = state.pop("direction")
     predictor = FoldablePredictor(encoder.width, **info["predictor"])
     predictor.load_state_dict(state)
     return Scorer(
-        encoder,
-        load_backbone(apart, device=device) if apart.is_dir() else encoder,
+        Encoder(encoder, read),
+        Encoder(documents, read),
         Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **info["prompt"]}), encoder.context),
         predictor.eval(),
         direction,

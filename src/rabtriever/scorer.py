@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, default_device
+from rabtriever.backbone import default_device, exact_products
 from rabtriever.document_terms import EncodedDocuments
+from rabtriever.encoder import Encoder
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.prompt import Prompt
 
@@ -25,24 +26,24 @@ class Scorer:
 
     Attributes:
         encoder: encodes queries.
-        document_encoder: encodes documents; the same object unless the query side has an adapter.
+        document_encoder: encodes documents; of the same models unless the query side has an adapter.
         prompt: segments of both.
         predictor: the distilled predictor.
         direction: (H,) w_yes - w_no of the head that the teacher answers with, times the weight of the evidence.
     """
 
-    encoder: Backbone
-    document_encoder: Backbone
+    encoder: Encoder
+    document_encoder: Encoder
     prompt: Prompt
     predictor: Predictor
     direction: Tensor
 
     def encode(self, texts: Sequence[str], label: str | None = None) -> Tensor:
-        """(Q, H) states of the queries alone."""
+        """(Q, W) states of the queries alone."""
         return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
 
     def against(self, documents: EncodedDocuments) -> Callable[[Tensor], np.ndarray]:
-        """A function from (Q, H) query states to their (Q, N) scores with all of these N documents.
+        """A function from (Q, W) query states to their (Q, N) scores with all of these N documents.
 
         Documents are folded once where the predictor folds; else it runs over blocks of them for each call.
         """
@@ -62,7 +63,8 @@ class Scorer:
         folded = self.predictor.fold_queries(query_states, self.direction)
         if torch.cuda.is_available():
             on_device = FoldedDocuments(*(tensor.cuda() for tensor in documents))
-            return folded_scores(FoldedQueries(*(tensor.cuda() for tensor in folded)), on_device).cpu().numpy()
+            with exact_products():
+                return folded_scores(FoldedQueries(*(tensor.cuda() for tensor in folded)), on_device).cpu().numpy()
         from rabtriever.scan import scan
 
         return scan(folded, documents)

@@ -47,7 +47,7 @@ class Projections(nn.Module):
     """Affine maps of standardised states onto shortlist vectors; the document's last entry is its bias.
 
     Args:
-        width: state size, H.
+        width: size of the query states, H or 2H.
         dimension: shortlist vector size before the bias, s.
     """
 
@@ -60,9 +60,9 @@ class Projections(nn.Module):
             self.register_buffer(f"{side}_scale", torch.ones(width))
 
     @torch.no_grad()
-    def standardise(self, queries: Tensor, documents: Tensor) -> None:
-        """Sets the standardisation from query (Q, H) and document (N, H) states."""
-        for side, states in (("query", queries), ("document", documents)):
+    def standardise(self, queries: Tensor, documents: EncodedDocuments) -> None:
+        """Sets the standardisation from (Q, W) query states and documents."""
+        for side, states in (("query", queries), ("document", self._seen(documents))):
             getattr(self, f"{side}_mean").copy_(states.mean(0))
             getattr(self, f"{side}_scale").copy_(spread(states))
 
@@ -72,10 +72,15 @@ class Projections(nn.Module):
         return torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
 
     def documents(self, documents: EncodedDocuments) -> Tensor:
-        """(N, s + 1) document vectors, of the states turned to their anchors; the offset is added to the bias."""
-        turned = documents.anchors * documents.states.norm(dim=-1, keepdim=True)
-        vectors = self.document((turned - self.document_mean) / self.document_scale)
+        """(N, s + 1) document vectors; the offset is added to the bias."""
+        vectors = self.document((self._seen(documents) - self.document_mean) / self.document_scale)
         return torch.cat([vectors[..., :-1], vectors[..., -1:] + documents.offsets[..., None]], dim=-1)
+
+    def _seen(self, documents: EncodedDocuments) -> Tensor:
+        """(N, W) the states turned to their anchors, and beside them, where others are read, those."""
+        turned = documents.anchors * documents.states.norm(dim=-1, keepdim=True)
+        apart = len(self.document_mean) > documents.states.shape[-1]
+        return torch.cat([turned, documents.states], dim=-1) if apart else turned
 
 
 class ShortlistModule(StepModule):
@@ -83,7 +88,7 @@ class ShortlistModule(StepModule):
 
     Args:
         projections: trained in place.
-        query_states: (Q, H).
+        query_states: (Q, W).
         documents: N of them.
         scores: (Q, N) the student's own scores.
         params: numbers.

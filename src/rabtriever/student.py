@@ -70,7 +70,7 @@ class DistillationData:
     """What a round annotated, as tensors.
 
     Attributes:
-        query_states: (Q, H) states of the queries alone.
+        query_states: (Q, W) states of the queries alone, of the teacher's encoder.
         documents: all documents, encoded alone.
         candidates: (Q, C) document rows, -1 for none.
         target_states: (Q, C, H) the teacher's context query states.
@@ -169,7 +169,8 @@ class StudentModule(StepModule):
         if self.query_encoder is None:
             return data.query_states[rows]
         ids, mask = pad([data.query_ids[int(row)] for row in rows], self.device)
-        return self.query_encoder.segment_states(ids, mask)
+        own = self.query_encoder.segment_states(ids, mask)
+        return torch.cat([own, data.query_states[rows][:, own.shape[1] :]], dim=-1)  # what is read stays frozen
 
     def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """The predictor's rate, and a rate of its own for the query encoder's trainable weights."""

@@ -16,7 +16,7 @@ from rabtriever.overlay import Settings, is_formula, overlaid
 from rabtriever.params import ParamsError, flat, read_settings
 from rabtriever.profiles import load_profile
 
-FORMAT = 1  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
+FORMAT = 2  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
 FOLDER = "profiles/study"
 RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}

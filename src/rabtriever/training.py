@@ -30,6 +30,7 @@ from rabtriever.progress import Progress
 
 CHECKPOINT_SECONDS = 30
 WARMUP_SHARE = 0.06
+POINTS = 50  # of a metric that a long fit logs; each takes the store some milliseconds
 
 
 class StepModule(pl.LightningModule):
@@ -221,17 +222,26 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         enable_progress_bar=False,
         enable_model_summary=False,
         gradient_clip_val=1.0,
-        log_every_n_steps=10,
+        log_every_n_steps=max(10, module.steps // POINTS),
         deterministic="warn",
     )
     module.train()
+    homes = _devices(module)
     try:
         trainer.fit(module, _Steps(module.steps), ckpt_path=resume, weights_only=False if resume else None)
     except SIGTERMException as error:  # Lightning leaves the exit status at 0, and a killed stage would pass for done
         raise SystemExit(128 + signal.SIGTERM) from error
     module.eval()
+    for part, device in homes:
+        part.to(device)
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _devices(module: torch.nn.Module) -> list[tuple[torch.nn.Module, torch.device]]:
+    """Where the parts of a module lie; Lightning leaves all of them on the CPU, whatever they are needed for next."""
+    first = ((part, next(part.parameters(), None)) for part in module.children())
+    return [(part, weight.device) for part, weight in first if weight is not None]
 
 
 class _Steps:

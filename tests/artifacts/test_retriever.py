@@ -15,6 +15,7 @@ import torch
 
 from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents, remember
+from rabtriever.encoder import Encoder
 from rabtriever.predictor import FoldablePredictor
 from rabtriever.prompt import Prompt
 from rabtriever.retriever import Retriever
@@ -26,21 +27,23 @@ PARAMS = IndexParams(
 )
 
 
-@pytest.fixture
-def scorer(backbone: Any, prompt_params: Any) -> Scorer:
-    """An untrained student: random predictor, real encoder."""
+@pytest.fixture(params=[False, True], ids=["one model", "reader"])
+def scorer(request: Any, make_backbone: Any, prompt_params: Any) -> Scorer:
+    """An untrained student: random predictor, real encoder, with the reader's states beside those compared or not."""
+    backbone = make_backbone()
     torch.manual_seed(3)
     backbone.configure(similarity=3.0, memory=2.0, attraction=1.5, prior=0.5)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
     predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
-    return Scorer(backbone, backbone, prompt, predictor, direction)
+    encoder = Encoder(backbone, make_backbone(1) if request.param else None)
+    return Scorer(encoder, encoder, prompt, predictor, direction)
 
 
 @pytest.fixture
 def memory(scorer: Scorer, toy: Any) -> QueryMemory:
     """What the toy queries tell of the second and the third document."""
-    asked = scorer.encoder.encode(scorer.prompt.query.ids(list(toy.queries.values())[:4]), 4)
+    asked = scorer.encoder.compared.encode(scorer.prompt.query.ids(list(toy.queries.values())[:4]), 4)
     return remember(asked, [{1: 1}, {1: 2}, {2: 1}, {1: 1, 2: 1}])
 
 
@@ -48,7 +51,8 @@ def memory(scorer: Scorer, toy: Any) -> QueryMemory:
 def documents(scorer: Scorer, toy: Any, memory: QueryMemory) -> EncodedDocuments:
     """The toy corpus, with every term of the score at work."""
     ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
-    return encoded_documents(scorer.document_encoder.encode(ids, 4), scorer.document_encoder.weights, memory)
+    states, weights = scorer.document_encoder.encode(ids, 4), scorer.document_encoder.compared.weights
+    return encoded_documents(states, weights, memory, scorer.predictor.width)
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
     state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
     with torch.no_grad():
         predicted = scorer.predictor(state, documents.states)
-        near = torch.nn.functional.normalize(state, dim=-1) @ documents.anchors.T
+        near = torch.nn.functional.normalize(state[:, : scorer.predictor.width], dim=-1) @ documents.anchors.T
         scores = predicted @ scorer.direction + 3.0 * near[0] + documents.offsets
     assert float((documents.anchors[1:3].norm(dim=-1) - 1).abs().min()) > 1e-3 < float(documents.offsets.abs().min())
     wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))

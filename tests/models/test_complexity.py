@@ -6,6 +6,7 @@ import torch
 
 from rabtriever import complexity
 from rabtriever.complexity import QUERY_TOKENS, measure_complexity
+from rabtriever.encoder import Encoder
 from rabtriever.plots import draw_complexity
 from rabtriever.predictor import FoldablePredictor
 from rabtriever.scorer import Scorer
@@ -18,7 +19,7 @@ def measure(backbone, prompt, monkeypatch):
     """Measures an untrained student and its teacher; a sample is four documents."""
     monkeypatch.setattr(complexity, "SAMPLE", 4)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
-    scorer = Scorer(backbone, backbone, prompt, FoldablePredictor(32, 12, 5, 0.0), direction)
+    scorer = Scorer(Encoder(backbone), Encoder(backbone), prompt, FoldablePredictor(32, 12, 5, 0.0), direction)
 
     def run(sizes=(2, 6, 12), lengths=(3, 40, 9), repeats=2):
         return measure_complexity(backbone, prompt, scorer, sizes, lengths, repeats, np.random.default_rng(0))

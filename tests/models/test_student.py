@@ -273,6 +273,18 @@ def test_query_adapter(make_module, make_backbone, data, adapter):
     assert torch.equal(encoder.head_weight.detach(), frozen) == (adapter == "lora")
 
 
+def test_query_adapter_leaves_what_is_read_alone(make_module, make_backbone, data):
+    """With a reader apart, the adapter's states are given to the predictor, or the reader's are lost."""
+    read = torch.randn_like(data.query_states)
+    wide = dataclasses.replace(data, query_states=torch.cat([data.query_states, read], dim=-1))
+    module = make_module(query_encoder=make_backbone(), facts=wide, query_adapter="full")
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(module._query_states(wide, rows), wide.query_states[rows])
+    module.losses(np.random.default_rng(0))["listwise"].backward()
+    grads = [p.grad for p in module.query_encoder.parameters() if p.grad is not None]
+    assert not grads or not any(grad.abs().sum() for grad in grads), "without a similarity nothing compares"
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama", "bert"])
 def test_lora_round_trip(make_backbone, tokenizer, family, query_ids, tmp_path):
     """A fresh adapter changes the model, the merged one scores otherwise than the trained one, or cannot be loaded."""
