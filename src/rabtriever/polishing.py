@@ -1,8 +1,8 @@
 """Polishing: the states encoded alone learn what the teacher says when it reads.
 
 A teacher's score knows more than the similarity of its states: the evidence, and what the training queries tell. A
-bi-encoder distilled from that score takes much of it over into its states. The student's states are the teacher's, so
-the teacher gets such states too, distilled from its own score, and the student contains that bi-encoder. What reads
+bi-encoder distilled from that score takes much of it over into its states. The student compares the teacher's states,
+so the teacher gets such states too, distilled from its own score, and the student contains that bi-encoder. What reads
 stays as it is, with the weights that read documents for it.
 """
 

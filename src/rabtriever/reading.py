@@ -3,8 +3,8 @@
 A teacher whose one set of weights must both encode texts alone and read one after the other does neither as well as it
 could, and the average of weights that its states profit from (averaging.py) leaves hardly anything of what it says when
 it reads. So the reading gets a copy of the weights of its own. Documents are still read by the teacher, once for all
-queries, and the states that the student has are still the teacher's: only the query's pass after the document changes,
-which is what the predictor rebuilds.
+queries, and the states that are compared are still the teacher's: only the query's pass after the document changes,
+which is what the predictor rebuilds, from the reader's own states of both texts alone (encoder.py).
 
 It is trained to rank from both sides: a query's candidates, and, of a document that is right for a query, that query
 among others to which it is not. Without the second, an answer that is right for a document whatever is asked costs

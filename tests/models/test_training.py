@@ -50,6 +50,14 @@ class Broken(Line):
         return terms
 
 
+def test_parts_go_back_to_where_they_were():
+    """Lightning leaves a trained model on the CPU, and what comes next reads with it there, on a machine with a GPU."""
+    module = Line()
+    module.other = torch.nn.Linear(2, 2, device="meta")
+    module.empty = torch.nn.ReLU()
+    assert training._devices(module) == [(module.layer, torch.device("cpu")), (module.other, torch.device("meta"))]
+
+
 def weights(module: torch.nn.Module) -> torch.Tensor:
     """All weights as one vector."""
     return torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
