@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,23 +231,12 @@ def default_device() -> str:
     """`cuda` where there is one, else `cpu`.
 
     The first call turns on a GPU's matrix units for float32 products (TF32): some times faster, and no state differs by
-    more than bfloat16 weights would make it. Where scores are compared to the last digit, see `exact_products`.
+    more than bfloat16 weights would make it. Where scores are compared to the last digit, see `scorer.exact_products`.
     """
     if not torch.cuda.is_available():
         return "cpu"
     torch.set_float32_matmul_precision("high")
     return "cuda"
-
-
-@contextlib.contextmanager
-def exact_products() -> Iterator[None]:
-    """Computes float32 products in full meanwhile, whatever `default_device` has chosen."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def load_backbone(

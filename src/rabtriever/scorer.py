@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import default_device, exact_products
+from rabtriever.backbone import default_device
 from rabtriever.document_terms import EncodedDocuments
 from rabtriever.encoder import Encoder
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.prompt import Prompt
 
 ENCODE_BATCH = 256
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """Computes float32 products in full meanwhile, whatever `default_device` has chosen."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from rabtriever.backbone import (
     SmallModelParams,
     build_small_model,
     build_tokenizer,
-    exact_products,
     last_states,
     load_backbone,
     pad,
@@ -288,15 +287,3 @@ def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
     assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), wanted, atol=1e-5)
     again.configure(pooling="last")
     assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), torch.stack([states[0, 2], states[1, 1]]), atol=1e-5)
-
-
-def test_exact_products_for_a_while():
-    """The scan of the index is computed with few digits, or all training after it slowly."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high")
-        with exact_products():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -20,7 +20,7 @@ from rabtriever.predictor import FoldablePredictor, MlpPredictor, Predictor, Pre
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset
 from rabtriever.retriever import Retriever
-from rabtriever.scorer import Scorer
+from rabtriever.scorer import Scorer, exact_products
 from rabtriever.shortlist import IndexParams, Projections
 
 SHAPES = {"foldable": PredictorParams("foldable", 12, 5), "mlp": PredictorParams("mlp", 12, 5)}
@@ -96,6 +96,10 @@ def test_saved_and_loaded_in_its_form(scorer: Scorer, states, backbone: Backbone
     loaded, manifest = load_student(tmp_path / "student", Encoder(backbone), prompt, "t" * 64)
     assert type(loaded.predictor) is type(scorer.predictor) and loaded.predictor.shape == scorer.predictor.shape
     assert manifest.info["form"] == scorer.predictor.shape.form
+    saved = scorer.predictor.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in loaded.predictor.state_dict().items())
+    assert torch.equal(loaded.direction, scorer.direction)
+    # where a tensor lies in memory may change the last digit of a product
     np.testing.assert_allclose(loaded.against(states[1])(states[0]), scorer.against(states[1])(states[0]), atol=1e-5)
 
 
@@ -145,3 +149,15 @@ def test_all_weights_of_the_mlp_have_gradients(states):
         )
         second = torch.relu(first @ predictor.middle.weight.T + predictor.middle.bias)
         assert torch.allclose(predictor.units(z_q, z_d), second, atol=1e-5), "two layers over the concatenation"
+
+
+def test_exact_products_for_a_while():
+    """The scan of the index is computed with few digits, or all training after it slowly."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with exact_products():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
