@@ -24,7 +24,7 @@ LAYERS = [
     {"document_terms"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
     {"study", "study_results", "study_summary"},
-    {"prompt", "backbone", "encoder", "checkpointing", "checks", "training", "optimizers", "scan"},
+    {"prompt", "padding", "backbone", "encoder", "checkpointing", "checks", "training", "optimizers", "scan"},
     {
         "preparation",
         "embeddings",

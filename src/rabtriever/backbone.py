@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rabtriever.document_terms import ScoreWeights
+from rabtriever.padding import groups_by_length, in_order, last_states, mean_states, pad, segment_mask, widened
 from rabtriever.params import bounded
 from rabtriever.progress import track
 from rabtriever.sources import check_pinned, is_hub_name
@@ -145,8 +146,15 @@ class Backbone(nn.Module):
         return contextlib.nullcontext()
 
     def states(self, ids: Tensor, mask: Tensor, first: Tensor | None = None) -> Tensor:
-        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`."""
-        return self.read(ids, mask, first, use_cache=False)[0]
+        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`.
+
+        Rows are read in groups of like length (padding.py); states of padding are arbitrary.
+        """
+        groups, parts = groups_by_length(mask), []
+        for rows, longest in groups:
+            group = ids[rows, :longest], mask[rows, :longest], None if first is None else first[rows]
+            parts.append(widened(self.read(*group, use_cache=False)[0], ids.shape[1]))
+        return in_order(parts, groups)
 
     def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""
@@ -183,48 +191,6 @@ class Backbone(nn.Module):
             states[rows] = self.segment_states(ids, mask).cpu().numpy()
         self.train(was_training)
         return states
-
-
-def last_states(states: Tensor, mask: Tensor) -> Tensor:
-    """Picks each row's last unpadded state: (B, T, H) and (B, T) to (B, H), for padding on either side."""
-    positions = torch.arange(mask.shape[1], device=mask.device)
-    last = (mask * positions).argmax(dim=1)  # (B,)
-    return states[torch.arange(len(states), device=states.device), last]
-
-
-def mean_states(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each row's unpadded states: (B, T, H) and (B, T) to (B, H)."""
-    weights = mask.unsqueeze(-1).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1)
-
-
-def segment_mask(mask: Tensor, tokens: int, first: Tensor | None = None) -> Tensor:
-    """What each token attends to, (B, 1, T, K) bool: every token of its own segment, and all that was read before.
-
-    Documents never see the query, as with causal attention, so that they are still read once for all queries.
-
-    Args:
-        mask: (B, K) which of the K keys, cached ones first, are no padding.
-        tokens: T, how many of the keys are read now.
-        first: (B,) tokens of the first of two segments; they do not see the second.
-    """
-    seen = mask.bool()[:, None, None, :].expand(-1, 1, tokens, -1)
-    if first is None:
-        return seen
-    positions = torch.arange(tokens, device=mask.device)
-    within = positions < first[:, None]  # (B, T)
-    return seen & ~(within[:, None, :, None] & ~within[:, None, None, :])
-
-
-def pad(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Right-padded ids and mask, both (B, longest), int64. The pad id is 0; the mask hides it."""
-    longest = max(len(sequence) for sequence in sequences)
-    ids = np.zeros((len(sequences), longest), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-        mask[row, : len(sequence)] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def default_device() -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.backbone import Backbone
+from rabtriever.padding import last_states, pad
 
 
 @contextlib.contextmanager

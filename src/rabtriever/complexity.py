@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.document_terms import ScoreWeights, encoded_documents, unit
+from rabtriever.padding import pad
 from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
 from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents

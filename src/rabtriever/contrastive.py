@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.document_terms import unit
 from rabtriever.objectives import in_batch_loss
+from rabtriever.padding import pad
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision, draw
 from rabtriever.training import LanguageModelModule

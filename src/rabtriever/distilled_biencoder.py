@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.annotation import Annotated
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.contrastive import positives_mask
 from rabtriever.objectives import forward_kl, in_batch_loss, margin_mse
+from rabtriever.padding import pad
 from rabtriever.params import bounded
 from rabtriever.supervision import Supervision
 from rabtriever.training import LanguageModelModule

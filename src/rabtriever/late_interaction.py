@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.contrastive import ContrastiveModule
+from rabtriever.padding import pad
 from rabtriever.progress import track
 from rabtriever.supervision import Supervision
 

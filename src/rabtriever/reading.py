@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import pad
 from rabtriever.objectives import answer_score, forward_kl, listwise_loss, reranker_loss
+from rabtriever.padding import pad
 from rabtriever.reranker import ask
 from rabtriever.teacher import TeacherBatch, TeacherModule
 

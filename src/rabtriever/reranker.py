@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.backbone import Backbone
 from rabtriever.document_terms import EncodedDocuments, encoded_documents, unit
 from rabtriever.objectives import answer_score
+from rabtriever.padding import groups_by_length, in_order, last_states, pad, widened
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
 
@@ -51,9 +52,14 @@ class Prefix(NamedTuple):
 
 def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
     """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
-    states, cache = backbone.read(ids, mask, use_cache=True)
-    layers = [(layer.keys, layer.values) for layer in cache.layers]
-    return Prefix(layers, mask, backbone.pool(states, mask))
+    groups, states, layers = groups_by_length(mask), [], []
+    for rows, longest in groups:
+        part = ids[rows, :longest], mask[rows, :longest]
+        read, cache = backbone.read(*part, use_cache=True)
+        states.append(backbone.pool(read, part[1]))
+        layers.append([widened(kept, ids.shape[1]) for layer in cache.layers for kept in (layer.keys, layer.values)])
+    kept = [in_order(parts, groups) for parts in zip(*layers, strict=True)]
+    return Prefix(list(zip(kept[::2], kept[1::2], strict=True)), mask, in_order(states, groups))
 
 
 def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -69,14 +75,23 @@ def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Ten
     Returns:
         (P, H): `h_T(q, d)`, equal to reading both segments in one go (tested).
     """
+    groups = groups_by_length(mask)
+    parts = [_ask(backbone, prefix, rows[part], ids[part, :longest], mask[part, :longest]) for part, longest in groups]
+    return in_order(parts, groups)
+
+
+def _ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The same in one pass."""
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    for number, (keys, values) in enumerate(prefix.layers):
-        cache.update(keys[rows], values[rows], number)
     document_mask = prefix.mask[rows]
-    positions = document_mask.sum(-1, keepdim=True) + torch.arange(ids.shape[1], device=ids.device)  # (P, T)
-    both = torch.cat([document_mask, mask], dim=1)
+    lengths = document_mask.sum(-1, keepdim=True)
+    longest = int(lengths.max())
+    for number, (keys, values) in enumerate(prefix.layers):
+        cache.update(keys[rows, :, :longest], values[rows, :, :longest], number)
+    positions = lengths + torch.arange(ids.shape[1], device=ids.device)  # (P, T)
+    both = torch.cat([document_mask[:, :longest], mask], dim=1)
     states, _ = backbone.read(ids, both, position_ids=positions, past_key_values=cache, use_cache=True)
     return last_states(states, mask)
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import embedding_mse, forward_kl, listwise_loss, reverse_kl
+from rabtriever.padding import pad
 from rabtriever.params import bounded
 from rabtriever.predictor import Predictor
 from rabtriever.training import StepModule

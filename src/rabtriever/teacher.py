@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.checkpointing import ReadPairs, read_pairs
 from rabtriever.contrastive import positives_mask
 from rabtriever.objectives import answer_score, forward_kl, in_batch_loss, listwise_loss, reranker_loss
+from rabtriever.padding import pad
 from rabtriever.params import bounded
 from rabtriever.prompt import Prompt
 from rabtriever.reranker import Prefix, ask, read_documents

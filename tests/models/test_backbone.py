@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.backbone import (
-    Backbone,
-    SmallModelParams,
-    build_small_model,
-    build_tokenizer,
-    last_states,
-    load_backbone,
-    pad,
-    segment_mask,
-)
+from rabtriever.backbone import Backbone, SmallModelParams, build_small_model, build_tokenizer, load_backbone
 from rabtriever.document_terms import ScoreWeights
+from rabtriever.padding import last_states, pad, segment_mask
 from tests.language_models import small_bert, small_llama
 
 TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.checkpointing import checkpointed, read_pairs
 from rabtriever.lora import add_lora, tuning
+from rabtriever.padding import pad
 from rabtriever.preference import PreferenceModule
 from rabtriever.reranker import ask, read_documents
 from rabtriever.teacher import TeacherModule

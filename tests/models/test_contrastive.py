@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from rabtriever import contrastive
-from rabtriever.backbone import pad
 from rabtriever.contrastive import (
     ContrastiveModule,
     ContrastiveParams,
@@ -15,6 +14,7 @@ from rabtriever.contrastive import (
     positives_mask,
     unit,
 )
+from rabtriever.padding import pad
 from rabtriever.training import fit
 
 PARAMS = ContrastiveParams(

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rabtriever import late_interaction
-from rabtriever.backbone import pad
 from rabtriever.baselines import late_interaction_system
 from rabtriever.contrastive import ContrastiveParams
 from rabtriever.late_interaction import LateInteractionModule, TokenIndex, maxsim, mine_with_maxsim
+from rabtriever.padding import pad
 from rabtriever.records import Dataset
 from rabtriever.training import fit
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.backbone import Backbone, load_backbone, pad
+from rabtriever.backbone import Backbone, load_backbone
 from rabtriever.lora import add_lora, merge_lora
+from rabtriever.padding import pad
 from rabtriever.profiles import load_profile
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.reranker import ask, read_documents

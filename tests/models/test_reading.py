@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.backbone import Backbone, pad
+from rabtriever.backbone import Backbone
 from rabtriever.inputs import READER, open_teacher, save_model
 from rabtriever.lora import tuning
 from rabtriever.objectives import listwise_loss
+from rabtriever.padding import pad
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt
 from rabtriever.reading import ReaderModule

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.backbone import Backbone, load_backbone, pad
+from rabtriever.backbone import Backbone, load_backbone
 from rabtriever.document_terms import ScoreWeights, encoded_documents
 from rabtriever.lora import add_lora, merge_lora
 from rabtriever.objectives import answer_score, listwise_loss
+from rabtriever.padding import pad
 from rabtriever.predictor import FoldablePredictor
 from rabtriever.student import DistillationData, StudentModule, StudentParams
 from rabtriever.training import fit

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rabtriever import reranker
-from rabtriever.backbone import Backbone, last_states, pad
+from rabtriever.backbone import Backbone
 from rabtriever.objectives import listwise_loss, reranker_loss
+from rabtriever.padding import last_states, pad
 from rabtriever.preference import PreferenceModule
 from rabtriever.prompt import Prompt
 from rabtriever.reranker import Reranker, ask, read_documents

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from rabtriever import training
-from rabtriever.backbone import Backbone, load_backbone, pad
+from rabtriever.backbone import Backbone, load_backbone
 from rabtriever.contrastive import ContrastiveModule
 from rabtriever.lora import add_lora, tuning
 from rabtriever.objectives import answer_score
+from rabtriever.padding import pad
 from rabtriever.preference import PreferenceModule
 from rabtriever.reranker import Reranker
 from rabtriever.teacher import TeacherModule

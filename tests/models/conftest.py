@@ -1,0 +1,11 @@
+"""Fixtures of the tests that compute states."""
+
+import pytest
+
+from rabtriever.padding import PRICE
+
+
+@pytest.fixture(autouse=True)
+def groups_of_one_length(monkeypatch):
+    """The texts here are so short that no batch would be read in groups."""
+    monkeypatch.setitem(PRICE, "cpu", 1)
