@@ -19,16 +19,16 @@ from unittest import mock
 import numpy as np
 import torch
 
+from rabtriever import padding
 from rabtriever.contrastive import BiencoderParams, ContrastiveModule, mine_with_cosine
 from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
-from rabtriever.padding import PRICE
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.teacher import TeacherModule, TeacherParams
 from rabtriever.training import StepModule
 
 STEPS = 8
-WAYS = {"in groups": PRICE["cpu"], "at once": 10**9}
+WAYS = {"in groups": padding.CPU_TOKENS, "at once": 10**9}
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _timed(module: StepModule) -> dict[str, float]:
     spent = dict.fromkeys(WAYS, 0.0)
     for step in range(STEPS + 1):
         for way, price in WAYS.items():
-            with mock.patch.dict(PRICE, cpu=price):
+            with mock.patch.object(padding, "CPU_TOKENS", price):
                 start = time.perf_counter()
                 torch.stack(list(module.losses(np.random.default_rng(step)).values())).sum().backward()
                 module.zero_grad()

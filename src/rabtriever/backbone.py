@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from rabtriever.document_terms import ScoreWeights
-from rabtriever.padding import groups_by_length, in_order, last_states, mean_states, pad, segment_mask, widened
+from rabtriever.padding import (
+    groups_by_length,
+    in_order,
+    last_states,
+    mean_states,
+    pad,
+    price_of_a_pass,
+    segment_mask,
+    widened,
+)
 from rabtriever.params import bounded
 from rabtriever.progress import track
 from rabtriever.sources import check_pinned, is_hub_name
@@ -150,11 +159,15 @@ class Backbone(nn.Module):
 
         Rows are read in groups of like length (padding.py); states of padding are arbitrary.
         """
-        groups, parts = groups_by_length(mask), []
+        groups, parts = self.groups(mask), []
         for rows, longest in groups:
             group = ids[rows, :longest], mask[rows, :longest], None if first is None else first[rows]
             parts.append(widened(self.read(*group, use_cache=False)[0], ids.shape[1]))
         return in_order(parts, groups)
+
+    def groups(self, mask: Tensor) -> list[tuple[Tensor, int]]:
+        """Rows that are read in one pass each, as `groups_by_length` has them."""
+        return groups_by_length(mask, price_of_a_pass(mask.device, self.model.num_parameters()))
 
     def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""

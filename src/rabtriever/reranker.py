@@ -28,7 +28,7 @@ from torch import Tensor
 from rabtriever.backbone import Backbone
 from rabtriever.document_terms import EncodedDocuments, encoded_documents, unit
 from rabtriever.objectives import answer_score
-from rabtriever.padding import groups_by_length, in_order, last_states, pad, widened
+from rabtriever.padding import in_order, last_states, pad, widened
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
 
@@ -52,7 +52,7 @@ class Prefix(NamedTuple):
 
 def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
     """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
-    groups, states, layers = groups_by_length(mask), [], []
+    groups, states, layers = backbone.groups(mask), [], []
     for rows, longest in groups:
         part = ids[rows, :longest], mask[rows, :longest]
         read, cache = backbone.read(*part, use_cache=True)
@@ -75,7 +75,7 @@ def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Ten
     Returns:
         (P, H): `h_T(q, d)`, equal to reading both segments in one go (tested).
     """
-    groups = groups_by_length(mask)
+    groups = backbone.groups(mask)
     parts = [_ask(backbone, prefix, rows[part], ids[part, :longest], mask[part, :longest]) for part, longest in groups]
     return in_order(parts, groups)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rabtriever.padding import PRICE
+from rabtriever import padding
 
 
 @pytest.fixture(autouse=True)
 def groups_of_one_length(monkeypatch):
     """The texts here are so short that no batch would be read in groups."""
-    monkeypatch.setitem(PRICE, "cpu", 1)
+    monkeypatch.setattr(padding, "CPU_TOKENS", 1)

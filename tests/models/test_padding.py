@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.padding import PRICE, groups_by_length, in_order, pad
+from rabtriever import padding
+from rabtriever.padding import groups_by_length, in_order, pad
 from rabtriever.reranker import ask, read_documents
 
 TOLERANCE = 2e-5  # float32, states of unit variance; the groups change the shapes, and so the order of sums
@@ -17,12 +18,11 @@ def cost(lengths: list[int], parts: list[list[int]], price: int) -> int:
 
 
 @pytest.mark.parametrize("price", [1, 5, 20, 1000])
-def test_no_other_groups_cost_less(price, monkeypatch):
+def test_no_other_groups_cost_less(price):
     """Half of the work is padding still, or a batch falls into so many passes that they cost more than the padding."""
-    monkeypatch.setitem(PRICE, "cpu", price)
     for seed in range(20):
         lengths = np.random.default_rng(seed).integers(1, 12, size=7).tolist()
-        groups = groups_by_length(pad([[5] * length for length in lengths])[1])
+        groups = groups_by_length(pad([[5] * length for length in lengths])[1], price)
         parts = [rows.tolist() for rows, _ in groups]
         assert sorted(itertools.chain(*parts)) == list(range(7)), "every row once"
         assert [longest for _, longest in groups] == [max(lengths[row] for row in rows) for rows in parts]
@@ -32,14 +32,13 @@ def test_no_other_groups_cost_less(price, monkeypatch):
         assert cost(lengths, parts, price) == min(cost(lengths, other, price) for other in others)
 
 
-def test_the_order_is_kept(monkeypatch):
+def test_the_order_is_kept():
     """A text gets the state of another one."""
     ids, mask = pad([[5] * length for length in (3, 9, 1, 9, 4, 3)])
-    groups = groups_by_length(mask)
+    groups = groups_by_length(mask, 1)
     assert len(groups) > 2
     assert torch.equal(in_order([mask[rows].sum(1) for rows, _ in groups], groups), mask.sum(1))
-    monkeypatch.setitem(PRICE, "cpu", 1000)
-    assert len(groups_by_length(mask)) == 1
+    assert len(groups_by_length(mask, 1000)) == 1
 
 
 @pytest.mark.parametrize("attention", ["causal", "segment"])
@@ -50,7 +49,7 @@ def test_reading_in_groups_is_reading_at_once(backbone, query_ids, document_ids,
     rows = torch.arange(len(query_ids)) % len(document_ids)
     found = {}
     for price in (1, 1_000_000):
-        monkeypatch.setitem(PRICE, "cpu", price)
+        monkeypatch.setattr(padding, "CPU_TOKENS", price)
         backbone.zero_grad()
         prefix = read_documents(backbone, *documents)
         asked, alone = ask(backbone, prefix, rows, *queries), backbone.segment_states(*queries)
