@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ import numpy as np
 from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.metrics import Interval, paired_bootstrap
 from rabtriever.study import Cell, Study
+from rabtriever.study_goals import RIVALS, goals
 from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
-RIVALS = ("biencoder", "biencoder_distilled")
 CALIBRATED = ("biencoder_calibrated", "distilled_calibrated")  # what the student gains beside its teacher's reading
 SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
 DEFAULT = "default"  # the row of an ablation table that nothing was changed in
+OFF_POLICY = (
+    "off_policy"  # ablations called so, or NAME_off_policy, differ from the default, or from NAME, by that alone
+)
 
 Values = dict[str, float]
 
@@ -55,6 +58,7 @@ def summarise(
         "split": study.split,
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
+        "on_policy": _on_policy(study, finished),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
         "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
     }
@@ -212,90 +216,21 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
     }
 
 
-def goals(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each goal of the study, whether it is reached, and what was found; `reached` is None where nothing was measured.
-
-    Data sets are counted, not sets: one that was run with two backbones counts once, and where every figure must hold,
-    it must with both.
-    """
-    sets = summary["sets"]
-    data = {name: details["sets"][name]["data"] for name in sets}
-    found = [_retention_on_six(sets, data), _retention_on_all(sets), _student_wins(sets, details)]
-    found += [_above_frequency(sets, details, data), _on_policy(details, data)]
+def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
+    """How much better the student is with candidates that it mined, by set and by what else was changed."""
+    found: dict[str, dict[str, Any]] = {}
+    names = [name for name in study.ablations if name.endswith(OFF_POLICY)] if study.ablate else []
+    for name in study.ablate.sets if study.ablate else []:
+        for random in names:
+            mined = random.removesuffix(OFF_POLICY).removesuffix("_")
+            on, off = _by_seed(finished, name, mined), _by_seed(finished, name, random)
+            seeds = [seed for seed in on if seed in off]
+            if not seeds:
+                continue
+            change = _difference([on[seed] for seed in seeds], "student", [off[seed] for seed in seeds], "student")
+            if change:
+                found.setdefault(name, {})[mined or DEFAULT] = {**change, "seeds": seeds}
     return found
-
-
-def _goal(text: str, reached: bool | None, found: str) -> dict[str, Any]:
-    return {"goal": text, "reached": reached, "found": found}
-
-
-def _retention_on_six(sets: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
-    good = {data[name] for name in kept}
-    good -= {data[name] for name, value in kept.items() if value < 98}
-    text = "the student keeps at least 98 % of the teacher's nDCG@10 on six data sets"
-    return _goal(text, len(good) >= 6 if kept else None, f"{len(good)} of {len(set(data.values()))}: {_list(good)}")
-
-
-def _retention_on_all(sets: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
-    below = [f"{name} {value:.1f} %" for name, value in kept.items() if value < 95]
-    text = "the student keeps at least 95 % on all"
-    return _goal(text, not below if kept else None, f"below: {_list(below)}" if below else f"all {len(kept)}")
-
-
-def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
-    text = "the student beats both bi-encoder rows significantly on four rationale sets and loses to them on none"
-    won, lost = set(), []
-    measured = False
-    for name, row in sets.items():
-        versus = [row[f"student_vs_{rival}"] for rival in RIVALS]
-        if not details["sets"][name]["rationale"] or any(one is None for one in versus):
-            continue
-        measured = True
-        if all(one["low"] > 0 for one in versus):
-            won.add(details["sets"][name]["data"])
-        if any(one["high"] < 0 for one in versus):
-            lost.append(name)
-    return _goal(text, (len(won) >= 4 and not lost) if measured else None, f"wins: {_list(won)}; loses: {_list(lost)}")
-
-
-def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    text = "on esconv the student beats ranking by frequency (R@1, R@3 and MRR@10)"
-    lines, reached = [], []
-    for name in (name for name in sets if data[name] == "esconv" and "frequency" in sets[name]["systems"]):
-        rows = [
-            {**sets[name]["systems"][system], **details["sets"][name]["systems"][system]}
-            for system in ("student", "frequency")
-        ]
-        ours, theirs = ([row[metric] for metric in ("R@1", "R@3", "MRR@10")] for row in rows)
-        reached.append(all(mine > other for mine, other in zip(ours, theirs, strict=True)))
-        lines.append(f"{name}: {_numbers(ours)} against {_numbers(theirs)}")
-    return _goal(text, any(reached) if reached else None, "; ".join(lines) or "esconv was not measured")
-
-
-def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    text = "on-policy candidates beat random ones at equal teacher calls on three sets"
-    won, all_of_them, sure = set(), set(), set()
-    for name, rows in details["ablations"].items():
-        if "off_policy" not in rows or "student" not in rows["off_policy"]["systems"]:
-            continue
-        all_of_them.add(data[name])
-        change = rows["off_policy"]["systems"]["student"]
-        if change["difference"] < 0:
-            won.add(data[name])
-        if change["high"] < 0:
-            sure.add(data[name])
-    found = f"{len(won)} of {len(all_of_them)}: {_list(won)}; significantly on {_list(sure)}"
-    return _goal(text, len(won) >= 3 if all_of_them else None, found)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return " / ".join(f"{value:.1f}" for value in values)
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:

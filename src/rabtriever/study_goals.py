@@ -1,0 +1,94 @@
+"""The goals of the study: what its figures have to reach, and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+RIVALS = ("biencoder", "biencoder_distilled")
+
+
+def goals(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each goal of the study, whether it is reached, and what was found; `reached` is None where nothing was measured.
+
+    Data sets are counted, not sets: one that was run with two backbones counts once, and where every figure must hold,
+    it must with both.
+    """
+    sets = summary["sets"]
+    data = {name: one["data"] for name, one in details["sets"].items()}
+    found = [_retention_on_six(sets, data), _retention_on_all(sets), _student_wins(sets, details)]
+    found += [_above_frequency(sets, details, data), _on_policy(details, data)]
+    return found
+
+
+def _goal(text: str, reached: bool | None, found: str) -> dict[str, Any]:
+    return {"goal": text, "reached": reached, "found": found}
+
+
+def _retention_on_six(sets: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
+    good = {data[name] for name in kept}
+    good -= {data[name] for name, value in kept.items() if value < 98}
+    text = "the student keeps at least 98 % of the teacher's nDCG@10 on six data sets"
+    return _goal(text, len(good) >= 6 if kept else None, f"{len(good)} of {len(set(data.values()))}: {_list(good)}")
+
+
+def _retention_on_all(sets: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: row["retention"] for name, row in sets.items() if row["retention"] is not None}
+    below = [f"{name} {value:.1f} %" for name, value in kept.items() if value < 95]
+    text = "the student keeps at least 95 % on all"
+    return _goal(text, not below if kept else None, f"below: {_list(below)}" if below else f"all {len(kept)}")
+
+
+def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    text = "the student beats both bi-encoder rows significantly on four rationale sets and loses to them on none"
+    won, lost = set(), []
+    measured = False
+    for name, row in sets.items():
+        versus = [row[f"student_vs_{rival}"] for rival in RIVALS]
+        if not details["sets"][name]["rationale"] or any(one is None for one in versus):
+            continue
+        measured = True
+        if all(one["low"] > 0 for one in versus):
+            won.add(details["sets"][name]["data"])
+        if any(one["high"] < 0 for one in versus):
+            lost.append(name)
+    return _goal(text, (len(won) >= 4 and not lost) if measured else None, f"wins: {_list(won)}; loses: {_list(lost)}")
+
+
+def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    text = "on esconv the student beats ranking by frequency (R@1, R@3 and MRR@10)"
+    lines, reached = [], []
+    for name in (name for name in sets if data[name] == "esconv" and "frequency" in sets[name]["systems"]):
+        rows = [
+            {**sets[name]["systems"][system], **details["sets"][name]["systems"][system]}
+            for system in ("student", "frequency")
+        ]
+        ours, theirs = ([row[metric] for metric in ("R@1", "R@3", "MRR@10")] for row in rows)
+        reached.append(all(mine > other for mine, other in zip(ours, theirs, strict=True)))
+        lines.append(f"{name}: {_numbers(ours)} against {_numbers(theirs)}")
+    return _goal(text, any(reached) if reached else None, "; ".join(lines) or "esconv was not measured")
+
+
+def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """Reached where one pair of settings does it; the pairs are those of `study_summary`."""
+    text = "on-policy candidates beat random ones at equal teacher calls on three sets"
+    pairs: dict[str, dict[str, Any]] = {}
+    for name, rows in details["on_policy"].items():
+        for label, change in rows.items():
+            pairs.setdefault(label, {})[data[name]] = change
+    lines, best = [], 0
+    for label, changes in pairs.items():
+        won = {name for name, change in changes.items() if change["difference"] > 0}
+        sure = {name for name, change in changes.items() if change["low"] > 0}
+        lines.append(f"{label}: {len(won)} of {len(changes)}: {_list(won)}; significantly on {_list(sure)}")
+        best = max(best, len(won))
+    return _goal(text, best >= 3 if pairs else None, " · ".join(lines) or "not measured")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in values)

@@ -1,0 +1,186 @@
+"""What the figures of a study say, the goals, and the page."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rabtriever import study as study_module
+from rabtriever import study_goals, study_summary
+from rabtriever.artifacts import ArtifactMismatchError, write_json
+from rabtriever.study import Cell, Study, read_study
+from rabtriever.study_results import CellResult, read_results
+from tests.closure import ROOT
+from tests.toy_study import SYSTEMS, flat_result, result
+
+# --- summary ----------------------------------------------------------------------------------------------------------
+
+
+def finished_toy(study: Study) -> dict[Cell, CellResult]:
+    """Two seeds of `one`: the student beats the bi-encoder on every query once seeds are averaged."""
+    others = {"bm25": [0.1] * 4, "biencoder_distilled": [0.2, 0.9, 0.2, 0.9], "teacher": [0.5] * 4}
+    first = result(study, Cell("one", 1), student=[1.0, 0.0, 1.0, 0.0], biencoder=[0.4] * 4, **others)
+    second = result(study, Cell("one", 2), student=[0.0, 1.0, 0.0, 1.0], biencoder=[0.4] * 4, **others)
+    off = result(study, Cell("one", 1, "off_policy"), student=[0.5, 0.0, 0.5, 0.0], teacher=[0.5] * 4)
+    return {Cell("one", 1): first, Cell("one", 2): second, Cell("one", 1, "off_policy"): off}
+
+
+def test_summary_has_the_published_form(root: Path):
+    """Whoever reads summary.json relies on these keys."""
+    study = read_study("toy", root)
+    summary, details = study_summary.summarise(
+        study, finished_toy(study), {Cell("two", 1): "not run yet"}, "make study"
+    )
+    assert set(summary) == {"sets", "ablations", "command", "device"}
+    row = summary["sets"]["one"]
+    assert set(row) == {
+        "num_queries", "num_documents", "backbone", "seeds", "systems", "retention", "student_vs_biencoder",
+        "student_vs_biencoder_distilled",
+    }  # fmt: skip
+    assert set(row["systems"]) == set(SYSTEMS)
+    assert set(row["systems"]["student"]) == {"nDCG@10", "R@1", "MRR@10", "S@1", "low", "high"}
+    assert set(row["student_vs_biencoder"]) == {"difference", "low", "high"}
+    assert set(summary["ablations"]["one"]["off_policy"]) == {"nDCG@10", "low", "high", "teacher_calls", "seconds"}
+    assert row["seeds"] == [1, 2] and row["backbone"] == "small" and summary["device"] == "abacus"
+    assert details["missing"] == [{"cell": "two, seed 1", "why": "not run yet"}]
+    json.dumps([summary, details], allow_nan=False)
+
+
+def test_intervals_are_over_queries_after_the_mean_over_seeds(root: Path):
+    """Seeds taken for further queries make every interval too narrow; unpaired queries, too wide."""
+    study = read_study("toy", root)
+    summary, details = study_summary.summarise(study, finished_toy(study), {}, "make study")
+    row = summary["sets"]["one"]
+    # every query averages to 0.5 over the two seeds: no spread is left
+    assert row["systems"]["student"]["low"] == row["systems"]["student"]["high"] == 50.0
+    assert row["student_vs_biencoder"] == {"difference": 10.0, "low": 10.0, "high": 10.0}
+    versus = row["student_vs_biencoder_distilled"]
+    assert versus["difference"] == pytest.approx(-5.0) and versus["low"] == pytest.approx(-40.0, abs=1)
+    assert row["retention"] == 100.0
+    off = details["ablations"]["one"]["off_policy"]
+    assert off["seeds"] == [1] and off["systems"]["student"]["difference"] == pytest.approx(-25.0)
+    assert summary["ablations"]["one"]["default"]["nDCG@10"] == 50.0
+
+
+def test_cells_of_different_data_are_not_averaged(root: Path):
+    """A data folder that changed between two seeds would give the mean of two test sets."""
+    study = read_study("toy", root)
+    cells = {Cell("one", seed): result(study, Cell("one", seed), data=f"d{seed}", student=[1.0]) for seed in (1, 2)}
+    with pytest.raises(ArtifactMismatchError, match="2 versions of the data"):
+        study_summary.summarise(study, cells, {}, "make study")
+
+
+def goal(goals: list[dict], part: str) -> dict:
+    return next(one for one in goals if part in one["goal"])
+
+
+def test_goals_are_computed(root: Path):
+    """A goal that is typed stays reached when the figures no longer reach it."""
+    study = read_study("toy", root)
+    study.sets.clear()
+    cells = {}
+    for place in range(7):
+        name = f"set{place}"
+        data = "esconv" if place == 6 else name
+        study.sets[name] = study_module.SetSpec(f"data/{data}", "small", [1], 1.0, rationale=place != 5)
+        good = place != 4
+        rows = {"frequency": 0.2, "bm25": 0.1, "biencoder": 0.4, "biencoder_distilled": 0.45, "teacher": 0.5}
+        cells[Cell(name, 1)] = flat_result_without_conditions(name, **rows, student=0.5 if good else 0.3)
+    study = study_module.dataclasses.replace(study, ablate=None, systems={**study.systems, "frequency": {}})
+    goals = study_summary.summarise(study, cells, {}, "make study")[1]["goals"]
+    assert goal(goals, "98 %")["reached"] is True and "6 of 7" in goal(goals, "98 %")["found"]
+    assert goal(goals, "95 %")["reached"] is False and "set4 60.0 %" in goal(goals, "95 %")["found"]
+    wins = goal(goals, "bi-encoder rows")
+    assert wins["reached"] is False and "loses: set4" in wins["found"] and "set5" not in wins["found"]
+    assert goal(goals, "esconv")["reached"] is True
+    assert goal(goals, "on-policy")["reached"] is None
+
+
+def test_on_policy_is_judged_by_pairs(root: Path):
+    """Random candidates with few teacher calls, compared to mined ones with many, would make any mining look good."""
+    study = read_study("toy", root)
+    study.ablations.update(few={"mine.queries": 1}, few_off_policy={"mine.queries": 1, "mine.depth": 0})
+    few = {"few": [0.2, 0.0, 0.2, 0.0], "few_off_policy": [0.1, 0.1, 0.1, 0.1]}
+    cells = {Cell("one", 1, name): result(study, Cell("one", 1, name), student=row) for name, row in few.items()}
+    _, details = study_summary.summarise(study, finished_toy(study) | cells, {}, "make study")
+    found = details["on_policy"]["one"]
+    assert found["default"]["difference"] == 25.0 and found["default"]["seeds"] == [1]
+    assert found["few"]["difference"] == 0.0 and found["few"]["low"] < 0
+    assert goal(details["goals"], "on-policy")["reached"] is False
+    sets = {name: {"data": name} for name in ("a", "b", "c")}
+    better = {name: {"few": {"difference": 1.0, "low": -0.1 if name == "a" else 0.1}} for name in sets}
+    judged = goal(study_goals.goals({"sets": {}}, {"sets": sets, "on_policy": better}), "on-policy")
+    assert judged["reached"] is True and judged["found"] == "few: 3 of 3: a, b, c; significantly on b, c"
+
+
+def flat_result_without_conditions(name: str, **means: float) -> CellResult:
+    class Nothing:
+        @staticmethod
+        def conditions(cell: Cell) -> dict:
+            return {}
+
+    return flat_result(Nothing, Cell(name, 1), **means)
+
+
+# --- page -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def update_results(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    return importlib.import_module("update_results")
+
+
+def test_page_is_the_committed_figures(update_results):
+    """Figures typed by hand, or of an older study, drift from what was measured."""
+    assert update_results.rendered() == update_results.PAGE.read_text(), "run: python docs/update_results.py"
+    assert update_results.readme() == update_results.README.read_text(), "run: python docs/update_results.py"
+    assert "student − distilled bi-encoder" in update_results.README.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/study").glob("*.json")), ids=lambda path: path.stem)
+def test_committed_summary_is_of_the_committed_cells(path: Path, tmp_path: Path):
+    """A summary of cells that are gone, or were run with other settings, could not be made again."""
+    study = replace(read_study(path.stem, ROOT), root=tmp_path)  # what was run here is left aside
+    shutil.copytree(path.with_suffix(""), study.committed)
+    finished, missing = read_results(study)
+    content = json.loads(path.read_text())
+    summary, _ = study_summary.summarise(study, finished, missing, content["summary"]["command"])
+    assert summary == content["summary"]
+
+
+def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_path: Path):
+    """A generator that drops what was written by hand is run once."""
+    study = read_study("toy", root)
+    summary, details = study_summary.summarise(
+        study, finished_toy(study), {Cell("two", 1): "not run yet"}, "make study"
+    )
+    studies, page = tmp_path / "study", tmp_path / "results.md"
+    studies.mkdir()
+    write_json(studies / "toy.json", {"summary": summary, "details": details})
+    page.write_text(
+        "<!-- remarks: toy -->\nBy hand.\n<!-- end remarks -->\n<!-- remarks: old -->\nOlder.\n<!-- end remarks -->\n"
+    )
+    text = update_results.rendered(page, studies)
+    assert "<!-- remarks: toy -->\nBy hand.\n<!-- end remarks -->" in text and "Older." in text
+    assert "**+10.0 (+10.0 to +10.0)**" in text, "a significant difference is bold"
+    assert " −5.0 (−40.0 to +" in text and "| off_policy | 25.0 | −25.0 (−50.0 to +0.0) |" in text
+    assert "| one | +25.0 (+0.0 to +50.0) |" in text, "on-policy less off-policy"
+    assert "two, seed 1: every system: not run yet" in text and "abacus" in text and "not reached" in text
+    page.write_text(text)
+    assert update_results.rendered(page, studies) == text, "written twice, the page changes"
+
+
+def test_plots_are_drawn(root: Path, tmp_path: Path):
+    """A study of hours must not end in a picture that cannot be drawn."""
+    study = read_study("toy", root)
+    summary, details = study_summary.summarise(study, finished_toy(study), {}, "make study")
+    study_summary.draw_quality(summary, tmp_path / "quality.png")
+    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
+    for name in ("quality", "ablations"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
