@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CPU_TOKENS = 128  # take as long as one more pass costs; measured for 0.7 and for 22 million parameters
-GPU_OPERATIONS = 5e11  # done while one more pass is launched: some milliseconds; an estimate
+GPU_OPERATIONS = 5e11  # done while one more pass is launched, some milliseconds; an estimate, as is
+GPU_TOKENS = 1024  # what it takes to fill one
 
 
 def price_of_a_pass(device: torch.device, parameters: int) -> int:
     """Tokens that would take as long as one more pass through the layers of a model with so many parameters.
 
-    >>> price_of_a_pass(torch.device("cuda"), 500_000_000)
-    500
+    >>> [price_of_a_pass(torch.device("cuda"), size) for size in (1_000_000, 7_000_000_000)]
+    [250000, 1024]
     """
-    return CPU_TOKENS if device.type == "cpu" else round(GPU_OPERATIONS / (2 * parameters))
+    return CPU_TOKENS if device.type == "cpu" else max(GPU_TOKENS, round(GPU_OPERATIONS / (2 * parameters)))
 
 
 def groups_by_length(mask: Tensor, price: int) -> list[tuple[Tensor, int]]:
