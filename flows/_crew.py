@@ -44,7 +44,11 @@ def crew(workers: int) -> Iterator[Executor]:
     context = cloudpickle.dumps(serialize_context())
     with _environment(OMP_NUM_THREADS=str(threads)):  # read as the libraries of a process are loaded
         pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(context, threads)
+            workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(context, threads),
+            max_tasks_per_child=1,  # a process keeps the most memory that any of its work took
         )
         try:
             yield pool

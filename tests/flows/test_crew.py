@@ -54,6 +54,7 @@ def test_each_worker_has_its_share_of_the_processor(monkeypatch: pytest.MonkeyPa
         pids = {one.result()[0] for one in found}
         assert len(pids) == 2 and os.getpid() not in pids
         assert {one.result()[1:] for one in found} == {(2, "2")}
+        assert executor.submit(about_me, tmp_path).result()[0] not in pids, "what a process took is given back"
     assert "OMP_NUM_THREADS" not in os.environ
 
 
