@@ -21,7 +21,7 @@ import torch
 
 from rabtriever import padding
 from rabtriever.contrastive import BiencoderParams, ContrastiveModule, mine_with_cosine
-from rabtriever.inputs import TrainingInputs, open_model, prepared_data, training_inputs
+from rabtriever.inputs import open_model, prepared_data, training_inputs
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
 from rabtriever.teacher import TeacherModule, TeacherParams
@@ -54,7 +54,7 @@ def _modules(folder: Path) -> dict[str, StepModule]:
     contrastive = load_params(BiencoderParams, "train_biencoder", settings)
     reading = load_params(TeacherParams, "train_teacher", settings)
     backbone, built, _ = open_model(folder / "models/biencoder", "biencoder", prompt, data)
-    inputs: TrainingInputs = training_inputs(dataset, built)
+    inputs = training_inputs(dataset, built)
     facts = inputs.supervision, inputs.query_ids, inputs.document_ids
     mined = mine_with_cosine(backbone, *facts, reading.mining_depth)
     biencoder = ContrastiveModule(backbone, *facts, contrastive, seed=0)

@@ -244,9 +244,7 @@ def on_policy_table(changes: dict) -> str:
     if not labels:
         return ""
     rows = [[name, *(_change(row.get(label)) for label in labels)] for name, row in changes.items()]
-    facts = (
-        "On-policy candidates less random ones at equal teacher calls, the student's nDCG@10, by what else was changed:"
-    )
+    facts = "The student's nDCG@10 with on-policy candidates less that with random ones, at equal teacher calls:"
     return f"{facts}\n\n" + table(["", *(f"{label}:" for label in labels)], rows)
 
 

@@ -8,6 +8,7 @@ silently replaces a custom vocabulary's tokenizer class and so its ids.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,12 @@ class Backbone(nn.Module):
 
     def groups(self, mask: Tensor) -> list[tuple[Tensor, int]]:
         """Rows that are read in one pass each, as `groups_by_length` has them."""
-        return groups_by_length(mask, price_of_a_pass(mask.device, self.model.num_parameters()))
+        return groups_by_length(mask, price_of_a_pass(mask.device, self._size))
+
+    @functools.cached_property
+    def _size(self) -> int:
+        """Parameters of the model; counted once, as it is asked for with every query."""
+        return int(self.model.num_parameters())
 
     def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""

@@ -76,11 +76,14 @@ def _cuts(bounds: np.ndarray, longest: np.ndarray, price: int) -> list[tuple[int
 
 def widened(values: Tensor, tokens: int) -> Tensor:
     """Zeros behind (..., T, H), up to `tokens`."""
-    return F.pad(values, (0, 0, 0, tokens - values.shape[-2]))
+    missing = tokens - values.shape[-2]
+    return F.pad(values, (0, 0, 0, missing)) if missing else values
 
 
 def in_order(parts: Sequence[Tensor], groups: Sequence[tuple[Tensor, int]]) -> Tensor:
     """What was computed of each group, (rows, ...) of equal shape, back in the order of all rows."""
+    if len(groups) == 1:
+        return parts[0]
     rows = torch.cat([rows for rows, _ in groups])
     return torch.cat(list(parts))[rows.argsort()]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 RIVALS = ("biencoder", "biencoder_distilled")
+DEFAULT = "default"  # what nothing was changed in
 
 
 def goals(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,19 +72,20 @@ def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: 
 
 
 def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """Reached where one pair of settings does it; the pairs are those of `study_summary`."""
+    """Judged on the default settings; what other pairs of `study_summary` give is told beside it."""
     text = "on-policy candidates beat random ones at equal teacher calls on three sets"
     pairs: dict[str, dict[str, Any]] = {}
     for name, rows in details["on_policy"].items():
         for label, change in rows.items():
             pairs.setdefault(label, {})[data[name]] = change
-    lines, best = [], 0
+    lines = []
     for label, changes in pairs.items():
         won = {name for name, change in changes.items() if change["difference"] > 0}
         sure = {name for name, change in changes.items() if change["low"] > 0}
         lines.append(f"{label}: {len(won)} of {len(changes)}: {_list(won)}; significantly on {_list(sure)}")
-        best = max(best, len(won))
-    return _goal(text, best >= 3 if pairs else None, " · ".join(lines) or "not measured")
+    judged = pairs.get(DEFAULT)
+    reached = sum(change["difference"] > 0 for change in judged.values()) >= 3 if judged else None
+    return _goal(text, reached, " · ".join(lines) or "not measured")
 
 
 def _list(names: Iterable[str]) -> str:

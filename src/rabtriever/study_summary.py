@@ -11,17 +11,14 @@ import numpy as np
 from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.metrics import Interval, paired_bootstrap
 from rabtriever.study import Cell, Study
-from rabtriever.study_goals import RIVALS, goals
+from rabtriever.study_goals import DEFAULT, RIVALS, goals
 from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
 CALIBRATED = ("biencoder_calibrated", "distilled_calibrated")  # what the student gains beside its teacher's reading
 SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
-DEFAULT = "default"  # the row of an ablation table that nothing was changed in
-OFF_POLICY = (
-    "off_policy"  # ablations called so, or NAME_off_policy, differ from the default, or from NAME, by that alone
-)
+OFF_POLICY = "off_policy"  # differs from the default by its candidates alone, and NAME_off_policy from NAME
 
 Values = dict[str, float]
 
@@ -219,11 +216,10 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
 def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
     """How much better the student is with candidates that it mined, by set and by what else was changed."""
     found: dict[str, dict[str, Any]] = {}
-    names = [name for name in study.ablations if name.endswith(OFF_POLICY)] if study.ablate else []
     for name in study.ablate.sets if study.ablate else []:
-        for random in names:
-            mined = random.removesuffix(OFF_POLICY).removesuffix("_")
-            on, off = _by_seed(finished, name, mined), _by_seed(finished, name, random)
+        for ablation in (one for one in study.ablations if one.endswith(OFF_POLICY)):
+            mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
+            on, off = _by_seed(finished, name, mined), _by_seed(finished, name, ablation)
             seeds = [seed for seed in on if seed in off]
             if not seeds:
                 continue
