@@ -212,8 +212,9 @@ def ablations_introduction(details: dict) -> str:
     """What an ablation table shows."""
     return (
         "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), its "
-        "difference to the default with the same seeds, what the teacher was asked, and the seconds of all stages "
-        "that lead to the student.\n"
+        "difference to the run of the default that it started from, what the teacher was asked, and the seconds of all "
+        "stages that lead to the student. Another machine's run of the default may differ by some tenths from the one "
+        "shown.\n"
     )
 
 

@@ -36,8 +36,7 @@ from rabtriever.overlay import Settings, overlaid
 from rabtriever.params import ParamsError
 from rabtriever.preparation import write_dataset
 from rabtriever.records import load_dataset
-from rabtriever.study import FAILURE, PER_QUERY, RESULT, Cell, Study
-from rabtriever.study_results import figures_hash
+from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
 from rabtriever.subset import subset, with_dev_as_test
 
 TABLE = "evaluation.json"
@@ -54,8 +53,6 @@ def run_cell(study: Study, cell: Cell) -> dict[str, Any]:
     folder = study.folder / cell.folder
     base = _bench(study, cell.base, study.cell_settings(cell.base))
     systems, per_query, info = (_ablation if cell.ablation else _every_system)(study, cell, base)
-    if cell.ablation:
-        info["base"] = figures_hash(read_json(study.folder / cell.base.folder / PER_QUERY), per_query)
     info = {
         "set": cell.set,
         "seed": cell.seed,
@@ -67,6 +64,9 @@ def run_cell(study: Study, cell: Cell) -> dict[str, Any]:
         "conditions": study.conditions(cell),
     }
     write_json(folder / PER_QUERY, per_query)
+    if cell.ablation:
+        start = read_json(study.folder / cell.base.folder / PER_QUERY)
+        write_json(folder / START, {name: start[name] for name in systems if name in start})
     write_json(folder / RESULT, info)  # last: a cell that has it is finished
     (folder / FAILURE).unlink(missing_ok=True)
     return info

@@ -12,7 +12,7 @@ from rabtriever import study as study_module
 from rabtriever.artifacts import write_json
 from rabtriever.metrics import METRICS
 from rabtriever.study import Cell, Study
-from rabtriever.study_results import CellResult, figures_hash
+from rabtriever.study_results import CellResult
 from tests.closure import ROOT
 
 SYSTEMS = ("bm25", "biencoder", "biencoder_distilled", "student", "teacher")
@@ -89,9 +89,7 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         "device": "abacus",
         "conditions": study.conditions(cell),
     }
-    if cell.ablation:
-        info["base"] = figures_hash(per_query, per_query)  # as if the base cell had the same figures
-    return CellResult(info, per_query)
+    return CellResult(info, per_query, per_query if cell.ablation else {})  # as if it had changed nothing
 
 
 def flat_result(study: Study, cell: Cell, **means: float) -> CellResult:
@@ -101,3 +99,5 @@ def flat_result(study: Study, cell: Cell, **means: float) -> CellResult:
 def save(study: Study, cell: Cell, one: CellResult) -> None:
     write_json(study.folder / cell.folder / study_module.RESULT, one.info)
     write_json(study.folder / cell.folder / study_module.PER_QUERY, one.per_query)
+    if cell.ablation:
+        write_json(study.folder / cell.folder / study_module.START, one.start)

@@ -18,7 +18,7 @@ from rabtriever.profiles import load_profile
 
 FORMAT = 2  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
 FOLDER = "profiles/study"
-RESULT, PER_QUERY, FAILURE = "cell.json", "per_query.json", "failure.json"
+RESULT, PER_QUERY, START, FAILURE = "cell.json", "per_query.json", "start.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
 

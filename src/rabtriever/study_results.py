@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rabtriever.artifacts import atomic_write, read_json
 from rabtriever.overlay import differences
-from rabtriever.study import FAILURE, PER_QUERY, RESULT, Cell, Study
+from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
@@ -33,17 +32,18 @@ class CellResult:
     Attributes:
         info: the content of cell.json.
         per_query: nDCG@10 from 0 to 1 by system and query.
+        start: the same of the very run that an ablation started from, as another machine's differs by chance.
     """
 
     info: dict[str, Any]
     per_query: dict[str, dict[str, float]]
+    start: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
     """The finished cells of a study, and why each other one is missing.
 
-    A cell that was run here goes before a committed one. An ablation counts only beside the very figures that it
-    started from: those of another machine differ by chance.
+    A cell that was run here goes before a committed one.
 
     Args:
         study: the definition.
@@ -55,7 +55,7 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
     for cell in study.cells():
         known = [_read_here(study, cell), _read_committed(study, cell) if committed and study.publish else None]
         found = [one for one in known if one is not None]
-        changes = [_changes(study, cell, one, finished) for one in found]
+        changes = [differences(one.info["conditions"], study.conditions(cell)) for one in found]
         if [] in changes:
             finished[cell] = found[changes.index([])]
         elif changes:
@@ -67,27 +67,12 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
     return finished, missing
 
 
-def _changes(study: Study, cell: Cell, found: CellResult, finished: Mapping[Cell, CellResult]) -> list[str]:
-    """Why a result is not what the cell would give now; empty if it is."""
-    changed = differences(found.info["conditions"], study.conditions(cell))
-    if cell.ablation and not changed:
-        base = finished.get(cell.base)
-        if base is None or found.info["base"] != figures_hash(base.per_query, found.per_query):
-            changed = ["the cell that it starts from was measured anew"]
-    return changed
-
-
-def figures_hash(per_query: Mapping[str, Mapping[str, float]], systems: Iterable[str]) -> str:
-    """What tells the figures of some systems from others: 16 hex digits; of those not measured, nothing."""
-    shown = {name: per_query[name] for name in systems if name in per_query}
-    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _read_here(study: Study, cell: Cell) -> CellResult | None:
     folder = study.folder / cell.folder
     if not (folder / RESULT).is_file():
         return None
-    return CellResult(read_json(folder / RESULT), read_json(folder / PER_QUERY))
+    start = read_json(folder / START) if cell.ablation else {}
+    return CellResult(read_json(folder / RESULT), read_json(folder / PER_QUERY), start)
 
 
 def _read_committed(study: Study, cell: Cell) -> CellResult | None:
@@ -95,18 +80,20 @@ def _read_committed(study: Study, cell: Cell) -> CellResult | None:
     if not path.is_file():
         return None
     content = read_json(path)
-    per_query = {
-        name: dict(zip(content["queries"], values, strict=True)) for name, values in content["per_query"].items()
-    }
-    return CellResult(content["info"], per_query)
+    per_query, start = (
+        {name: dict(zip(content["queries"], values, strict=True)) for name, values in content[part].items()}
+        for part in ("per_query", "start")
+    )
+    return CellResult(content["info"], per_query, start)
 
 
 def commit_results(study: Study, finished: Mapping[Cell, CellResult]) -> None:
     """Writes finished cells where version control keeps them: one file each, nDCG@10 as lists in the queries' order."""
     for cell, one in finished.items():
         queries = list(next(iter(one.per_query.values())))
-        values = {name: [found[query] for query in queries] for name, found in one.per_query.items()}
-        content = {"info": one.info, "queries": queries, "per_query": values}
+        content: dict[str, Any] = {"info": one.info, "queries": queries}
+        for part, systems in (("per_query", one.per_query), ("start", one.start)):
+            content[part] = {name: [found[query] for query in queries] for name, found in systems.items()}
         with atomic_write(_committed(study, cell)) as file:
             file.write("{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(content[key])}" for key in content) + "}\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def _ablations(
     finished: Mapping[Cell, CellResult],
     row: Callable[[Sequence[CellResult], Sequence[CellResult]], dict[str, Any] | None],
 ) -> dict[str, dict[str, Any]]:
-    """A row for the default and each ablation of each set, over the seeds that both were measured with."""
+    """A row for the default and each ablation of each set, compared with the very runs that it started from."""
     found: dict[str, dict[str, Any]] = {}
     for name in study.ablate.sets if study.ablate else []:
         bases = {seed: one for seed, one in _by_seed(finished, name).items() if seed in study.ablate.seeds}
@@ -177,9 +178,10 @@ def _ablations(
             continue
         rows = {DEFAULT: row(list(bases.values()), list(bases.values()))}
         for ablation in study.ablate.names or study.ablations:
-            changed = {seed: one for seed, one in _by_seed(finished, name, ablation).items() if seed in bases}
+            changed = _by_seed(finished, name, ablation)
             if changed:
-                rows[ablation] = row(list(changed.values()), [bases[seed] for seed in changed])
+                started = [replace(one, per_query=one.start) for one in changed.values()]
+                rows[ablation] = row(list(changed.values()), started)
         found[name] = {ablation: values for ablation, values in rows.items() if values is not None}
     return found
 
@@ -219,11 +221,15 @@ def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, d
     for name in study.ablate.sets if study.ablate else []:
         for ablation in (one for one in study.ablations if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
-            on, off = _by_seed(finished, name, mined), _by_seed(finished, name, ablation)
-            seeds = [seed for seed in on if seed in off]
+            off = _by_seed(finished, name, ablation)
+            on = {seed: replace(one, per_query=one.start) for seed, one in off.items()}
+            if mined:  # of the same teacher, that is where both started from the same run
+                known = _by_seed(finished, name, mined)
+                on = {seed: one for seed, one in known.items() if seed in off and one.start == off[seed].start}
+            seeds = list(on)
             if not seeds:
                 continue
-            change = _difference([on[seed] for seed in seeds], "student", [off[seed] for seed in seeds], "student")
+            change = _difference(list(on.values()), "student", [off[seed] for seed in seeds], "student")
             if change:
                 found.setdefault(name, {})[mined or DEFAULT] = {**change, "seeds": seeds}
     return found

@@ -27,7 +27,12 @@ def finished_toy(study: Study) -> dict[Cell, CellResult]:
     first = result(study, Cell("one", 1), student=[1.0, 0.0, 1.0, 0.0], biencoder=[0.4] * 4, **others)
     second = result(study, Cell("one", 2), student=[0.0, 1.0, 0.0, 1.0], biencoder=[0.4] * 4, **others)
     off = result(study, Cell("one", 1, "off_policy"), student=[0.5, 0.0, 0.5, 0.0], teacher=[0.5] * 4)
-    return {Cell("one", 1): first, Cell("one", 2): second, Cell("one", 1, "off_policy"): off}
+    return {Cell("one", 1): first, Cell("one", 2): second, Cell("one", 1, "off_policy"): started(off, first)}
+
+
+def started(ablation: CellResult, base: CellResult) -> CellResult:
+    """An ablation of that very run."""
+    return replace(ablation, start={name: base.per_query[name] for name in ablation.per_query})
 
 
 def test_summary_has_the_published_form(root: Path):
@@ -65,6 +70,19 @@ def test_intervals_are_over_queries_after_the_mean_over_seeds(root: Path):
     off = details["ablations"]["one"]["off_policy"]
     assert off["seeds"] == [1] and off["systems"]["student"]["difference"] == pytest.approx(-25.0)
     assert summary["ablations"]["one"]["default"]["nDCG@10"] == 50.0
+
+
+def test_an_ablation_is_compared_with_the_run_that_it_started_from(root: Path):
+    """Another machine's default differs by more than most ablations change."""
+    study = read_study("toy", root)
+    cells = finished_toy(study)
+    here = result(study, Cell("one", 1), student=[0.0] * 4, teacher=[0.5] * 4)
+    elsewhere = {**cells, Cell("one", 1): replace(cells[Cell("one", 1)], per_query={**here.per_query})}
+    for both in (cells, elsewhere):
+        found = {cell: one for cell, one in both.items() if cell.seed == 1}
+        details = study_summary.summarise(replace(study, systems={"student": {}, "teacher": {}}), found, {}, "")[1]
+        assert details["ablations"]["one"]["off_policy"]["systems"]["student"]["difference"] == -25.0
+        assert details["on_policy"]["one"]["default"]["difference"] == 25.0
 
 
 def test_cells_of_different_data_are_not_averaged(root: Path):
@@ -106,12 +124,18 @@ def test_on_policy_is_judged_by_pairs(root: Path):
     study = read_study("toy", root)
     study.ablations.update(few={"mine.queries": 1}, few_off_policy={"mine.queries": 1, "mine.depth": 0})
     few = {"few": [0.2, 0.0, 0.2, 0.0], "few_off_policy": [0.1, 0.1, 0.1, 0.1]}
-    cells = {Cell("one", 1, name): result(study, Cell("one", 1, name), student=row) for name, row in few.items()}
-    _, details = study_summary.summarise(study, finished_toy(study) | cells, {}, "make study")
+    cells = finished_toy(study)
+    base = cells[Cell("one", 1)]
+    for name, row in few.items():
+        cells[Cell("one", 1, name)] = started(result(study, Cell("one", 1, name), student=row), base)
+    _, details = study_summary.summarise(study, cells, {}, "make study")
     found = details["on_policy"]["one"]
     assert found["default"]["difference"] == 25.0 and found["default"]["seeds"] == [1]
     assert found["few"]["difference"] == 0.0 and found["few"]["low"] < 0
     assert goal(details["goals"], "on-policy")["reached"] is False
+    cells[Cell("one", 1, "few")] = started(cells[Cell("one", 1, "few")], cells[Cell("one", 2)])
+    _, details = study_summary.summarise(study, cells, {}, "make study")
+    assert set(details["on_policy"]["one"]) == {"default"}, "students of two teachers are no pair"
     sets = {name: {"data": name} for name in ("a", "b", "c")}
     better = {name: {"few": {"difference": 1.0, "low": -0.1 if name == "a" else 0.1}} for name in sets}
     judged = goal(study_goals.goals({"sets": {}}, {"sets": sets, "on_policy": better}), "on-policy")
