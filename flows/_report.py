@@ -32,7 +32,19 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     )
     retention = evaluation.get("retention")
     kept = [] if retention is None else [f"retention: the student keeps {_percent(retention)} of the teacher's nDCG@10"]
-    return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:], *([""] if kept else []), *kept])
+    below = [*kept, *_warning(known)]
+    return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:], *([""] if below else []), *below])
+
+
+def _warning(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What to change where the teacher has become worse than the bi-encoder that it was trained from."""
+    teacher, start = (systems.get(name, {}).get("nDCG@10") for name in ("teacher", "biencoder"))
+    if teacher is None or start is None or teacher >= start:
+        return []
+    return [
+        f"the teacher ranks below the bi-encoder that it was trained from (nDCG@10 {teacher:.1f} and {start:.1f}):",
+        "its hard negatives may be right ones that nobody judged: docs/operations.md, A teacher below its bi-encoder",
+    ]
 
 
 def _percent(retention: float) -> str:

@@ -18,6 +18,7 @@ from flows import _pipeline, _report, retrain
 from flows.common import guard
 from rabtriever import registry, tracking
 from rabtriever.artifacts import content_hash
+from rabtriever.metrics import METRICS
 from tests.toy import build, set_params
 
 
@@ -228,6 +229,15 @@ def test_table_has_fixed_columns() -> None:
     assert len({len(line) for line in lines[2:6]}) == 1
     assert lines[4].startswith("bm25") and lines[4].endswith("1,024") and lines[5].endswith("-")
     assert "97.5 %" in lines[-1]
+
+
+def test_a_teacher_that_training_made_worse_is_told() -> None:
+    """Prevents a team from serving less than they started with, as the gate only compares with the champion."""
+    rows = {"biencoder": dict.fromkeys(METRICS, 33.1), "teacher": dict.fromkeys(METRICS, 29.4)}
+    facts = {"dataset": "toy", "split": "test", "num_queries": 3, "num_documents": 9}
+    assert "(nDCG@10 29.4 and 33.1)" in _report.evaluation_table({**facts, "systems": rows})
+    rows["teacher"]["nDCG@10"] = 33.1
+    assert "hard negatives" not in _report.evaluation_table({**facts, "systems": rows})
 
 
 @pytest.mark.server
