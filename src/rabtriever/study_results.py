@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class CellResult:
     per_query: dict[str, dict[str, float]]
     start: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def origin(self) -> CellResult:
+        """The run that an ablation started from, as far as the ablation has changed it."""
+        return replace(self, per_query=self.start)
+
 
 def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
     """The finished cells of a study, and why each other one is missing.
@@ -69,10 +74,10 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
 
 def _read_here(study: Study, cell: Cell) -> CellResult | None:
     folder = study.folder / cell.folder
-    if not (folder / RESULT).is_file():
+    names = [RESULT, PER_QUERY, *([START] if cell.ablation else [])]
+    if not all((folder / name).is_file() for name in names):  # an ablation of an earlier version has no START
         return None
-    start = read_json(folder / START) if cell.ablation else {}
-    return CellResult(read_json(folder / RESULT), read_json(folder / PER_QUERY), start)
+    return CellResult(*(read_json(folder / name) for name in names))
 
 
 def _read_committed(study: Study, cell: Cell) -> CellResult | None:

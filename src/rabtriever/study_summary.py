@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +179,7 @@ def _ablations(
         for ablation in study.ablate.names or study.ablations:
             changed = _by_seed(finished, name, ablation)
             if changed:
-                started = [replace(one, per_query=one.start) for one in changed.values()]
-                rows[ablation] = row(list(changed.values()), started)
+                rows[ablation] = row(list(changed.values()), [one.origin for one in changed.values()])
         found[name] = {ablation: values for ablation, values in rows.items() if values is not None}
     return found
 
@@ -222,16 +220,16 @@ def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, d
         for ablation in (one for one in study.ablations if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
             off = _by_seed(finished, name, ablation)
-            on = {seed: replace(one, per_query=one.start) for seed, one in off.items()}
             if mined:  # of the same teacher, that is where both started from the same run
                 known = _by_seed(finished, name, mined)
                 on = {seed: one for seed, one in known.items() if seed in off and one.start == off[seed].start}
-            seeds = list(on)
-            if not seeds:
+            else:
+                on = {seed: one.origin for seed, one in off.items()}
+            if not on:
                 continue
-            change = _difference(list(on.values()), "student", [off[seed] for seed in seeds], "student")
+            change = _difference(list(on.values()), "student", [off[seed] for seed in on], "student")
             if change:
-                found.setdefault(name, {})[mined or DEFAULT] = {**change, "seeds": seeds}
+                found.setdefault(name, {})[mined or DEFAULT] = {**change, "seeds": list(on)}
     return found
 
 

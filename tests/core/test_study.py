@@ -177,8 +177,12 @@ def test_committed_cells_count_as_those_run_here(root: Path):
     found, _ = read_results(study)
     assert found[cells[0]] == here, "what was run here goes before what others have committed"
     assert found[cells[1]] == finished[cells[1]], "it has the figures that it started from with it"
+    save(study, cells[1], finished[cells[1]])
+    (study.folder / cells[1].folder / study_module.START).unlink()
     change_study(root, publish=False)
-    assert set(read_results(read_study("toy", root))[0]) == {cells[0]}, "only published studies are committed"
+    found, missing = read_results(read_study("toy", root))
+    assert set(found) == {cells[0]}, "only published studies are committed"
+    assert missing[cells[1]] == "not run yet", "an earlier version's ablation has nothing to be compared with"
 
 
 def test_a_failure_is_told(root: Path):
