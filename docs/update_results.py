@@ -192,7 +192,7 @@ def sets_table(summary: dict) -> str:
 def set_part(name: str, row: dict, details: dict) -> str:
     """Everything measured on one set."""
     limits = f", at most {details['documents_limit']:,} documents kept" if details["documents_limit"] else ""
-    seeds = ", ".join(map(str, row["seeds"]))
+    seeds = _listed(row["seeds"])
     facts = (
         f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
         f"trained on, {row['num_documents']:,} documents{limits}. Backbone `{row['backbone']}` (profile "
@@ -221,9 +221,10 @@ def ablations_introduction(details: dict) -> str:
 def ablation_part(name: str, summary: dict, details: dict) -> str:
     """The ablations of one set; systems other than the student where an ablation changes them."""
     figures, changes = summary["ablations"].get(name, {}), details["ablations"][name]
-    seeds = ", ".join(map(str, dict.fromkeys(seed for row in changes.values() for seed in row["seeds"])))
+    seeds = changes["default"]["seeds"]
     rows = []
     for ablation, change in changes.items():
+        label = ablation if change["seeds"] == seeds else f"{ablation}, seeds {_listed(change['seeds'])}"
         others = [
             f"{system} {values['nDCG@10']:.1f} ({_change(values)})"
             for system, values in change["systems"].items()
@@ -234,9 +235,9 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
             [f"{row['nDCG@10']:.1f}", f"{row['teacher_calls']:,}", f"{row['seconds']:.0f}"] if row else ["", "", ""]
         )
         against = "" if ablation == "default" or not row else _change(change["systems"]["student"])
-        rows.append([ablation, student[0], against, *student[1:], "; ".join(others)])
+        rows.append([label, student[0], against, *student[1:], "; ".join(others)])
     head = ["", "nDCG@10:", "difference:", "teacher calls:", "seconds:", "others it changes"]
-    return f"**{name}**, seeds {seeds}\n\n" + table(head, rows)
+    return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
 
 
 def on_policy_table(changes: dict) -> str:
@@ -299,6 +300,10 @@ def _change(interval: dict[str, float] | None) -> str:
         return ""
     text = f"{interval['difference']:+.1f} ({interval['low']:+.1f} to {interval['high']:+.1f})".replace("-", "−")
     return _strong(text, interval["low"] > 0 or interval["high"] < 0)
+
+
+def _listed(values: list[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _strong(text: str, so: bool) -> str:

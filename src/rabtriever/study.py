@@ -60,6 +60,7 @@ class SetSpec:
         documents: most documents kept, judged ones first; 0 for all.
         train_queries: most training queries kept; 0 for all.
         leave_out: systems that are not measured on it.
+        ablate: ablations measured on it with each of its seeds, beside those of the study's `ablate`.
         settings: dotted keys of params.yaml and their values, over those of the backbone.
     """
 
@@ -71,6 +72,7 @@ class SetSpec:
     documents: int = 0
     train_queries: int = 0
     leave_out: list[str] = field(default_factory=list)
+    ablate: list[str] = field(default_factory=list)
     settings: Settings = field(default_factory=dict)
 
     @property
@@ -92,7 +94,7 @@ class AblationPlan:
     """Which ablations are run.
 
     Attributes:
-        sets: on these sets.
+        sets: on these sets; one may name further ones for itself.
         seeds: with these seeds, each one of the set's.
         names: these of the study's `ablations`; empty for all.
         systems: what is measured where the ablation changes it.
@@ -169,10 +171,18 @@ class Study:
     def cells(self) -> list[Cell]:
         """Every cell, those that others start from before them."""
         found = [Cell(name, seed) for name, spec in self.sets.items() for seed in spec.seeds]
-        if self.ablate:
-            names = self.ablate.names or list(self.ablations)
-            found += [Cell(one, seed, name) for one in self.ablate.sets for seed in self.ablate.seeds for name in names]
+        for name in self.sets:
+            found += [Cell(name, seed, one) for one, seeds in self.ablations_of(name).items() for seed in seeds]
         return found
+
+    def ablations_of(self, name: str) -> dict[str, list[int]]:
+        """The ablations that are measured on a set, each with its seeds; none in a study without `ablate`."""
+        if self.ablate is None:
+            return {}
+        spec = self.sets[name]
+        planned = (self.ablate.names or list(self.ablations)) if name in self.ablate.sets else []
+        own = [one for one in spec.ablate if one not in planned]
+        return {one: spec.seeds if one in spec.ablate else self.ablate.seeds for one in [*planned, *own]}
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""
@@ -321,16 +331,26 @@ def _check_names(study: Study, path: Path) -> None:
             _known(system, study.systems, f"{path}: sets.{name}.leave_out")
         for system, overrides in study.systems.items():
             overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
+    _check_ablations(study, path)
+    if study.complexity:
+        _known(study.complexity.set, study.sets, f"{path}: complexity.set")
+
+
+def _check_ablations(study: Study, path: Path) -> None:
     plan = study.ablate
     for name in plan.sets if plan else []:
         _known(name, study.sets, f"{path}: ablate.sets")
         for seed in plan.seeds:
             _known(seed, study.sets[name].seeds, f"{path}: ablate.seeds on {name}")
-        for ablation in plan.names or study.ablations:
-            _known(ablation, study.ablations, f"{path}: ablate.names")
-            study.cell_settings(Cell(name, plan.seeds[0], ablation))
-    if study.complexity:
-        _known(study.complexity.set, study.sets, f"{path}: complexity.set")
+    for ablation in plan.names if plan else []:
+        _known(ablation, study.ablations, f"{path}: ablate.names")
+    for name, spec in study.sets.items():
+        if spec.ablate and not plan:
+            raise ParamsError(f"{path}: sets.{name}.ablate, but no ablate with the systems to measure; add it")
+        for ablation in spec.ablate:
+            _known(ablation, study.ablations, f"{path}: sets.{name}.ablate")
+        for ablation in study.ablations_of(name):
+            study.cell_settings(Cell(name, spec.seeds[0], ablation))
 
 
 def _known(name: Any, known: Iterable[Any], where: str) -> None:

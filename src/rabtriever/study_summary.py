@@ -171,12 +171,14 @@ def _ablations(
 ) -> dict[str, dict[str, Any]]:
     """A row for the default and each ablation of each set, compared with the very runs that it started from."""
     found: dict[str, dict[str, Any]] = {}
-    for name in study.ablate.sets if study.ablate else []:
-        bases = {seed: one for seed, one in _by_seed(finished, name).items() if seed in study.ablate.seeds}
+    for name in study.sets:
+        measured = study.ablations_of(name)
+        shared = set.intersection(*map(set, measured.values())) if measured else set()  # seeds that all of them have
+        bases = [one for seed, one in _by_seed(finished, name).items() if seed in shared]
         if not bases:
             continue
-        rows = {DEFAULT: row(list(bases.values()), list(bases.values()))}
-        for ablation in study.ablate.names or study.ablations:
+        rows = {DEFAULT: row(bases, bases)}
+        for ablation in measured:
             changed = _by_seed(finished, name, ablation)
             if changed:
                 rows[ablation] = row(list(changed.values()), [one.origin for one in changed.values()])
@@ -216,8 +218,8 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
 def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
     """How much better the student is with candidates that it mined, by set and by what else was changed."""
     found: dict[str, dict[str, Any]] = {}
-    for name in study.ablate.sets if study.ablate else []:
-        for ablation in (one for one in study.ablations if one.endswith(OFF_POLICY)):
+    for name in study.sets:
+        for ablation in (one for one in study.ablations_of(name) if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
             off = _by_seed(finished, name, ablation)
             if mined:  # of the same teacher, that is where both started from the same run

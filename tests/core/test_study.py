@@ -36,6 +36,7 @@ def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
             classes[section] = getattr(importlib.import_module(f"flows.{path.stem}"), cls)
     every = [Cell(one, spec.seeds[0]) for one, spec in study.sets.items()]
     changed = [Cell(one, study.ablate.seeds[0], ablation) for one in study.ablate.sets for ablation in study.ablations]
+    changed += [cell for cell in study.cells() if cell.ablation]
     found = {str(cell): study.cell_settings(cell) for cell in [*every, *changed]}
     found |= {system: overlaid(found[str(every[0])], changes, system) for system, changes in study.systems.items()}
     for where, settings in found.items():
@@ -68,6 +69,8 @@ def test_layers_of_settings(root: Path):
         ({"settings": {"distil.steps": 1}}, "did you mean 'distill.steps'"),
         ({"ablate": {"sets": ["one"], "seeds": [9]}}, "names 9"),
         ({"ablate": {"sets": ["one"], "seeds": [1], "names": ["no_mes"]}}, "names 'no_mes'"),
+        ({"sets": {"one": {**SET, "seeds": [1], "ablate": ["no_mes"]}}}, "sets.one.ablate names 'no_mes'"),
+        ({"ablate": None, "sets": {"one": {**SET, "ablate": ["no_mse"]}}}, "sets.one.ablate, but no ablate"),
         ({"ablations": {"no_mse": {"distill.mes": 0}}}, "did you mean 'distill.mse'"),
         ({"systems": {"student_paper": {"predictor.product": 0}}}, "did you mean 'predictor.products'"),
         ({"split": "train"}, "expected test or dev"),
@@ -96,6 +99,35 @@ def test_a_system_left_out_of_a_set_is_not_missed_there(root: Path):
     finished = {Cell("two", seed): result(study, Cell("two", seed), **values) for seed in (1, 2)}
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     assert set(summary["sets"]["two"]["systems"]) == set(details["sets"]["two"]["systems"]) == set(values)
+
+
+def test_a_set_may_name_ablations_of_its_own(root: Path):
+    """More seeds of the one that matters, or a set for one question, must not take all the others along."""
+    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    sets["one"]["ablate"] = sets["two"]["ablate"] = ["off_policy"]
+    change_study(root, sets=sets)
+    study = read_study("toy", root)
+    assert study.ablations_of("one") == {"no_mse": [1], "off_policy": [1, 2]}
+    assert study.ablations_of("two") == {"off_policy": [1, 2]} and study.ablations_of("gone") == {}
+    ablations = [cell for cell in study.cells() if cell.ablation]
+    assert len(ablations) == len(set(ablations)) == 5
+    means = {1: 0.5, 2: 0.7}
+    finished = {
+        cell: flat_result(study, cell, **dict.fromkeys(["student"] if cell.ablation else SYSTEMS, means[cell.seed]))
+        for cell in study.cells()
+        if cell.set != "gone"
+    }
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    seeds = {name: {one: row["seeds"] for one, row in rows.items()} for name, rows in details["ablations"].items()}
+    assert seeds == {
+        "one": {"default": [1], "no_mse": [1], "off_policy": [1, 2]},
+        "two": {"default": [1, 2], "off_policy": [1, 2]},
+    }
+    assert summary["ablations"]["one"]["off_policy"]["nDCG@10"] == 60.0
+    assert {name: row["default"]["seeds"] for name, row in details["on_policy"].items()} == {
+        "one": [1, 2],
+        "two": [1, 2],
+    }
 
 
 def test_an_included_study_is_the_base(root: Path):
