@@ -116,7 +116,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         parts += ["### Ablations\n", ablations_introduction(details), remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of the student's nDCG@10 by ablation"))
         parts += [ablation_part(one, summary, details) for one in details["ablations"]]
-        parts.append(on_policy_table(details["on_policy"]))
+        parts.append(on_policy_table(details["on_policy"], details["on_policy_together"]))
     if "complexity" in details:
         parts += [
             "### Online cost\n",
@@ -240,12 +240,13 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
     return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
 
 
-def on_policy_table(changes: dict) -> str:
+def on_policy_table(changes: dict, together: dict) -> str:
     """What the student gains by candidates that it mined over random ones, where both were measured."""
     labels = list(dict.fromkeys(label for row in changes.values() for label in row))
     if not labels:
         return ""
     rows = [[name, *(_change(row.get(label)) for label in labels)] for name, row in changes.items()]
+    rows.append(["queries of all sets", *(_change(together[label]) for label in labels)])
     facts = "The student's nDCG@10 with on-policy candidates less that with random ones, at equal teacher calls:"
     return f"{facts}\n\n" + table(["", *(f"{label}:" for label in labels)], rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def summarise(
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
         "on_policy": _on_policy(study, finished),
+        "on_policy_together": _on_policy_together(study, finished),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
         "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
     }
@@ -126,7 +127,10 @@ def _difference(
     """Mean nDCG@10 of one system less another's, with the paired interval; None where one was not measured."""
     if any(system not in one.per_query for one in results) or any(other not in one.per_query for one in others):
         return None
-    ours, theirs = _mean_over_seeds(results, system), _mean_over_seeds(others, other)
+    return _paired(_mean_over_seeds(results, system), _mean_over_seeds(others, other))
+
+
+def _paired(ours: Values, theirs: Values) -> dict[str, float]:
     interval = paired_bootstrap(ours, theirs, SAMPLES, SEED, CONFIDENCE)
     return {
         "difference": _per_cent(interval.mean),
@@ -218,21 +222,38 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
 def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
     """How much better the student is with candidates that it mined, by set and by what else was changed."""
     found: dict[str, dict[str, Any]] = {}
+    for name, label, seeds, on, off in _mined_and_random(study, finished):
+        found.setdefault(name, {})[label] = {**_paired(on, off), "seeds": seeds}
+    return found
+
+
+def _on_policy_together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, float]]:
+    """The same over the queries of all sets, each counted once, by what else was changed."""
+    joined: dict[str, tuple[Values, Values]] = {}
+    for name, label, _, *both in _mined_and_random(study, finished):
+        for values, part in zip(joined.setdefault(label, ({}, {})), both, strict=True):
+            values.update({f"{name} {query_id}": value for query_id, value in part.items()})
+    return {label: {**_paired(on, off), "queries": len(on)} for label, (on, off) in joined.items()}
+
+
+def _mined_and_random(
+    study: Study, finished: Mapping[Cell, CellResult]
+) -> Iterator[tuple[str, str, list[int], Values, Values]]:
+    """Set, what else was changed, seeds, and the student's nDCG@10 by query with mined candidates and with random ones.
+
+    Both are of the same teacher, that is they started from the same run.
+    """
     for name in study.sets:
         for ablation in (one for one in study.ablations_of(name) if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
             off = _by_seed(finished, name, ablation)
-            if mined:  # of the same teacher, that is where both started from the same run
-                known = _by_seed(finished, name, mined)
-                on = {seed: one for seed, one in known.items() if seed in off and one.start == off[seed].start}
-            else:
-                on = {seed: one.origin for seed, one in off.items()}
-            if not on:
-                continue
-            change = _difference(list(on.values()), "student", [off[seed] for seed in on], "student")
-            if change:
-                found.setdefault(name, {})[mined or DEFAULT] = {**change, "seeds": list(on)}
-    return found
+            known = _by_seed(finished, name, mined) if mined else {seed: one.origin for seed, one in off.items()}
+            on = {
+                seed: one for seed, one in known.items() if seed in off and (not mined or one.start == off[seed].start)
+            }
+            both = list(on.values()), [off[seed] for seed in on]
+            if on and all("student" in one.per_query for part in both for one in part):
+                yield name, mined or DEFAULT, list(on), *(_mean_over_seeds(part, "student") for part in both)
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:

@@ -124,6 +124,7 @@ def test_a_set_may_name_ablations_of_its_own(root: Path):
         "two": {"default": [1, 2], "off_policy": [1, 2]},
     }
     assert summary["ablations"]["one"]["off_policy"]["nDCG@10"] == 60.0
+    assert details["on_policy_together"]["default"]["queries"] == 8, "four of each set"
     assert {name: row["default"]["seeds"] for name, row in details["on_policy"].items()} == {
         "one": [1, 2],
         "two": [1, 2],
