@@ -135,13 +135,26 @@ def test_on_policy_is_judged_by_pairs(root: Path):
     cells[Cell("one", 1, "few")] = started(cells[Cell("one", 1, "few")], cells[Cell("one", 2)])
     _, details = study_summary.summarise(study, cells, {}, "make study")
     assert set(details["on_policy"]["one"]) == {"default"}, "students of two teachers are no pair"
+
+
+def test_on_policy_needs_more_than_a_majority():
+    """Of several sets that show chance alone, half are ahead."""
     sets = {name: {"data": name} for name in ("a", "b", "c")}
     better = {name: {"few": {"difference": 1.0, "low": -0.1 if name == "a" else 0.1}} for name in sets}
-    judged = goal(study_goals.goals({"sets": {}}, {"sets": sets, "on_policy": better}), "on-policy")
-    assert judged["reached"] is None and judged["found"] == "few: 3 of 3: a, b, c; significantly on b, c"
+    sure = {"difference": 1.0, "low": 0.2, "high": 1.8}
+
+    def judged(changes: dict, together: dict) -> dict:
+        details = {"sets": sets, "on_policy": changes, "on_policy_together": together}
+        return goal(study_goals.goals({"sets": {}}, details), "on-policy")
+
+    few = judged(better, {"few": sure})
+    assert few["reached"] is None, "what is judged is what is shipped"
+    assert few["found"] == "few: 3 of 3: a, b, c; significantly on b, c; together +1.0 (+0.2 to +1.8)"
     default = {name: {**rows, "default": rows["few"]} for name, rows in better.items()}
-    judged = goal(study_goals.goals({"sets": {}}, {"sets": sets, "on_policy": default}), "on-policy")
-    assert judged["reached"] is True, "what is judged is what is shipped"
+    assert judged(default, {"few": sure, "default": sure})["reached"] is True
+    assert judged(default, {"few": sure, "default": {**sure, "low": -0.1}})["reached"] is False
+    del default["a"]["default"]
+    assert judged(default, {"few": sure, "default": sure})["reached"] is False
 
 
 def flat_result_without_conditions(name: str, **means: float) -> CellResult:
@@ -197,6 +210,7 @@ def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_
     assert "**+10.0 (+10.0 to +10.0)**" in text, "a significant difference is bold"
     assert " −5.0 (−40.0 to +" in text and "| off_policy | 25.0 | −25.0 (−50.0 to +0.0) |" in text
     assert "| one | +25.0 (+0.0 to +50.0) |" in text, "on-policy less off-policy"
+    assert "| queries of all sets | +25.0 (+0.0 to +50.0) |" in text
     assert "two, seed 1: every system: not run yet" in text and "abacus" in text and "not reached" in text
     page.write_text(text)
     assert update_results.rendered(page, studies) == text, "written twice, the page changes"
