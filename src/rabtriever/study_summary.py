@@ -314,7 +314,7 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
     )
     for panel, (name, rows) in zip(panels[0], tables.items(), strict=True):
         panel.set_xscale("symlog", linthresh=1.0)  # most differ by tenths of a point, a few by fifty
-        panel.xaxis.set_major_locator(ticker.FixedLocator([-50, -20, -5, -2, -1, 0, 1, 2, 5, 20, 50]))
+        panel.xaxis.set_major_locator(ticker.FixedLocator([-50, -20, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 20, 50]))
         panel.xaxis.set_major_formatter("{x:g}")
         for place, ablation in enumerate(names):
             change = rows.get(ablation, {}).get("systems", {}).get("student")
