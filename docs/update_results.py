@@ -213,8 +213,8 @@ def ablations_introduction(details: dict) -> str:
     return (
         "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), its "
         "difference to the run of the default that it started from, what the teacher was asked, and the seconds of all "
-        "stages that lead to the student. A row that names seeds is their mean, compared with the default's of the same. "
-        "Another machine's run of the default may differ by some tenths from the one shown.\n"
+        "stages that lead to the student. A row that names seeds is their mean, compared with the default's "
+        "of the same. Another machine's run of the default may differ by some tenths from the one shown.\n"
     )
 
 
