@@ -14,6 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rabtriever.study_goals import change_text
+
 DOCS = Path(__file__).resolve().parent
 STUDIES = DOCS / "study"
 PAGE = DOCS / "results.md"
@@ -299,8 +301,7 @@ def _change(interval: dict[str, float] | None) -> str:
     """A difference with its interval, in bold where zero is outside of it."""
     if interval is None:
         return ""
-    text = f"{interval['difference']:+.1f} ({interval['low']:+.1f} to {interval['high']:+.1f})".replace("-", "−")
-    return _strong(text, interval["low"] > 0 or interval["high"] < 0)
+    return _strong(change_text(interval), interval["low"] > 0 or interval["high"] < 0)
 
 
 def _listed(values: list[int]) -> str:

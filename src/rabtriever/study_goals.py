@@ -84,17 +84,28 @@ def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
     for name, rows in details["on_policy"].items():
         for label, change in rows.items():
             pairs.setdefault(label, {})[data[name]] = change
-    lines, reached = [], {}
+    ahead = {
+        label: {name for name, change in changes.items() if change["difference"] > 0}
+        for label, changes in pairs.items()
+    }
+    lines = []
     for label, changes in pairs.items():
-        won = {name for name, change in changes.items() if change["difference"] > 0}
         sure = {name for name, change in changes.items() if change["low"] > 0}
-        together = details["on_policy_together"][label]
-        reached[label] = len(won) >= 3 and together["low"] > 0
-        lines.append(
-            f"{label}: {len(won)} of {len(changes)}: {_list(won)}; significantly on {_list(sure)}; together "
-            f"{together['difference']:+.1f} ({together['low']:+.1f} to {together['high']:+.1f})".replace("-", "−")
-        )
-    return _goal(text, reached.get(DEFAULT), " · ".join(lines) or "not measured")
+        counts = f"{len(ahead[label])} of {len(changes)}: {_list(ahead[label])}; significantly on {_list(sure)}"
+        lines.append(f"{label}: {counts}; together {change_text(details['on_policy_together'][label])}")
+    reached = None
+    if DEFAULT in pairs:
+        reached = len(ahead[DEFAULT]) >= 3 and details["on_policy_together"][DEFAULT]["low"] > 0
+    return _goal(text, reached, " · ".join(lines) or "not measured")
+
+
+def change_text(interval: Mapping[str, float]) -> str:
+    """A difference in points with its interval, as the page and the goals show it.
+
+    >>> change_text({"difference": -0.46, "low": -0.91, "high": 0.01})
+    '−0.5 (−0.9 to +0.0)'
+    """
+    return f"{interval['difference']:+.1f} ({interval['low']:+.1f} to {interval['high']:+.1f})".replace("-", "−")
 
 
 def _list(names: Iterable[str]) -> str:

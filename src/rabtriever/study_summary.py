@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,7 @@ def summarise(
     bases = {name: cells for name, cells in bases.items() if cells}
     for name in bases:
         _check_data(name, [one for cell, one in finished.items() if cell.set == name])
+    pairs = list(_pairs(study, finished))
     devices = dict.fromkeys(one.info["device"] for one in finished.values())
     summary = {
         "sets": {name: _set_row(study, name, list(cells.values())) for name, cells in bases.items()},
@@ -55,8 +56,8 @@ def summarise(
         "split": study.split,
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
-        "on_policy": _on_policy(study, finished),
-        "on_policy_together": _on_policy_together(study, finished),
+        "on_policy": _on_policy(pairs),
+        "on_policy_together": _on_policy_together(pairs),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
         "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
     }
@@ -219,41 +220,51 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
     }
 
 
-def _on_policy(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
-    """How much better the student is with candidates that it mined, by set and by what else was changed."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, label, seeds, on, off in _mined_and_random(study, finished):
-        found.setdefault(name, {})[label] = {**_paired(on, off), "seeds": seeds}
-    return found
+class _Pair(NamedTuple):
+    """A set's student with candidates that it mined and with random ones, of the same teacher.
 
-
-def _on_policy_together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, float]]:
-    """The same over the queries of all sets, each counted once, by what else was changed."""
-    joined: dict[str, tuple[Values, Values]] = {}
-    for name, label, _, *both in _mined_and_random(study, finished):
-        for values, part in zip(joined.setdefault(label, ({}, {})), both, strict=True):
-            values.update({f"{name} {query_id}": value for query_id, value in part.items()})
-    return {label: {**_paired(on, off), "queries": len(on)} for label, (on, off) in joined.items()}
-
-
-def _mined_and_random(
-    study: Study, finished: Mapping[Cell, CellResult]
-) -> Iterator[tuple[str, str, list[int], Values, Values]]:
-    """Set, what else was changed, seeds, and the student's nDCG@10 by query with mined candidates and with random ones.
-
-    Both are of the same teacher, that is they started from the same run.
+    Attributes:
+        set: its name.
+        label: what else was changed in both.
+        seeds: those averaged over.
+        mined, random: nDCG@10 from 0 to 1 by query.
     """
+
+    set: str
+    label: str
+    seeds: list[int]
+    mined: Values
+    random: Values
+
+
+def _pairs(study: Study, finished: Mapping[Cell, CellResult]) -> Iterator[_Pair]:
     for name in study.sets:
         for ablation in (one for one in study.ablations_of(name) if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
             off = _by_seed(finished, name, ablation)
             known = _by_seed(finished, name, mined) if mined else {seed: one.origin for seed, one in off.items()}
-            on = {
-                seed: one for seed, one in known.items() if seed in off and (not mined or one.start == off[seed].start)
-            }
+            # the same teacher: both started from the same run
+            on = {seed: one for seed, one in known.items() if seed in off and one.start == off[seed].start}
             both = list(on.values()), [off[seed] for seed in on]
             if on and all("student" in one.per_query for part in both for one in part):
-                yield name, mined or DEFAULT, list(on), *(_mean_over_seeds(part, "student") for part in both)
+                yield _Pair(name, mined or DEFAULT, list(on), *(_mean_over_seeds(part, "student") for part in both))
+
+
+def _on_policy(pairs: Sequence[_Pair]) -> dict[str, dict[str, Any]]:
+    """How much better the student is with candidates that it mined, by set and by what else was changed."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        found.setdefault(pair.set, {})[pair.label] = {**_paired(pair.mined, pair.random), "seeds": pair.seeds}
+    return found
+
+
+def _on_policy_together(pairs: Sequence[_Pair]) -> dict[str, dict[str, float]]:
+    """The same over the queries of all sets, each counted once, by what else was changed."""
+    joined: dict[str, tuple[Values, Values]] = {}
+    for pair in pairs:
+        for values, part in zip(joined.setdefault(pair.label, ({}, {})), (pair.mined, pair.random), strict=True):
+            values.update({f"{pair.set} {query_id}": value for query_id, value in part.items()})
+    return {label: {**_paired(mined, random), "queries": len(mined)} for label, (mined, random) in joined.items()}
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:

@@ -36,7 +36,7 @@ def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
             classes[section] = getattr(importlib.import_module(f"flows.{path.stem}"), cls)
     every = [Cell(one, spec.seeds[0]) for one, spec in study.sets.items()]
     changed = [Cell(one, study.ablate.seeds[0], ablation) for one in study.ablate.sets for ablation in study.ablations]
-    changed += [cell for cell in study.cells() if cell.ablation]
+    changed += [Cell(name, spec.seeds[0], ablation) for name, spec in study.sets.items() for ablation in spec.ablate]
     found = {str(cell): study.cell_settings(cell) for cell in [*every, *changed]}
     found |= {system: overlaid(found[str(every[0])], changes, system) for system, changes in study.systems.items()}
     for where, settings in found.items():

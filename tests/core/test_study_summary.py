@@ -153,6 +153,10 @@ def test_on_policy_needs_more_than_a_majority():
     default = {name: {**rows, "default": rows["few"]} for name, rows in better.items()}
     assert judged(default, {"few": sure, "default": sure})["reached"] is True
     assert judged(default, {"few": sure, "default": {**sure, "low": -0.1}})["reached"] is False
+    sets["a"]["data"] = "a-b"
+    assert "few: 3 of 3: a-b, b, c;" in judged(better, {"few": {**sure, "low": -0.1}})["found"], (
+        "a name keeps its hyphen"
+    )
     del default["a"]["default"]
     assert judged(default, {"few": sure, "default": sure})["reached"] is False
 
