@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,14 @@ def make_project(folder: Path) -> None:
     (folder / ".dvc" / "config").write_text(
         "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
     )
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> None:
+    """Waits until a condition holds, and fails when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
 
 
 def set_params(section: str, **values: Any) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from flows.common import guard
 from rabtriever import registry, tracking
 from rabtriever.artifacts import content_hash
 from rabtriever.metrics import METRICS
-from tests.toy import build, set_params
+from tests.toy import build, set_params, wait_for
 
 
 def run_plain() -> dict[str, Any]:
@@ -178,14 +177,6 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    """Waits until a condition holds, and fails when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_bad_data_folder_leaves_settings_alone(project: Path) -> None:

@@ -12,6 +12,7 @@ from flows import study
 from rabtriever import tracking
 from rabtriever.artifacts import read_json
 from tests.closure import ROOT
+from tests.toy import wait_for
 
 SET = {"source": str(ROOT / "data/household"), "backbone": "small", "seeds": [1], "minutes": 1}
 STUDY = {
@@ -243,6 +244,10 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
     with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
         with pytest.raises(study.CellsFailed):
             study.study("toy")
+        # the server records task runs from events, which may come after the flow has ended
+        wait_for(
+            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 4, 30
+        )
         states = {run.name: run.state_name for run in client.read_task_runs()}
         flows = [run.state_name for run in client.read_flow_runs()]
     ablations = dict.fromkeys(["few, seed 1, no_similarity", "few, seed 1, plain_mlp"], "Completed")
