@@ -79,15 +79,15 @@ def check_systems(study: Study) -> None:
         ParamsError: there is one, and names those that can be; or an ablation is to measure a system that has settings
             of its own, which would be laid aside.
     """
-    alone = study.ablate.systems if study.ablate else []
-    varied = [name for name in alone if study.systems.get(name)]
+    asked = [*study.ablate.systems, *study.ablate.alone] if study.ablate else []
+    varied = [name for name in asked if study.systems.get(name)]
     if varied:
         plain = ", ".join(name for name in MEASUREMENTS if not study.systems.get(name))
         raise ParamsError(
-            f"study {study.name}: ablate.systems names {', '.join(varied)}, which have settings of their own; "
+            f"study {study.name}: ablate names the systems {', '.join(varied)}, which have settings of their own; "
             f"expected of {plain}"
         )
-    for name in [*study.systems, *alone]:
+    for name in [*study.systems, *asked]:
         plain = name in ("frequency", "bm25") and not study.systems.get(name)
         if name not in MEASUREMENTS and not plain:
             raise ParamsError(
@@ -149,13 +149,14 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
     """
     bench = _bench(study, cell, study.cell_settings(cell), base=base)
     changed = {key.split(".")[0] for key in study.ablations[cell.ablation]}
-    names = [name for name in study.ablate.systems if changed & bench.reads(report(name))]
+    asked = study.ablate.measured(cell.ablation)
+    names = [name for name in asked if changed & bench.reads(report(name))]
     if not names:
-        raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(study.ablate.systems)}; remove it")
+        raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(asked)}; remove it")
     systems, per_query = {}, {}
     for name in names:
         systems[name], per_query[name] = _row(bench, name)
-    return systems, per_query, _facts(bench, bench.own_seconds())
+    return systems, per_query, _facts(bench, bench.own_seconds(), "student" in names)
 
 
 def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -194,25 +195,35 @@ def _cut(source: Path, documents: int, train_queries: int, split: str, prepare: 
     write_dataset(subset(dataset, limits, documents), RAW)
 
 
-def _facts(bench: Bench, spent: float) -> dict[str, Any]:
+def _facts(bench: Bench, spent: float, student: bool = True) -> dict[str, Any]:
     """What a cell says beside its rows.
 
+    Args:
+        bench: the cell's.
+        spent: seconds of what was done for it.
+        student: whether that led to a student of its own.
+
     Returns:
-        Counts, hash of the data, the teacher's calls, seconds of each step that led to the student, those spent here.
+        Counts, hash of the data, seconds spent; with a student the teacher's calls, and seconds of each step to it.
     """
     manifest = read_manifest(bench.path(str(PREPARED)), "data", verify=False)
-    final_round = bench.settings["final_round"]
-    seconds = bench.seconds(str(final_student(final_round)))
-    calls = [_teacher_calls(bench, number) for number in range(final_round + 1)]
-    return {
+    facts = {
         "num_queries": manifest.info["test_queries"],
         "num_documents": manifest.info["documents"],
         "train_queries": manifest.info["train_queries"],
         "data_hash": manifest.hash,
-        "teacher_calls": sum(calls),
+        "spent": round(spent, 2),
+    }
+    if not student:
+        return facts
+    final_round = bench.settings["final_round"]
+    seconds = bench.seconds(str(final_student(final_round)))
+    calls = sum(_teacher_calls(bench, number) for number in range(final_round + 1))
+    return {
+        **facts,
+        "teacher_calls": calls,
         "seconds": seconds,
         "seconds_to_student": round(sum(seconds.values()), 2),
-        "spent": round(spent, 2),
     }
 
 

@@ -98,12 +98,19 @@ class AblationPlan:
         seeds: with these seeds, each one of the set's.
         names: these of the study's `ablations`; empty for all.
         systems: what is measured where the ablation changes it.
+        alone: systems of which some ablations are about, each with these: nothing else is measured of them, nor trained
+            for it.
     """
 
     sets: list[str]
     seeds: list[int]
     names: list[str] = field(default_factory=list)
     systems: list[str] = field(default_factory=lambda: ["student", "teacher"])
+    alone: dict[str, list[str]] = field(default_factory=dict)
+
+    def measured(self, ablation: str) -> list[str]:
+        """The systems that an ablation is measured on where it changes them."""
+        return [system for system, names in self.alone.items() if ablation in names] or self.systems
 
 
 @dataclass(frozen=True)
@@ -226,7 +233,9 @@ class Study:
         spec = self.sets[cell.set]
         settings = {name: value for name, value in self.cell_settings(cell).items() if name not in _NOT_READ}
         limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
-        measured = self.ablate.systems if cell.ablation and self.ablate else self.systems_of(cell.set)
+        measured = self.systems_of(cell.set)
+        if cell.ablation and self.ablate:
+            measured = self.ablate.measured(cell.ablation)
         return {"format": FORMAT, **settings, **limits, "measured": measured}
 
 
@@ -344,6 +353,10 @@ def _check_ablations(study: Study, path: Path) -> None:
             _known(seed, study.sets[name].seeds, f"{path}: ablate.seeds on {name}")
     for ablation in plan.names if plan else []:
         _known(ablation, study.ablations, f"{path}: ablate.names")
+    for system, names in plan.alone.items() if plan else []:
+        _known(system, study.systems, f"{path}: ablate.alone")
+        for ablation in names:
+            _known(ablation, plan.names or study.ablations, f"{path}: ablate.alone.{system}")
     for name, spec in study.sets.items():
         if spec.ablate and not plan:
             raise ParamsError(f"{path}: sets.{name}.ablate, but no ablate with the systems to measure; add it")

@@ -14,6 +14,7 @@ from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
+_APART = {"biencoder", "biencoder_distilled", "late_interaction"}  # whose training takes as long as train_biencoder
 _FIRST_STAGE = {
     "train_biencoder": 1,
     "train_teacher": 2,
@@ -134,6 +135,8 @@ def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> f
         return guess
     sections = [key.split(".")[0] for key in study.ablations[cell.ablation]]
     redone = _STAGES[min(_FIRST_STAGE.get(section, 0) for section in sections) :]
+    if set(study.ablate.measured(cell.ablation)) <= _APART:
+        redone = ("train_biencoder",)
     if cell.base not in finished:
         return guess * len(redone) / (2 * len(_STAGES))
     spent = finished[cell.base].info["seconds"]
