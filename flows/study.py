@@ -1,6 +1,7 @@
 """The study: data sets x systems x seeds, and ablations, cell by cell; finished cells are never done again.
 
 python -m flows.study cpu                             # whatever of the study `cpu` is not finished
+python -m flows.study cpu --further                   # and of what it leaves to those who have the time
 python -m flows.study cpu --only household,metatool   # of these sets alone
 python -m flows.study cpu --summary-only              # summary and page from the finished cells
 python -m flows.study cpu --afresh                    # measure again here what others have finished and committed
@@ -45,13 +46,14 @@ class CellsFailed(ChildProcessError):
 
 
 @flow(name="study")
-def study(name: str, only: Sequence[str] = (), afresh: bool = False) -> dict[str, Any]:
+def study(name: str, only: Sequence[str] = (), afresh: bool = False, further: bool = False) -> dict[str, Any]:
     """The summary, after running every cell that is not finished.
 
     Args:
         name: a study of profiles/study, or a YAML file.
         only: sets to run, by name or by the name of their data; all when empty.
         afresh: a cell that is committed but was not run here is not finished.
+        further: whether to run the cells of the study's `further` too.
 
     Raises:
         CellsFailed: some did; the others were run all the same.
@@ -59,7 +61,7 @@ def study(name: str, only: Sequence[str] = (), afresh: bool = False) -> dict[str
     """
     definition = read_study(name)
     with _exclusive(definition):
-        failed = _run_cells(definition, _todo(definition, only, afresh), afresh)
+        failed = _run_cells(definition, _todo(definition, only, afresh, further), afresh)
         summary = summarise(definition, afresh)
     if failed:
         raise CellsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
@@ -92,7 +94,7 @@ def complexity(definition: Study) -> None:
     write_json(definition.folder / COMPLEXITY, measure_complexity(definition))
 
 
-def _todo(definition: Study, only: Sequence[str], afresh: bool = False) -> list[Cell]:
+def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further: bool = False) -> list[Cell]:
     """The cells to run of the sets chosen, in order; before an ablation the cell it starts from, if not run here yet.
 
     Raises:
@@ -105,6 +107,7 @@ def _todo(definition: Study, only: Sequence[str], afresh: bool = False) -> list[
     finished, missing = read_results(definition, not afresh)
     present = definition.present()
     chosen = [one for one in missing if one.set in present and (not only or known[one.set] & set(only))]
+    chosen = [one for one in chosen if further or not definition.is_further(one)]
     here, _ = read_results(definition, committed=False)
     chosen += {one.base for one in chosen} - set(here) - set(chosen)
     return [one for one, _ in in_order(definition, chosen, finished)]
@@ -285,20 +288,22 @@ def report(definition: Study) -> None:
     print(f"study: {len(definition.cells()) - len(details['missing'])} cells finished; see {TARGET}{page}", flush=True)
 
 
-def run_once(name: str, only: Sequence[str] = (), summary_only: bool = False, afresh: bool = False) -> None:
+def run_once(
+    name: str, only: Sequence[str] = (), summary_only: bool = False, afresh: bool = False, further: bool = False
+) -> None:
     """Runs what is not finished, and prints the outcome in any case; without anything to run no server is started."""
     definition = read_study(name)
     _, missing = read_results(definition, not afresh)
     for absent in dict.fromkeys(one.set for one in missing if one.set not in definition.present()):
         print(f"study: {absent} is left out, as there is no folder {definition.sets[absent].source}", flush=True)
-    if summary_only or not (_todo(definition, only, afresh) or _complexity_due(definition, afresh)):
+    if summary_only or not (_todo(definition, only, afresh, further) or _complexity_due(definition, afresh)):
         with _exclusive(definition):
             summarise(definition, afresh)
         report(definition)
         return
     try:
         with prefect_api():
-            study(name, list(only), afresh)
+            study(name, list(only), afresh, further)
     except CellsFailed:
         report(definition)
         raise
@@ -309,9 +314,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.study", description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a study of profiles/study, or a YAML file")
     parser.add_argument("--only", metavar="SETS", default="", help="run these sets alone, with commas between")
+    parser.add_argument("--further", action="store_true", help="run what the study has put off under `further` as well")
     parser.add_argument("--summary-only", action="store_true", help="run nothing, write summary and page anew")
     parser.add_argument("--afresh", action="store_true", help="measure here what is committed in docs/study as well")
     arguments = parser.parse_args()
     with guard("study"):
         only = [one for one in arguments.only.split(",") if one]
-        run_once(arguments.name, only, arguments.summary_only, arguments.afresh)
+        run_once(arguments.name, only, arguments.summary_only, arguments.afresh, arguments.further)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rabtriever.overlay import Settings, is_formula, overlaid
 from rabtriever.params import ParamsError, flat, read_settings
 from rabtriever.profiles import load_profile
+from rabtriever.study_specs import AblationPlan, BackboneSpec, ComplexityPlan, FurtherPlan, SetSpec
 
 FORMAT = 2  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
 FOLDER = "profiles/study"
@@ -48,82 +49,6 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SetSpec:
-    """A data set with a backbone.
-
-    Attributes:
-        source: folder in BEIR layout, relative to the repository root.
-        backbone: a name of the study's `backbones`.
-        seeds: one cell each.
-        minutes: guess of a cell's time, until one has been measured; it orders the cells.
-        rationale: whether it counts among the rationale sets.
-        documents: most documents kept, judged ones first; 0 for all.
-        train_queries: most training queries kept; 0 for all.
-        leave_out: systems that are not measured on it.
-        ablate: ablations measured on it with each of its seeds, beside those of the study's `ablate`.
-        settings: dotted keys of params.yaml and their values, over those of the backbone.
-    """
-
-    source: str
-    backbone: str
-    seeds: list[int]
-    minutes: float
-    rationale: bool = True
-    documents: int = 0
-    train_queries: int = 0
-    leave_out: list[str] = field(default_factory=list)
-    ablate: list[str] = field(default_factory=list)
-    settings: Settings = field(default_factory=dict)
-
-    @property
-    def data(self) -> str:
-        """Name of the data set, which several sets may share."""
-        return Path(self.source).name
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A profile of profiles/ and what the study changes in it."""
-
-    profile: str
-    settings: Settings = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AblationPlan:
-    """Which ablations are run.
-
-    Attributes:
-        sets: on these sets; one may name further ones for itself.
-        seeds: with these seeds, each one of the set's.
-        names: these of the study's `ablations`; empty for all.
-        systems: what is measured where the ablation changes it.
-        alone: systems of which some ablations are about, each with these: nothing else is measured of them, nor trained
-            for it.
-    """
-
-    sets: list[str]
-    seeds: list[int]
-    names: list[str] = field(default_factory=list)
-    systems: list[str] = field(default_factory=lambda: ["student", "teacher"])
-    alone: dict[str, list[str]] = field(default_factory=dict)
-
-    def measured(self, ablation: str) -> list[str]:
-        """The systems that an ablation is measured on where it changes them."""
-        return [system for system, names in self.alone.items() if ablation in names] or self.systems
-
-
-@dataclass(frozen=True)
-class ComplexityPlan:
-    """What the online cost is measured on: the models of a set's first cell, corpus sizes, document lengths."""
-
-    set: str
-    sizes: list[int]
-    lengths: list[int]
-    repeats: int
-
-
-@dataclass(frozen=True)
 class Study:
     """A study as its file defines it.
 
@@ -140,6 +65,7 @@ class Study:
         sections: settings of systems that only the study trains, by section; a formula is computed from the cell's.
         ablations: changed settings by name.
         ablate: which of them are run; None for none.
+        further: which cells are run only when asked for.
         complexity: None to leave it out.
         defaults: params.yaml with `sections` added, what all of the above is laid over.
         profiles: dotted keys of each backbone's profile.
@@ -157,6 +83,7 @@ class Study:
     sections: Settings
     ablations: dict[str, Settings]
     ablate: AblationPlan | None
+    further: FurtherPlan
     complexity: ComplexityPlan | None
     defaults: Settings
     profiles: dict[str, Settings]
@@ -190,6 +117,11 @@ class Study:
         planned = (self.ablate.names or list(self.ablations)) if name in self.ablate.sets else []
         own = [one for one in spec.ablate if one not in planned]
         return {one: spec.seeds if one in spec.ablate else self.ablate.seeds for one in [*planned, *own]}
+
+    def is_further(self, cell: Cell) -> bool:
+        """Whether a cell is run only when asked for."""
+        plan, name = self.further, cell.set
+        return name in plan.sets or cell.seed in plan.seeds.get(name, []) or cell.ablation in plan.ablations.get(name, [])
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""
@@ -268,6 +200,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         sections=sections,
         ablations=content.pop("ablations", None) or {},
         ablate=_one(AblationPlan, content, "ablate", path),
+        further=_one(FurtherPlan, content, "further", path) or FurtherPlan(),
         complexity=_one(ComplexityPlan, content, "complexity", path),
         defaults={**defaults, **sections},
         profiles={
@@ -341,6 +274,7 @@ def _check_names(study: Study, path: Path) -> None:
         for system, overrides in study.systems.items():
             overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
     _check_ablations(study, path)
+    _check_further(study, path)
     if study.complexity:
         _known(study.complexity.set, study.sets, f"{path}: complexity.set")
 
@@ -364,6 +298,18 @@ def _check_ablations(study: Study, path: Path) -> None:
             _known(ablation, study.ablations, f"{path}: sets.{name}.ablate")
         for ablation in study.ablations_of(name):
             study.cell_settings(Cell(name, spec.seeds[0], ablation))
+
+
+def _check_further(study: Study, path: Path) -> None:
+    plan = study.further
+    for name in [*plan.sets, *plan.seeds, *plan.ablations]:
+        _known(name, study.sets, f"{path}: further")
+    for name, seeds in plan.seeds.items():
+        for seed in seeds:
+            _known(seed, study.sets[name].seeds, f"{path}: further.seeds.{name}")
+    for name, ablations in plan.ablations.items():
+        for ablation in ablations:
+            _known(ablation, study.ablations_of(name), f"{path}: further.ablations.{name}")
 
 
 def _known(name: Any, known: Iterable[Any], where: str) -> None:

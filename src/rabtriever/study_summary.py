@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,10 +59,16 @@ def summarise(
         "on_policy": _on_policy(pairs),
         "on_policy_together": _on_policy_together(pairs),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
-        "hours": round(sum(one.info["spent"] for one in finished.values()) / 3600, 2),
+        "hours": _hours(finished.values()),
+        "further_hours": _hours(one for cell, one in finished.items() if study.is_further(cell)),
+        "workers": study.workers,
     }
     details["goals"] = goals(summary, details)
     return summary, details
+
+
+def _hours(results: Iterable[CellResult]) -> float:
+    return round(sum(one.info["spent"] for one in results) / 3600, 2)
 
 
 def _by_seed(finished: Mapping[Cell, CellResult], name: str, ablation: str = "") -> dict[int, CellResult]:

@@ -22,6 +22,7 @@ from tests.closure import ROOT
 from tests.toy_study import SYSTEMS, change_study, flat_result, result, save
 
 SHIPPED = sorted(path.stem for path in (ROOT / study_module.FOLDER).glob("*.yaml") if path.stem != "common")
+ABLATE = {"sets": ["one"], "seeds": [1]}
 SET = {"source": "data/two", "backbone": "small", "seeds": [4], "minutes": 1}
 # --- definition -------------------------------------------------------------------------------------------------------
 
@@ -68,9 +69,14 @@ def test_layers_of_settings(root: Path):
         ({"sets": {"one": {**SET, "leave_out": ["rerank"]}}}, "leave_out names 'rerank'"),
         ({"settings": {"distil.steps": 1}}, "did you mean 'distill.steps'"),
         ({"ablate": {"sets": ["one"], "seeds": [9]}}, "names 9"),
-        ({"ablate": {"sets": ["one"], "seeds": [1], "names": ["no_mes"]}}, "names 'no_mes'"),
+        ({"ablate": {**ABLATE, "names": ["no_mes"]}}, "names 'no_mes'"),
         ({"sets": {"one": {**SET, "seeds": [1], "ablate": ["no_mes"]}}}, "sets.one.ablate names 'no_mes'"),
         ({"ablate": None, "sets": {"one": {**SET, "ablate": ["no_mse"]}}}, "sets.one.ablate, but no ablate"),
+        ({"ablate": {**ABLATE, "alone": {"rerank": ["no_mse"]}}}, "ablate.alone names 'rerank'"),
+        ({"ablate": {**ABLATE, "alone": {"student": ["no_mes"]}}}, "ablate.alone.student names 'no_mes'"),
+        ({"further": {"sets": ["three"]}}, "further names 'three'"),
+        ({"further": {"seeds": {"one": [9]}}}, "further.seeds.one names 9"),
+        ({"further": {"ablations": {"two": ["no_mse"]}}}, "further.ablations.two names 'no_mse'"),
         ({"ablations": {"no_mse": {"distill.mes": 0}}}, "did you mean 'distill.mse'"),
         ({"systems": {"student_paper": {"predictor.product": 0}}}, "did you mean 'predictor.products'"),
         ({"split": "train"}, "expected test or dev"),
@@ -129,6 +135,33 @@ def test_a_set_may_name_ablations_of_its_own(root: Path):
         "one": [1, 2],
         "two": [1, 2],
     }
+
+
+def test_what_a_study_leaves_to_those_who_ask(root: Path):
+    """Four hours would be eight again, or the page would say that the eight are what the plain command takes."""
+    plan = {"sets": ["gone"], "seeds": {"one": [2]}, "ablations": {"one": ["off_policy"]}}
+    change_study(root, further=plan, workers=2)
+    study = read_study("toy", root)
+    further = {str(cell) for cell in study.cells() if study.is_further(cell)}
+    assert further == {"gone, seed 1", "one, seed 2", "one, seed 1, off_policy"}
+    finished = {
+        cell: flat_result(study, cell, **dict.fromkeys(["student"] if cell.ablation else SYSTEMS, 0.5))
+        for cell in study.cells()
+    }
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    assert (details["hours"], details["further_hours"]) == (0.12, 0.05), "minutes of seven cells and of three"
+    assert set(summary["sets"]) == {"one", "two", "gone"}, "what was measured is shown"
+
+
+def test_an_ablation_of_one_system_alone(root: Path):
+    """A bi-encoder's settings would train a teacher and a student that nobody asked for."""
+    change_study(root, ablate={**ABLATE, "alone": {"biencoder": ["no_mse"]}})
+    study = read_study("toy", root)
+    measured = {name: study.conditions(Cell("one", 1, name))["measured"] for name in ("no_mse", "off_policy")}
+    assert measured == {"no_mse": ["biencoder"], "off_policy": ["student", "teacher"]}
+    base = Cell("one", 1)
+    finished = {base: result(study, base)}
+    assert estimate(study, Cell("one", 1, "no_mse"), finished) == 4, "the training of a bi-encoder"
 
 
 def test_an_included_study_is_the_base(root: Path):

@@ -49,8 +49,13 @@ STUDY = {
         "few": {**SET, "documents": 12, "train_queries": 20},
         "bad": {**SET, "minutes": 2, "settings": {"small_model.width": 10}},
     },
-    "ablations": {"no_similarity": {"train_teacher.similarity": 0.0}, "plain_mlp": {"predictor.form": "mlp"}},
-    "ablate": {"sets": ["few"], "seeds": [1]},
+    "ablations": {
+        "no_similarity": {"train_teacher.similarity": 0.0},
+        "plain_mlp": {"predictor.form": "mlp"},
+        "sharp": {"train_biencoder.temperature": 0.03},
+    },
+    "ablate": {"sets": ["few"], "seeds": [1], "alone": {"biencoder": ["sharp"]}},
+    "further": {"ablations": {"few": ["plain_mlp"]}},
     "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
 }
 SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", "biencoder_calibrated",
@@ -90,6 +95,9 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(study.CellsFailed, match="1 failed"):
         study.study.fn("toy")
+    assert not (cell / "ablations/plain_mlp").exists(), "nobody asked for what is further"
+    with pytest.raises(study.CellsFailed, match="1 failed"):
+        study.study.fn("toy", further=True)
     assert (cell / ".stamps/train_teacher.json").read_bytes() == trained, "a finished stage was run again"
     failure = read_json(project / ".cache/study/toy/bad-1/failure.json")
     assert "small_model.width 10 must be" in failure["message"] and str(project) not in failure["message"]
@@ -100,6 +108,8 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert set(summary["ablations"]["few"]) == {"default", "no_similarity", "plain_mlp"}
     assert set(details["ablations"]["few"]["no_similarity"]["systems"]) == {"student", "teacher"}
     assert set(details["ablations"]["few"]["plain_mlp"]["systems"]) == {"student"}, "the teacher is the base cell's"
+    assert set(details["ablations"]["few"]["sharp"]["systems"]) == {"biencoder"}, "which is what it is about"
+    assert (cell / "ablations/sharp/models/teacher").is_symlink(), "a teacher was trained for a bi-encoder's setting"
     assert {one["system"] for one in details["complexity"]["rows"]} >= {"teacher", "student", "biencoder"}
     assert [one["cell"] for one in details["missing"]] == ["bad, seed 1"]
     for name in ("quality", "ablations", "complexity"):
@@ -107,7 +117,7 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert (cell / "ablations/no_similarity/models/backbone").is_symlink()
     assert not (cell / "ablations/no_similarity/models/teacher").is_symlink()
     indices = [path / "models/retriever" for path in (cell / "ablations").iterdir()]
-    assert len(indices) == 2 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
+    assert len(indices) == 3 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
     info = read_json(cell / "cell.json")
     assert info["teacher_calls"] > 0 and info["seconds"]["train_teacher"] > 0 and info["device"]
 
@@ -117,7 +127,7 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
     capsys.readouterr()
     study.run_once("toy")
-    assert "3 cells finished" in capsys.readouterr().out
+    assert "4 cells finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
 
     (project / "docs").mkdir()
@@ -131,7 +141,8 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert (project / "docs/study/toy-complexity.png").is_file()
     (project / "docs/study/toy/few-1/ablations/plain_mlp.json").unlink()
     published = study.read_study("toy")
-    todo = [str(one) for one in study._todo(published, [])]
+    assert not study._todo(published, [])
+    todo = [str(one) for one in study._todo(published, [], further=True)]
     assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a cell that was run here"
     assert len(study._todo(published, [], afresh=True)) == 3 and not study._complexity_due(published, afresh=False)
 
@@ -158,7 +169,7 @@ def test_cells_side_by_side(project: Path, capfd):
     printed = capfd.readouterr().out.splitlines()
     assert [line for line in printed if line.startswith("few, seed 1 | prepare: ")]
     places = [printed.index(next(line for line in printed if f"{one}: " in line and line.endswith(end)))
-              for one, end in (("] few, seed 1", "s)"), ("] few, seed 1, plain_mlp", "s"))]  # fmt: skip
+              for one, end in (("] few, seed 1", "s)"), ("] few, seed 1, no_similarity", "s"))]  # fmt: skip
     assert places == sorted(places), "an ablation starts from a finished cell"
 
 
@@ -181,7 +192,7 @@ def test_only_what_is_named_is_run(project: Path, capsys):
     assert {str(one) for one in study._todo(definition, ["few"])} == {
         "few, seed 1",
         "few, seed 1, no_similarity",
-        "few, seed 1, plain_mlp",
+        "few, seed 1, sharp",
     }
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
@@ -220,7 +231,7 @@ def test_an_ablation_of_a_system_with_settings_of_its_own(project: Path):
     content["ablate"]["systems"] = ["student", "student_paper"]
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(
-        ValueError, match="names student_paper, which have settings of their own; expected of biencoder"
+        ValueError, match="the systems student_paper, which have settings of their own; expected of biencoder"
     ):
         check_systems(study.read_study("toy"))
 
@@ -243,13 +254,14 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(_cells, "run_cell", run_cell)
     with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
         with pytest.raises(study.CellsFailed):
-            study.study("toy")
+            study.study("toy", further=True)
         # the server records task runs from events, which may come after the flow has ended
         wait_for(
-            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 4, 30
+            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 5, 30
         )
         states = {run.name: run.state_name for run in client.read_task_runs()}
         flows = [run.state_name for run in client.read_flow_runs()]
-    ablations = dict.fromkeys(["few, seed 1, no_similarity", "few, seed 1, plain_mlp"], "Completed")
+    names = ["no_similarity", "plain_mlp", "sharp"]
+    ablations = dict.fromkeys([f"few, seed 1, {name}" for name in names], "Completed")
     assert states == {"few, seed 1": "Completed", **ablations, "bad, seed 1": "Failed"}
-    assert flows == ["Failed"] and len(ran) == 4
+    assert flows == ["Failed"] and len(ran) == 5
