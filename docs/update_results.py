@@ -57,8 +57,14 @@ make study STUDY=tiny                                    # a few minutes, to see
 A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds, systems, ablations. It runs the
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
 cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
-ablation is only ever compared with the very run that it started from. `tune` compares settings
-of the trained systems on dev queries, the same number of alternatives for each.
+ablation is only ever compared with the very run that it started from. `tune` compares settings of the trained systems
+on dev queries, four alternatives for each and two for the teacher.
+"""
+
+
+ALTERNATIVES = """\
+nDCG@10 on dev queries of each system with one of its settings changed ([which](../profiles/study/tune.yaml)), and the
+difference to what it has with the present ones.
 """
 
 
@@ -103,7 +109,9 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         f"`{summary['command']}`, on {summary['device'] or 'nothing yet'}; {len(summary['sets'])} sets, {spread} each, "
         f"{hours_text(summary, details)}. Measured on the {details['split']} queries.\n"
     )
-    parts = [f"## Study `{name}`\n", facts, remarks.place(name), goals_table(details["goals"])]
+    parts = [f"## Study `{name}`\n", facts, remarks.place(name)]
+    if details["goals"]:
+        parts.append(goals_table(details["goals"]))
     if summary["sets"]:
         parts += ["### nDCG@10 of every system\n", systems_table(summary, details)]
         parts += ["### The student against its teacher and the bi-encoders\n", student_table(summary, details)]
@@ -115,7 +123,11 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
             "### Set by set\n",
             *(set_part(one, summary["sets"][one], details["sets"][one]) for one in summary["sets"]),
         ]
-    if summary["ablations"]:
+    if details["split"] == "dev":
+        parts += ["### Alternatives\n", ALTERNATIVES, remarks.place(f"{name}-ablations")]
+        parts.append(plot(name, "ablations", "change of nDCG@10 by alternative"))
+        parts += [alternatives_part(one, changes) for one, changes in details["ablations"].items()]
+    elif summary["ablations"]:
         parts += ["### Ablations\n", ablations_introduction(details), remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of the student's nDCG@10 by ablation"))
         parts += [ablation_part(one, summary, details) for one in details["ablations"]]
@@ -252,6 +264,21 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
         rows.append([label, student[0], against, *student[1:], "; ".join(others)])
     head = ["", "nDCG@10:", "difference:", "teacher calls:", "seconds:", "others it changes"]
     return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
+
+
+def alternatives_part(name: str, changes: dict) -> str:
+    """The alternatives of one set, by the system that each is about."""
+    present = changes["default"]["systems"]
+    rows = []
+    for system, values in present.items():
+        tried = [(one, change["systems"][system]) for one, change in changes.items() if system in change["systems"]]
+        tried = [(one, change) for one, change in tried if one != "default"]
+        if tried:
+            rows.append([f"**{system}**", "as it is", f"{values['nDCG@10']:.1f}", ""])
+            rows += [["", one, f"{change['nDCG@10']:.1f}", _change(change)] for one, change in tried]
+    return f"**{name}**, seeds {_listed(changes['default']['seeds'])}\n\n" + table(
+        ["", "", "nDCG@10:", "difference:"], rows
+    )
 
 
 def on_policy_table(changes: dict, together: dict) -> str:

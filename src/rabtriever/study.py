@@ -120,8 +120,8 @@ class Study:
 
     def is_further(self, cell: Cell) -> bool:
         """Whether a cell is run only when asked for."""
-        plan, name = self.further, cell.set
-        return name in plan.sets or cell.seed in plan.seeds.get(name, []) or cell.ablation in plan.ablations.get(name, [])
+        seeds, ablations = (by_set.get(cell.set, []) for by_set in (self.further.seeds, self.further.ablations))
+        return cell.set in self.further.sets or cell.seed in seeds or cell.ablation in ablations
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""

@@ -63,7 +63,7 @@ def summarise(
         "further_hours": _hours(one for cell, one in finished.items() if study.is_further(cell)),
         "workers": study.workers,
     }
-    details["goals"] = goals(summary, details)
+    details["goals"] = goals(summary, details) if study.split == "test" else []
     return summary, details
 
 
@@ -312,15 +312,17 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
 
 
 def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path: str | Path) -> None:
-    """How each ablation changes the student's nDCG@10 on each set, with the paired interval, as a PNG."""
+    """How each ablation changes nDCG@10 on each set, with the paired interval, as a PNG.
+
+    The student's, or where it was not measured that of the first system that was.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
     tables = details["ablations"]
-    drawn = [name for rows in tables.values() for name, row in rows.items() if "student" in row["systems"]]
-    names = [name for name in dict.fromkeys(drawn) if name != DEFAULT]
+    names = [name for name in dict.fromkeys(name for rows in tables.values() for name in rows) if name != DEFAULT]
     figure, panels = pyplot.subplots(
         1,
         len(tables),
@@ -334,7 +336,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
         panel.xaxis.set_major_locator(ticker.FixedLocator([-50, -20, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 20, 50]))
         panel.xaxis.set_major_formatter("{x:g}")
         for place, ablation in enumerate(names):
-            change = rows.get(ablation, {}).get("systems", {}).get("student")
+            systems = rows.get(ablation, {}).get("systems", {})
+            change = systems.get("student") or next(iter(systems.values()), None)
             if change:
                 sure = change["low"] > 0 or change["high"] < 0
                 colour = "tab:red" if change["high"] < 0 else "tab:green" if sure else "0.5"
@@ -346,7 +349,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
         panel.grid(axis="x", color="0.9")
         panel.tick_params(labelsize="small")
     panels[0][0].invert_yaxis()
-    label = "change of the student's nDCG@10 in points, logarithmic beyond one, with the 95 % interval over queries"
+    whose = "nDCG@10 of the system an ablation is about" if details["split"] == "dev" else "the student's nDCG@10"
+    label = f"change of {whose} in points, logarithmic beyond one, with the 95 % interval over queries"
     figure.supxlabel(label, fontsize="small")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

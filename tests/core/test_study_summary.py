@@ -16,7 +16,7 @@ from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.study import Cell, Study, read_study
 from rabtriever.study_results import CellResult, read_results
 from tests.closure import ROOT
-from tests.toy_study import SYSTEMS, flat_result, result
+from tests.toy_study import SYSTEMS, change_study, flat_result, result
 
 # --- summary ----------------------------------------------------------------------------------------------------------
 
@@ -218,6 +218,30 @@ def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_
     assert "two, seed 1: every system: not run yet" in text and "abacus" in text and "not reached" in text
     page.write_text(text)
     assert update_results.rendered(page, studies) == text, "written twice, the page changes"
+
+
+def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Path):
+    """Alternatives of a bi-encoder would be lost in tables of the student, and goals judged on what was tuned on."""
+    change_study(root, split="dev", ablate={"sets": ["one"], "seeds": [1], "alone": {"biencoder": ["no_mse"]}})
+    study = read_study("toy", root)
+    finished = finished_toy(study)
+    base = finished[Cell("one", 1)]
+    finished[Cell("one", 1, "no_mse")] = started(result(study, Cell("one", 1, "no_mse"), biencoder=[0.3] * 4), base)
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    assert not details["goals"] and set(summary["ablations"]["one"]) == {"default", "off_policy"}
+    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
+    (tmp_path / "study").mkdir()
+    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
+    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    lines = [line.strip("| ") for line in text.split("### Alternatives")[1].splitlines() if line.startswith("|")]
+    starts = (
+        "**student** | as it is | 50.0",
+        "off_policy | 25.0 | −25.0 (",
+        "**biencoder** | as it is",
+        "no_mse | 30.0 |",
+    )
+    assert all(line.startswith(start) for line, start in zip(lines[2:6], starts, strict=True)), lines
+    assert "Goal" not in text
 
 
 def test_plots_are_drawn(root: Path, tmp_path: Path):
