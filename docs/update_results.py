@@ -63,8 +63,8 @@ on dev queries, four alternatives for each and two for the teacher.
 
 
 ALTERNATIVES = """\
-nDCG@10 on dev queries of each system with one of its settings changed ([which](../profiles/study/tune.yaml)), and the
-difference to what it has with the present ones.
+nDCG@10 on dev queries of each system as it is, and by how much one changed setting of it
+([which](../profiles/study/tune.yaml)) moves that.
 """
 
 
@@ -126,7 +126,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     if details["split"] == "dev":
         parts += ["### Alternatives\n", ALTERNATIVES, remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of nDCG@10 by alternative"))
-        parts += [alternatives_part(one, changes) for one, changes in details["ablations"].items()]
+        parts.append(alternatives_table(details["ablations"], details["ablations_together"]))
     elif summary["ablations"]:
         parts += ["### Ablations\n", ablations_introduction(details), remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of the student's nDCG@10 by ablation"))
@@ -266,19 +266,20 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
     return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
 
 
-def alternatives_part(name: str, changes: dict) -> str:
-    """The alternatives of one set, by the system that each is about."""
-    present = changes["default"]["systems"]
+def alternatives_table(changes: dict, together: dict) -> str:
+    """The alternatives by the system that each is about: its figure on every set as it is, and the differences."""
     rows = []
-    for system, values in present.items():
-        tried = [(one, change["systems"][system]) for one, change in changes.items() if system in change["systems"]]
-        tried = [(one, change) for one, change in tried if one != "default"]
+    present = [rows_of_set["default"]["systems"] for rows_of_set in changes.values()]
+    for system in present[0]:
+        tried = [name for name, systems in together.items() if system in systems]
         if tried:
-            rows.append([f"**{system}**", "as it is", f"{values['nDCG@10']:.1f}", ""])
-            rows += [["", one, f"{change['nDCG@10']:.1f}", _change(change)] for one, change in tried]
-    return f"**{name}**, seeds {_listed(changes['default']['seeds'])}\n\n" + table(
-        ["", "", "nDCG@10:", "difference:"], rows
-    )
+            rows.append([f"**{system}**", *(f"{systems[system]['nDCG@10']:.1f}" for systems in present), ""])
+        for name in tried:
+            of_sets = [
+                rows_of_set.get(name, {"systems": {}})["systems"].get(system) for rows_of_set in changes.values()
+            ]
+            rows.append([name, *map(_change, of_sets), _change(together[name][system])])
+    return table(["", *(f"{name}:" for name in changes), "queries of all sets:"], rows)
 
 
 def on_policy_table(changes: dict, together: dict) -> str:

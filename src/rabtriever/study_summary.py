@@ -56,6 +56,7 @@ def summarise(
         "split": study.split,
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
+        "ablations_together": _ablations_together(study, finished) if study.split == "dev" else {},
         "on_policy": _on_policy(pairs),
         "on_policy_together": _on_policy_together(pairs),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
@@ -226,6 +227,23 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
     }
 
 
+def _ablations_together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, dict[str, float]]]:
+    """Of each ablation and system the difference over the queries of all sets, each query counted once."""
+    joined: dict[tuple[str, str], tuple[Values, Values]] = {}
+    for name in study.sets:
+        for ablation in study.ablations_of(name):
+            changed = list(_by_seed(finished, name, ablation).values())
+            for system in changed[0].per_query if changed else ():
+                both = joined.setdefault((ablation, system), ({}, {}))
+                for values, results in zip(both, (changed, [one.origin for one in changed]), strict=True):
+                    found = _mean_over_seeds(results, system)
+                    values.update({f"{name} {query_id}": value for query_id, value in found.items()})
+    together: dict[str, dict[str, dict[str, float]]] = {}
+    for (ablation, system), (ours, theirs) in joined.items():
+        together.setdefault(ablation, {})[system] = {**_paired(ours, theirs), "queries": len(ours)}
+    return together
+
+
 class _Pair(NamedTuple):
     """A set's student with candidates that it mined and with random ones, of the same teacher.
 
@@ -345,7 +363,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
                 panel.plot([change["difference"]], [place], "o", color=colour, markersize=5)
         panel.axvline(0, color="0.3", linewidth=0.8)
         panel.set_yticks(range(len(names)), names)
-        panel.set_title(f"{name} (default {summary['ablations'][name][DEFAULT]['nDCG@10']:.1f})", fontsize="small")
+        default = summary["ablations"][name][DEFAULT]["nDCG@10"]
+        panel.set_title(name if details["split"] == "dev" else f"{name} (default {default:.1f})", fontsize="small")
         panel.grid(axis="x", color="0.9")
         panel.tick_params(labelsize="small")
     panels[0][0].invert_yaxis()
