@@ -63,6 +63,7 @@ class Study:
         sets: by name.
         systems: rows of the tables in their order, each with the settings that make it what it is.
         sections: settings of systems that only the study trains, by section; a formula is computed from the cell's.
+        readers: the systems that a section of `sections` is for, where the study says so.
         ablations: changed settings by name.
         ablate: which of them are run; None for none.
         further: which cells are run only when asked for.
@@ -81,6 +82,7 @@ class Study:
     sets: dict[str, SetSpec]
     systems: dict[str, Settings]
     sections: Settings
+    readers: dict[str, list[str]]
     ablations: dict[str, Settings]
     ablate: AblationPlan | None
     further: FurtherPlan
@@ -161,13 +163,18 @@ class Study:
         return overlaid(found, formulas, f"{self.name}: sections")
 
     def conditions(self, cell: Cell) -> Settings:
-        """All that a finished cell must have been run with to count: another value makes it unfinished."""
+        """All that a finished cell must have been run with to count: another value makes it unfinished.
+
+        Settings of systems that it does not measure are not among them.
+        """
         spec = self.sets[cell.set]
-        settings = {name: value for name, value in self.cell_settings(cell).items() if name not in _NOT_READ}
         limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
         measured = self.systems_of(cell.set)
         if cell.ablation and self.ablate:
             measured = self.ablate.measured(cell.ablation)
+        idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
+        found = self.cell_settings(cell).items()
+        settings = {name: value for name, value in found if name not in _NOT_READ | idle}
         return {"format": FORMAT, **settings, **limits, "measured": measured}
 
 
@@ -185,7 +192,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         raise FileNotFoundError(f"no study {path}; expected a file, or one of {FOLDER}: {known}")
     content = _included(path)
     defaults = read_settings(root / "params.yaml")
-    sections = _sections(content.pop("sections", None) or {}, defaults, path)
+    sections, readers = _sections(content.pop("sections", None) or {}, defaults, path)
     backbones = _each(BackboneSpec, content, "backbones", path)
     study = Study(
         name=path.stem,
@@ -198,6 +205,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         sets=_each(SetSpec, content, "sets", path),
         systems={system: overrides or {} for system, overrides in content.pop("systems", {}).items()},
         sections=sections,
+        readers=readers,
         ablations=content.pop("ablations", None) or {},
         ablate=_one(AblationPlan, content, "ablate", path),
         further=_one(FurtherPlan, content, "further", path) or FurtherPlan(),
@@ -246,18 +254,24 @@ def _filled(cls: type[T], values: Any, where: str) -> T:
     return cls(**values)
 
 
-def _sections(sections: Settings, defaults: Settings, path: Path) -> Settings:
-    """The study's own sections; one with `like` takes the settings it does not have from the section named there."""
+def _sections(sections: Settings, defaults: Settings, path: Path) -> tuple[Settings, dict[str, list[str]]]:
+    """The study's own sections, and by section the systems it is `of`.
+
+    A section with `like` takes the settings it does not have from the one named there.
+    """
     found: Settings = {}
+    readers: dict[str, list[str]] = {}
     for name, values in sections.items():
         if name in defaults:
             raise ParamsError(f"{path}: section {name} is in params.yaml too; remove it from the study")
         own = dict(values)
+        if "of" in own:
+            readers[name] = own.pop("of")
         model = own.pop("like", None)
         if model is not None:
             _known(model, defaults, f"{path}: sections.{name}.like")
         found[name] = {**{key: f"= {model}.{key}" for key in defaults.get(model, {})}, **own}
-    return found
+    return found, readers
 
 
 def _check_names(study: Study, path: Path) -> None:
@@ -273,6 +287,9 @@ def _check_names(study: Study, path: Path) -> None:
             _known(system, study.systems, f"{path}: sets.{name}.leave_out")
         for system, overrides in study.systems.items():
             overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
+    for section, readers in study.readers.items():
+        for system in readers:
+            _known(system, study.systems, f"{path}: sections.{section}.of")
     _check_ablations(study, path)
     _check_further(study, path)
     if study.complexity:

@@ -74,6 +74,7 @@ def test_layers_of_settings(root: Path):
         ({"ablate": None, "sets": {"one": {**SET, "ablate": ["no_mse"]}}}, "sets.one.ablate, but no ablate"),
         ({"ablate": {**ABLATE, "alone": {"rerank": ["no_mse"]}}}, "ablate.alone names 'rerank'"),
         ({"ablate": {**ABLATE, "alone": {"student": ["no_mes"]}}}, "ablate.alone.student names 'no_mes'"),
+        ({"sections": {"train_rerank": {"of": ["rerank"], "steps": 1}}}, "sections.train_rerank.of names 'rerank'"),
         ({"further": {"sets": ["three"]}}, "further names 'three'"),
         ({"further": {"seeds": {"one": [9]}}}, "further.seeds.one names 9"),
         ({"further": {"ablations": {"two": ["no_mse"]}}}, "further.ablations.two names 'no_mse'"),
@@ -227,6 +228,20 @@ def test_a_cell_counts_only_with_the_present_settings(root: Path):
     finished, missing = read_results(read_study("toy", root))
     assert not finished and "distill.steps: 10 -> 11" in missing[base]
     assert missing[Cell("two", 1)] == "not run yet"
+
+
+def test_a_cell_does_not_depend_on_systems_that_it_leaves_out(root: Path):
+    """To tune a rival on three sets would make the others, hours of them, unfinished."""
+    content = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())
+    content["sets"]["two"]["leave_out"] = ["bm25"]
+    sections = {"train_bm25": {"of": ["bm25"], "steps": 1}}
+    change_study(root, sets=content["sets"], sections=sections)
+    cells = [Cell("one", 1), Cell("two", 1), Cell("one", 1, "no_mse")]
+    before = [read_study("toy", root).conditions(cell) for cell in cells]
+    sections["train_bm25"]["steps"] = 2
+    change_study(root, sections=sections)
+    after = [read_study("toy", root).conditions(cell) for cell in cells]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
 
 
 def test_committed_cells_count_as_those_run_here(root: Path):
