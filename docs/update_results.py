@@ -123,7 +123,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
             "### Set by set\n",
             *(set_part(one, summary["sets"][one], details["sets"][one]) for one in summary["sets"]),
         ]
-    if details["split"] == "dev":
+    if summary["ablations"] and details["split"] == "dev":
         parts += ["### Alternatives\n", ALTERNATIVES, remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of nDCG@10 by alternative"))
         parts.append(alternatives_table(details["ablations"], details["ablations_together"]))
@@ -268,17 +268,22 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
 
 def alternatives_table(changes: dict, together: dict) -> str:
     """The alternatives by the system that each is about: its figure on every set as it is, and the differences."""
+
+    def of_sets(alternative: str, system: str) -> list[dict | None]:
+        return [
+            tried[alternative]["systems"].get(system) if alternative in tried else None for tried in changes.values()
+        ]
+
     rows = []
-    present = [rows_of_set["default"]["systems"] for rows_of_set in changes.values()]
-    for system in present[0]:
-        tried = [name for name, systems in together.items() if system in systems]
-        if tried:
-            rows.append([f"**{system}**", *(f"{systems[system]['nDCG@10']:.1f}" for systems in present), ""])
-        for name in tried:
-            of_sets = [
-                rows_of_set.get(name, {"systems": {}})["systems"].get(system) for rows_of_set in changes.values()
-            ]
-            rows.append([name, *map(_change, of_sets), _change(together[name][system])])
+    measured = dict.fromkeys(system for tried in changes.values() for system in tried["default"]["systems"])
+    for system in measured:
+        if not any(system in systems for systems in together.values()):
+            continue
+        present = [f"{values['nDCG@10']:.1f}" if values else "" for values in of_sets("default", system)]
+        rows.append([f"**{system}**", *present, ""])
+        for name, systems in together.items():
+            if system in systems:
+                rows.append([name, *map(_change, of_sets(name, system)), _change(systems[system])])
     return table(["", *(f"{name}:" for name in changes), "queries of all sets:"], rows)
 
 

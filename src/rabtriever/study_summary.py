@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
 OFF_POLICY = "off_policy"  # differs from the default by its candidates alone, and NAME_off_policy from NAME
 
 Values = dict[str, float]
+K = TypeVar("K")
 
 
 def summarise(
@@ -58,7 +59,7 @@ def summarise(
         "ablations": _ablations(study, finished, _ablation_details),
         "ablations_together": _ablations_together(study, finished) if study.split == "dev" else {},
         "on_policy": _on_policy(pairs),
-        "on_policy_together": _on_policy_together(pairs),
+        "on_policy_together": _over_all_queries((one.label, one.set, one.mined, one.random) for one in pairs),
         "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
         "hours": _hours(finished.values()),
         "further_hours": _hours(one for cell, one in finished.items() if study.is_further(cell)),
@@ -228,20 +229,36 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
 
 
 def _ablations_together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each ablation and system the difference over the queries of all sets, each query counted once."""
-    joined: dict[tuple[str, str], tuple[Values, Values]] = {}
+    """Of each ablation and system the difference over the queries of all sets."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (ablation, system), change in _over_all_queries(_changes(study, finished)).items():
+        found.setdefault(ablation, {})[system] = change
+    return found
+
+
+def _changes(
+    study: Study, finished: Mapping[Cell, CellResult]
+) -> Iterator[tuple[tuple[str, str], str, Values, Values]]:
+    """Ablation and system, set, and each query's nDCG@10 with the ablation and without it."""
     for name in study.sets:
         for ablation in study.ablations_of(name):
             changed = list(_by_seed(finished, name, ablation).values())
             for system in changed[0].per_query if changed else ():
-                both = joined.setdefault((ablation, system), ({}, {}))
-                for values, results in zip(both, (changed, [one.origin for one in changed]), strict=True):
-                    found = _mean_over_seeds(results, system)
-                    values.update({f"{name} {query_id}": value for query_id, value in found.items()})
-    together: dict[str, dict[str, dict[str, float]]] = {}
-    for (ablation, system), (ours, theirs) in joined.items():
-        together.setdefault(ablation, {})[system] = {**_paired(ours, theirs), "queries": len(ours)}
-    return together
+                both = changed, [one.origin for one in changed]
+                yield (ablation, system), name, *(_mean_over_seeds(part, system) for part in both)
+
+
+def _over_all_queries(parts: Iterable[tuple[K, str, Values, Values]]) -> dict[K, dict[str, float]]:
+    """The paired difference by key over the queries of all sets, each query counted once.
+
+    Args:
+        parts: key, set, and the two values of each of its queries.
+    """
+    joined: dict[K, tuple[Values, Values]] = {}
+    for key, name, *both in parts:
+        for values, part in zip(joined.setdefault(key, ({}, {})), both, strict=True):
+            values.update({f"{name} {query_id}": value for query_id, value in part.items()})
+    return {key: {**_paired(ours, theirs), "queries": len(ours)} for key, (ours, theirs) in joined.items()}
 
 
 class _Pair(NamedTuple):
@@ -280,15 +297,6 @@ def _on_policy(pairs: Sequence[_Pair]) -> dict[str, dict[str, Any]]:
     for pair in pairs:
         found.setdefault(pair.set, {})[pair.label] = {**_paired(pair.mined, pair.random), "seeds": pair.seeds}
     return found
-
-
-def _on_policy_together(pairs: Sequence[_Pair]) -> dict[str, dict[str, float]]:
-    """The same over the queries of all sets, each counted once, by what else was changed."""
-    joined: dict[str, tuple[Values, Values]] = {}
-    for pair in pairs:
-        for values, part in zip(joined.setdefault(pair.label, ({}, {})), (pair.mined, pair.random), strict=True):
-            values.update({f"{pair.set} {query_id}": value for query_id, value in part.items()})
-    return {label: {**_paired(mined, random), "queries": len(mined)} for label, (mined, random) in joined.items()}
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:

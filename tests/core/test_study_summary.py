@@ -238,6 +238,10 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     assert all(line.startswith(start) for line, start in zip(lines[2:6], starts, strict=True)), lines
     assert lines[3].count("−25.0 (−50.0 to +0.0)") == 2, "of the one set, and of all its queries"
     assert "Goal" not in text
+    summary, details = study_summary.summarise(study, {}, {}, "make study")
+    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
+    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    assert "## Study `toy`" in text and "Alternatives" not in text, "nothing is finished yet"
 
 
 def test_plots_are_drawn(root: Path, tmp_path: Path):

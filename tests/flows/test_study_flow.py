@@ -129,7 +129,11 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     study.run_once("toy")
     assert "4 cells finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
+    check_that_a_clone_has_the_figures(project, content, summary)
 
+
+def check_that_a_clone_has_the_figures(project: Path, content: dict, summary: dict):
+    """Publishes a finished study, and reads it where it was not run."""
     (project / "docs").mkdir()
     shutil.copy(ROOT / study.PAGE, project / study.PAGE)
     (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
