@@ -58,7 +58,7 @@ A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
 cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
 ablation is only ever compared with the very run that it started from. `tune` compares settings of the trained systems
-on dev queries, four alternatives for each and two for the teacher.
+on dev queries, two to five alternatives for each.
 """
 
 
@@ -237,10 +237,10 @@ def set_part(name: str, row: dict, details: dict) -> str:
 def ablations_introduction(details: dict) -> str:
     """What an ablation table shows."""
     return (
-        "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), its "
-        "difference to the run of the default that it started from, what the teacher was asked, and the seconds of all "
-        "stages that lead to the student. A row that names seeds is their mean, compared with the default's "
-        "of the same. Another machine's run of the default may differ by some tenths from the one shown.\n"
+        "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), the "
+        "default's in the very run that it started from and the difference, what the teacher was asked, and the seconds "
+        "of all stages that lead to the student. A row that names seeds is their mean, as is the default's beside it. "
+        "Runs of the default on several machines differ by some tenths.\n"
     )
 
 
@@ -260,9 +260,12 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
         student = (
             [f"{row['nDCG@10']:.1f}", f"{row['teacher_calls']:,}", f"{row['seconds']:.0f}"] if row else ["", "", ""]
         )
-        against = "" if ablation == "default" or not row else _change(change["systems"]["student"])
-        rows.append([label, student[0], against, *student[1:], "; ".join(others)])
-    head = ["", "nDCG@10:", "difference:", "teacher calls:", "seconds:", "others it changes"]
+        against = ["", ""]
+        if ablation != "default" and row:
+            compared = change["systems"]["student"]
+            against = [f"{compared['nDCG@10'] - compared['difference']:.1f}", _change(compared)]
+        rows.append([label, student[0], *against, *student[1:], "; ".join(others)])
+    head = ["", "nDCG@10:", "default's:", "difference:", "teacher calls:", "seconds:", "others it changes"]
     return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
 
 
