@@ -58,7 +58,7 @@ A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
 cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
 ablation is only ever compared with the very run that it started from. `tune` compares settings of the trained systems
-on dev queries, two to five alternatives for each.
+on dev queries, two to seven alternatives for each.
 """
 
 
@@ -217,7 +217,8 @@ def sets_table(summary: dict) -> str:
 
 def set_part(name: str, row: dict, details: dict) -> str:
     """Everything measured on one set."""
-    limits = f", at most {details['documents_limit']:,} documents kept" if details["documents_limit"] else ""
+    limit = details["documents_limit"]
+    limits = f" (cut to {limit:,}, or to those judged in test and dev)" if limit else ""
     seeds = _listed(row["seeds"])
     facts = (
         f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
@@ -238,7 +239,7 @@ def ablations_introduction(details: dict) -> str:
     """What an ablation table shows."""
     return (
         "The student's nDCG@10 with some settings changed ([what each changes](../profiles/study/common.yaml)), the "
-        "default's in the very run that it started from and the difference, what the teacher was asked, and the seconds "
+        "default's in the very run that it started from, the difference, what the teacher was asked, and the seconds "
         "of all stages that lead to the student. A row that names seeds is their mean, as is the default's beside it. "
         "Runs of the default on several machines differ by some tenths.\n"
     )

@@ -1,4 +1,4 @@
-"""Stage train_biencoder: what a user would train instead, from the same backbone, data and budget.
+"""Stage train_biencoder: what a user would train instead, from the same backbone and data.
 
 Run as `python -m flows.train_biencoder`.
 """

@@ -77,7 +77,7 @@ def annotate_candidates(
 
 
 def save_candidates(folder: str | Path, found: Annotated, query_states: np.ndarray, parents: dict[str, str]) -> None:
-    """Writes a round's annotations and the query states (Q, H) they belong to."""
+    """Writes a round's annotations and the query states (Q, W) they belong to, as the encoder gives them."""
     from safetensors.numpy import save_file
 
     with atomic_folder(folder) as target:

@@ -1,7 +1,7 @@
 """Contrastive training with both sides encoded alone: the warm-up of the small backbone, and the bi-encoder baseline.
 
-Both are one Lightning module. The warm-up adds a language-modelling term; the bi-encoder adds mined hard negatives. The
-bi-encoder is what a user would train instead of a distilled reranker, so it has to be trained as well as we can.
+Both are one Lightning module, with negatives of the batch and mined ones; the warm-up adds a language-modelling term.
+The bi-encoder is what a user would train instead of a distilled reranker, so it has to be trained as well as we can.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class DistilledBiencoderModule(LanguageModelModule):
     """Fits the cosine of states encoded alone to the teacher's scores, with an optional contrastive term.
 
     Args:
-        backbone: trained in place; start it where the bi-encoder starts.
+        backbone: trained in place: the trained bi-encoder, or the teacher's, to polish it.
         supervision: judgements of the training queries; read by the contrastive term alone.
         query_ids: token ids of each query row's segment.
         document_ids: token ids of each document row's segment.

@@ -5,8 +5,9 @@
     offset_d    = prior . log(1 + n_d) - attraction . a_d
 
 ĥ are unit states of texts encoded alone. The other terms are what the training queries tell about a document: m_d is
-where the queries judged for it lie (their mean, less that of all training queries, shrunk where they are few), n_d how
-many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries how near it is to queries of any kind: a
+where the queries judged for it lie (the direction of their sum, by grade, less the mean of all training queries, shrunk
+where they are few), n_d how many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries (a sample of
+them where they are many) how near it is to queries of any kind: a
 document that is near to all of them is a hub, and its nearness says little (inverted softmax, Smith et al. 2017,
 arXiv 1702.03859). None of it costs anything at search: anchors and offsets fold into what the index keeps anyway.
 """

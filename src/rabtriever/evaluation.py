@@ -34,7 +34,7 @@ class EvaluateParams:
 
     Attributes:
         teacher_all_up_to: largest corpus on which the teacher scores every document of every query.
-        teacher_pool: beyond that, it scores this many documents from the top of each other system.
+        teacher_pool: beyond that, it scores this many documents from the top of BM25, bi-encoder and student each.
         batch_size: pairs of a forward pass of the teacher.
         timed_queries: queries searched one at a time to measure the latency of a system.
         samples: queries shown with their first documents.
@@ -138,7 +138,7 @@ def teacher_system(
         scope = "all documents"
     else:
         pools = [_pool(query_id, others, row_of, params.teacher_pool) for query_id in queries]
-        scope = f"the union of the first {params.teacher_pool} documents of each other system"
+        scope = f"the union of the first {params.teacher_pool} documents of BM25, bi-encoder and student"
     pairs = np.array([(query, row) for query, pool in enumerate(pools) for row in pool], dtype=np.int64)
     query_ids = reranker.prompt.query.ids(list(queries.values()))
     contents = [document.contents for document in dataset.corpus.values()]

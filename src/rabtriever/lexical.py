@@ -1,4 +1,4 @@
-"""BM25 over document contents: the lexical baseline, and the ranking of the first round, which has no student."""
+"""BM25 over document contents: the lexical baseline, and what the first round ranks by where no similarity is known."""
 
 from __future__ import annotations
 

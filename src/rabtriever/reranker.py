@@ -8,9 +8,9 @@ two change places: queries are read once, as a prefix, and a document is what is
 
 The evidence alone is the paper's score. The second term is ours, see document_terms.py: the evidence is added to what
 the two states encoded alone say of each other, so that the reranker starts where a bi-encoder is and adds what that
-misses. Both states are at hand (that of the document is on the teacher's own path), the student has them too, and the
-term folds. In training the weight of the evidence is 1 and the known term is the similarity alone; what the weights are
-afterwards, dev queries tell (fitting.py).
+misses. They cost a short pass each (none for a document that is read with the same weights), the student has them too,
+and the term folds. In training the weight of the evidence is 1 and the known term is the similarity alone; what the
+weights are afterwards, dev queries tell (fitting.py).
 
 What follows the document may be read with weights of its own, the reader's (reading.py). What comes first is then read
 with those that the reader was trained beside, and the states encoded alone may be better ones since (polishing.py).

@@ -68,7 +68,7 @@ def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: 
         ours, theirs = ([row[metric] for metric in ("R@1", "R@3", "MRR@10")] for row in rows)
         reached.append(all(mine > other for mine, other in zip(ours, theirs, strict=True)))
         lines.append(f"{name}: {_numbers(ours)} against {_numbers(theirs)}")
-    return _goal(text, any(reached) if reached else None, "; ".join(lines) or "esconv was not measured")
+    return _goal(text, all(reached) if reached else None, "; ".join(lines) or "esconv was not measured")
 
 
 def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class SetSpec:
         seeds: one cell each.
         minutes: guess of a cell's time, until one has been measured; it orders the cells.
         rationale: whether it counts among the rationale sets.
-        documents: most documents kept, judged ones first; 0 for all.
+        documents: most documents kept, more only where test and dev judge more, judged ones first; 0 for all.
         train_queries: most training queries kept; 0 for all.
         leave_out: systems that are not measured on it.
         ablate: ablations measured on it with each of its seeds, beside those of the study's `ablate`.

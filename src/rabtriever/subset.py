@@ -46,11 +46,14 @@ def with_dev_as_test(dataset: Dataset, fraction: float) -> Dataset:
 
     Args:
         dataset: with train and test, and perhaps dev.
-        fraction: of train that becomes dev where there is none.
+        fraction: of train that takes the place of test where there is no dev, and as much that becomes dev.
     """
-    complete, _ = with_dev(dataset, fraction)
+    complete, cut = with_dev(dataset, fraction)
     qrels = {"train": complete.qrels["train"], "test": complete.qrels["dev"]}
-    return sampled(Dataset(complete.corpus, complete.queries, qrels), {})
+    chosen = Dataset(complete.corpus, complete.queries, qrels)
+    if cut:  # the next queries by hash, as those below the fraction are in the place of test now
+        chosen, _ = with_dev(chosen, 2 * fraction)
+    return sampled(chosen, {})
 
 
 def _hash(doc_id: str) -> bytes:

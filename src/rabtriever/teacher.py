@@ -35,7 +35,7 @@ class TeacherParams:
     Attributes:
         steps: optimiser steps.
         queries: queries in a step.
-        positives: positives of a query, drawn by grade.
+        positives: positives of a query, the first of them drawn by grade.
         hard_negatives: negatives drawn from the mistakes of the backbone it starts from.
         random_negatives: negatives drawn from all judged documents.
         mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
