@@ -371,8 +371,9 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
                 panel.plot([change["difference"]], [place], "o", color=colour, markersize=5)
         panel.axvline(0, color="0.3", linewidth=0.8)
         panel.set_yticks(range(len(names)), names)
-        default = summary["ablations"][name][DEFAULT]["nDCG@10"]
-        panel.set_title(name if details["split"] == "dev" else f"{name} (default {default:.1f})", fontsize="small")
+        default = summary["ablations"].get(name, {}).get(DEFAULT)  # a student's: none where none is measured
+        titled = f"{name} (default {default['nDCG@10']:.1f})" if default and details["split"] != "dev" else name
+        panel.set_title(titled, fontsize="small")
         panel.grid(axis="x", color="0.9")
         panel.tick_params(labelsize="small")
     panels[0][0].invert_yaxis()

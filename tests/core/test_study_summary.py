@@ -244,6 +244,23 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     assert "## Study `toy`" in text and "Alternatives" not in text, "nothing is finished yet"
 
 
+def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results: ModuleType):
+    """Without a student in it, the plot of its ablations ended a study whose cells were all finished."""
+    left = {"source": "data/one", "backbone": "small", "seeds": [1], "minutes": 1, "leave_out": ["student", "teacher"]}
+    alone = {"sets": ["one"], "seeds": [1], "names": ["no_mse"], "alone": {"biencoder": ["no_mse"]}}
+    change_study(root, split="dev", sets={"one": left}, ablate=alone)
+    study = read_study("toy", root)
+    base = result(study, Cell("one", 1), bm25=[0.1] * 4, biencoder=[0.4] * 4, biencoder_distilled=[0.5] * 4)
+    cell = Cell("one", 1, "no_mse")
+    finished = {Cell("one", 1): base, cell: started(result(study, cell, biencoder=[0.3] * 4), base)}
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
+    (tmp_path / "study").mkdir()
+    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
+    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    assert "| no_mse | −10.0 (−10.0 to −10.0) |" in text
+
+
 def test_plots_are_drawn(root: Path, tmp_path: Path):
     """A study of hours must not end in a picture that cannot be drawn."""
     study = read_study("toy", root)
