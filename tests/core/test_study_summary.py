@@ -244,7 +244,7 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     assert "## Study `toy`" in text and "Alternatives" not in text, "nothing is finished yet"
 
 
-def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results: ModuleType):
+def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results):
     """Without a student in it, the plot of its ablations ended a study whose cells were all finished."""
     left = {"source": "data/one", "backbone": "small", "seeds": [1], "minutes": 1, "leave_out": ["student", "teacher"]}
     alone = {"sets": ["one"], "seeds": [1], "names": ["no_mse"], "alone": {"biencoder": ["no_mse"]}}
@@ -258,7 +258,7 @@ def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results
     (tmp_path / "study").mkdir()
     write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
-    assert "| no_mse | −10.0 (−10.0 to −10.0) |" in text
+    assert "| no_mse | **−10.0 (−10.0 to −10.0)** |" in text
 
 
 def test_plots_are_drawn(root: Path, tmp_path: Path):
