@@ -186,6 +186,8 @@ def student_table(summary: dict, details: dict) -> str:
     compared = [*RIVALS.values(), *CALIBRATED.values()]
     rows = []
     for name, row in summary["sets"].items():
+        if "student" not in row["systems"]:
+            continue
         kept = "" if row["retention"] is None else f"{row['retention']:.1f} %"
         further = details["sets"][name]["student_vs"]
         rows.append(
@@ -220,10 +222,11 @@ def set_part(name: str, row: dict, details: dict) -> str:
     limit = details["documents_limit"]
     limits = f" (cut to {limit:,}, or to those judged in test and dev)" if limit else ""
     seeds = _listed(row["seeds"])
+    scope = f"; the teacher scores {details['teacher_scope']}" if details["teacher_scope"] else ""
     facts = (
         f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
         f"trained on, {row['num_documents']:,} documents{limits}. Backbone `{row['backbone']}` (profile "
-        f"`{details['profile']}`), seeds {seeds}; the teacher scores {details['teacher_scope']}. "
+        f"`{details['profile']}`), seeds {seeds}{scope}. "
         f"{details['minutes']:.0f} minutes a seed on {details['device']}.\n"
     )
     rows = []

@@ -122,12 +122,12 @@ def record_failure(study: Study, cell: Cell, error: Exception) -> None:
 
 
 def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Rows, nDCG@10 per query and facts of a base cell."""
-    base.make(str(REPORTS / TABLE))
-    table = read_json(base.path(str(REPORTS / TABLE)))
-    found = _table_per_query(base.path(str(REPORTS / "per_query.tsv")))
+    """Rows, nDCG@10 per query and facts of a base cell; of a set without student and teacher neither is trained."""
+    asked = study.systems_of(cell.set)
+    evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
+    table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
     systems, per_query, spent = {}, {}, 0.0
-    for name, overrides in study.systems_of(cell.set).items():
+    for name, overrides in asked.items():
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue
@@ -137,8 +137,20 @@ def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any]
             bench = _bench(study, cell, settings, f"variants/{name}", base)
         systems[name], per_query[name] = _row(bench, name)
         spent += bench.own_seconds() if bench is not base else 0.0
-    facts = _facts(base, spent + base.own_seconds())
-    return systems, per_query, {**facts, "teacher_scope": table["teacher_scope"]}
+    facts = _facts(base, spent + base.own_seconds(), evaluated)
+    return systems, per_query, {**facts, "teacher_scope": table.get("teacher_scope")}
+
+
+def _is_evaluated(name: str, overrides: Settings) -> bool:
+    """Whether a system takes the stage `evaluate`: its figures come from there, or the documents it reads."""
+    how = MEASUREMENTS.get(name)
+    return how is None or POOL in how.reads or (name == "student" and not overrides)
+
+
+def _evaluation(base: Bench) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The table of the stage `evaluate`, and nDCG@10 by system and query."""
+    base.make(str(REPORTS / TABLE))
+    return read_json(base.path(str(REPORTS / TABLE))), _table_per_query(base.path(str(REPORTS / "per_query.tsv")))
 
 
 def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

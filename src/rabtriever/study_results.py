@@ -137,7 +137,7 @@ def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> f
     redone = _STAGES[min(_FIRST_STAGE.get(section, 0) for section in sections) :]
     if set(study.ablate.measured(cell.ablation)) <= _APART:
         redone = ("train_biencoder",)
-    if cell.base not in finished:
+    spent = finished[cell.base].info.get("seconds") if cell.base in finished else None
+    if spent is None:  # of a set of rivals alone a cell does not know its stages either
         return guess * len(redone) / (2 * len(_STAGES))
-    spent = finished[cell.base].info["seconds"]
     return sum(seconds for step, seconds in spent.items() if step.split("-")[0] in redone)

@@ -166,7 +166,6 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "train_queries": results[0].info["train_queries"],
         "missing_seeds": [seed for seed in spec.seeds if seed not in {one.info["seed"] for one in results}],
         "minutes": round(float(np.mean([one.info["spent"] for one in results])) / 60, 1),
-        "teacher_calls": round(float(np.mean([one.info["teacher_calls"] for one in results]))),
         "systems": {
             system: {
                 **{metric: _mean_metric(results, system, metric) for metric in shown},

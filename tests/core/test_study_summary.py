@@ -14,7 +14,7 @@ from rabtriever import study as study_module
 from rabtriever import study_goals, study_summary
 from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.study import Cell, Study, read_study
-from rabtriever.study_results import CellResult, read_results
+from rabtriever.study_results import CellResult, estimate, read_results
 from tests.closure import ROOT
 from tests.toy_study import SYSTEMS, change_study, flat_result, result
 
@@ -253,12 +253,18 @@ def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results
     base = result(study, Cell("one", 1), bm25=[0.1] * 4, biencoder=[0.4] * 4, biencoder_distilled=[0.5] * 4)
     cell = Cell("one", 1, "no_mse")
     finished = {Cell("one", 1): base, cell: started(result(study, cell, biencoder=[0.3] * 4), base)}
+    for one in finished.values():
+        for fact in ("teacher_calls", "seconds", "seconds_to_student"):
+            del one.info[fact]
+    base.info["teacher_scope"] = None
+    assert estimate(study, Cell("one", 1, "no_mse"), {Cell("one", 1): base}) > 0
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
     (tmp_path / "study").mkdir()
     write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
     assert "| no_mse | **−10.0 (−10.0 to −10.0)** |" in text
+    assert "the teacher scores" not in text and "| one | |" not in text, "what there is none of is not shown as empty"
 
 
 def test_plots_are_drawn(root: Path, tmp_path: Path):

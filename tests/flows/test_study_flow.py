@@ -177,6 +177,22 @@ def test_cells_side_by_side(project: Path, capfd):
     assert places == sorted(places), "an ablation starts from a finished cell"
 
 
+def test_rivals_alone_want_no_teacher(project: Path):
+    """Two more sets for one question about the bi-encoder took two trained students, an hour."""
+    path = project / "profiles/study/toy.yaml"
+    content = yaml.safe_load(path.read_text())
+    rivals = ["zeroshot", "biencoder"]
+    content["sets"] = {"few": {**content["sets"]["few"], "leave_out": [one for one in SYSTEMS if one not in rivals]}}
+    content |= {"ablate": {**content["ablate"], "names": ["sharp"]}, "further": None, "complexity": None}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    summary = study.study.fn("toy")
+    assert list(summary["sets"]["few"]["systems"]) == rivals
+    models = {one.name for one in (project / ".cache/study/toy/few-1/models").iterdir()}
+    assert models == {"backbone", "biencoder"}
+    details = read_json(project / "reports/study/details.json")
+    assert set(details["ablations"]["few"]["sharp"]["systems"]) == {"biencoder"} and not details["missing"]
+
+
 def killed_after(count: int, function):
     """The function, which is interrupted when it has been called so often."""
     left = [count]
