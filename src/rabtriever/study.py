@@ -304,10 +304,11 @@ def _check_ablations(study: Study, path: Path) -> None:
             _known(seed, study.sets[name].seeds, f"{path}: ablate.seeds on {name}")
     for ablation in plan.names if plan else []:
         _known(ablation, study.ablations, f"{path}: ablate.names")
+    run = dict.fromkeys(name for one in study.sets for name in study.ablations_of(one))
     for system, names in plan.alone.items() if plan else []:
         _known(system, study.systems, f"{path}: ablate.alone")
         for ablation in names:
-            _known(ablation, plan.names or study.ablations, f"{path}: ablate.alone.{system}")
+            _known(ablation, run, f"{path}: ablate.alone.{system}")
     for name, spec in study.sets.items():
         if spec.ablate and not plan:
             raise ParamsError(f"{path}: sets.{name}.ablate, but no ablate with the systems to measure; add it")

@@ -163,6 +163,9 @@ def test_an_ablation_of_one_system_alone(root: Path):
     base = Cell("one", 1)
     finished = {base: result(study, base)}
     assert estimate(study, Cell("one", 1, "no_mse"), finished) == 4, "the training of a bi-encoder"
+    own = {"one": {**SET, "seeds": [1], "ablate": ["no_mse"]}}
+    change_study(root, sets=own, ablate={**ABLATE, "names": ["off_policy"], "alone": {"biencoder": ["no_mse"]}})
+    assert read_study("toy", root).ablate.measured("no_mse") == ["biencoder"], "also one that a set names for itself"
 
 
 def test_an_included_study_is_the_base(root: Path):
