@@ -122,7 +122,7 @@ def record_failure(study: Study, cell: Cell, error: Exception) -> None:
 
 
 def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Rows, nDCG@10 per query and facts of a base cell; of a set without student and teacher neither is trained."""
+    """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need."""
     asked = study.systems_of(cell.set)
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
