@@ -67,6 +67,10 @@ nDCG@10 on dev queries of each system as it is, and by how much one changed sett
 ([which](../profiles/study/tune.yaml)) moves that.
 """
 
+TOGETHER = """\
+nDCG@10 of each system that an ablation changes, and by how much it moves that, seeds averaged where there are several:
+"""
+
 
 class Remarks:
     """The hand-written regions of the page: each is put where the generator names it, none is ever lost."""
@@ -130,6 +134,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     elif summary["ablations"]:
         parts += ["### Ablations\n", ablations_introduction(details), remarks.place(f"{name}-ablations")]
         parts.append(plot(name, "ablations", "change of the student's nDCG@10 by ablation"))
+        parts += [TOGETHER, alternatives_table(details["ablations"], details["ablations_together"])]
         parts += [ablation_part(one, summary, details) for one in details["ablations"]]
         parts.append(on_policy_table(details["on_policy"], details["on_policy_together"]))
     if "complexity" in details:

@@ -122,8 +122,12 @@ class Study:
 
     def is_further(self, cell: Cell) -> bool:
         """Whether a cell is run only when asked for."""
-        seeds, ablations = (by_set.get(cell.set, []) for by_set in (self.further.seeds, self.further.ablations))
-        return cell.set in self.further.sets or cell.seed in seeds or cell.ablation in ablations
+        plan = self.further
+        if cell.set in plan.sets or cell.seed in plan.seeds.get(cell.set, []):
+            return True
+        if not cell.ablation:
+            return False
+        return cell.ablation in plan.ablations.get(cell.set, []) or cell.seed in plan.ablation_seeds.get(cell.set, [])
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""
@@ -320,11 +324,12 @@ def _check_ablations(study: Study, path: Path) -> None:
 
 def _check_further(study: Study, path: Path) -> None:
     plan = study.further
-    for name in [*plan.sets, *plan.seeds, *plan.ablations]:
+    for name in [*plan.sets, *plan.seeds, *plan.ablations, *plan.ablation_seeds]:
         _known(name, study.sets, f"{path}: further")
-    for name, seeds in plan.seeds.items():
-        for seed in seeds:
-            _known(seed, study.sets[name].seeds, f"{path}: further.seeds.{name}")
+    for key, by_set in (("seeds", plan.seeds), ("ablation_seeds", plan.ablation_seeds)):
+        for name, seeds in by_set.items():
+            for seed in seeds:
+                _known(seed, study.sets[name].seeds, f"{path}: further.{key}.{name}")
     for name, ablations in plan.ablations.items():
         for ablation in ablations:
             _known(ablation, study.ablations_of(name), f"{path}: further.ablations.{name}")

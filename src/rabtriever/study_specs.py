@@ -76,11 +76,19 @@ class AblationPlan:
 
 @dataclass(frozen=True)
 class FurtherPlan:
-    """Cells that are left to those who ask for them: of these sets, seeds by set, and ablations by set."""
+    """Cells that are left to those who ask for them.
+
+    Attributes:
+        sets: all cells of these sets.
+        seeds: by set, all cells of these seeds.
+        ablations: by set, these ablations with every seed.
+        ablation_seeds: by set, every ablation with these seeds.
+    """
 
     sets: list[str] = field(default_factory=list)
     seeds: dict[str, list[int]] = field(default_factory=dict)
     ablations: dict[str, list[str]] = field(default_factory=dict)
+    ablation_seeds: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

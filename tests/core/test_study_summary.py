@@ -213,6 +213,7 @@ def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_
     assert "<!-- remarks: toy -->\nBy hand.\n<!-- end remarks -->" in text and "Older." in text
     assert "**+10.0 (+10.0 to +10.0)**" in text, "a significant difference is bold"
     assert " −5.0 (−40.0 to +" in text and "| off_policy | 25.0 | 50.0 | −25.0 (−50.0 to +0.0) |" in text
+    assert "| **student** | 50.0 |" in text and "| off_policy | −25.0 (−50.0 to +0.0) |" in text, "of all sets"
     assert "| one | +25.0 (+0.0 to +50.0) |" in text, "on-policy less off-policy"
     assert "| queries of all sets | +25.0 (+0.0 to +50.0) |" in text
     assert "two, seed 1: every system: not run yet" in text and "abacus" in text and "not reached" in text
