@@ -61,14 +61,14 @@ ablation is only ever compared with the very run that it started from. `tune` co
 on dev queries, two to seven alternatives for each.
 """
 
-
 ALTERNATIVES = """\
 nDCG@10 on dev queries of each system as it is, and by how much one changed setting of it
 ([which](../profiles/study/tune.yaml)) moves that.
 """
 
 TOGETHER = """\
-nDCG@10 of each system that an ablation changes, and by how much it moves that, seeds averaged where there are several:
+By how much an ablation moves nDCG@10 of each system that it changes, seeds averaged where there are several. In bold
+the system as it is, with the seeds that all ablations of the set have:
 """
 
 
@@ -279,7 +279,7 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
 
 
 def alternatives_table(changes: dict, together: dict) -> str:
-    """The alternatives by the system that each is about: its figure on every set as it is, and the differences."""
+    """Changed settings by the system they are measured on: its figure on every set as it is, and the differences."""
 
     def of_sets(alternative: str, system: str) -> list[dict | None]:
         return [
