@@ -125,8 +125,13 @@ def _fit_weights(reranker: Reranker, inputs: TrainingInputs, params: TeacherPara
     model.configure(**best.weights._asdict())
     print("train_teacher: weights of the score fitted on dev: ", end="")
     print(", ".join(f"{name} {value:.3g}" for name, value in best.weights._asdict().items()))
+    if best.new_share:
+        print(
+            f"train_teacher: dev asks for too few new documents: {100 * best.new_share:.1f} % of all were taken for new"
+        )
     print(f"train_teacher: nDCG@10 on dev candidates {best.ndcg:.1f}, by similarity alone {best.similarity_ndcg:.1f}")
-    return {**best.weights._asdict(), "dev_ndcg_10": best.ndcg, "dev_ndcg_10_similarity": best.similarity_ndcg}
+    found = {"dev_ndcg_10": best.ndcg, "dev_ndcg_10_similarity": best.similarity_ndcg, "fit_new_share": best.new_share}
+    return {**best.weights._asdict(), **found}
 
 
 if __name__ == "__main__":

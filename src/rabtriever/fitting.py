@@ -5,6 +5,10 @@ may rank better than the similarity, on documents it has never seen it may say l
 training queries tell about documents. Dev queries tell it: the weights maximise the likelihood of their judgements
 under a softmax over a query's candidates, which is convex, and few queries do not move them far from the similarity
 alone. No weight is negative: a term that dev would turn around is one whose reading is wrong there.
+
+Where the corpus has documents that no training query names and the dev queries ask for none of them, as those of a
+split by query do, the judgements alone would say that such a document is never right. So they are read several times,
+and each time a few documents are taken for new: what the training queries tell of them is left out.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ TERMS = ("similarity", "evidence", "memory", "attraction", "prior")
 PULL = 3.0  # strength of the pull towards the similarity alone, in judged queries
 LEAST_SIMILARITY = 0.1  # of its start: the other terms are added to it, and it stays
 MEMORY_REACH = 0.3  # weight of the memory in the second ranking that candidates are taken from
+DRAWS = 8  # times that the dev judgements are read, each with other documents taken for new
+NEW_SHARE = 0.1  # of the documents, the most that one of them takes for new
+TOLD = np.isin(TERMS, ("memory", "prior"))  # what the training queries tell of the documents they are judged for
 
 
 class DevCandidates(NamedTuple):
@@ -45,11 +52,19 @@ class DevCandidates(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Fitted weights, and what they do to the ranking of the dev candidates: nDCG@10 in per cent."""
+    """Fitted weights, and what they do to the ranking of the dev candidates.
+
+    Attributes:
+        weights: of the terms.
+        ndcg: nDCG@10 in per cent, no document taken for new.
+        similarity_ndcg: the same by the similarity alone.
+        new_share: of the documents, those that each reading took for new.
+    """
 
     weights: ScoreWeights
     ndcg: float
     similarity_ndcg: float
+    new_share: float
 
 
 def fit_on_dev(
@@ -83,10 +98,26 @@ def fit_on_dev(
     found = dev_candidates(dev, backbone.encode(query_ids, batch_size), states, memory, depth, temperature)
     if reranker is not None:
         found = with_evidence(found, reranker, query_ids, inputs.document_ids, batch_size)
-    return fit_weights(found, dev, terms, temperature), states, memory
+    new_share = share_to_take_for_new(memory, dev, len(states))
+    return fit_weights(found, dev, terms, temperature, new_share), states, memory
 
 
-def fit_weights(found: DevCandidates, judged: Supervision, terms: Sequence[str], temperature: float) -> Fit:
+def share_to_take_for_new(memory: QueryMemory, dev: Supervision, num_documents: int) -> float:
+    """What the dev judgements lack of new documents: those of the corpus, `NEW_SHARE` at most, less those of dev.
+
+    Args:
+        memory: of the training queries, which knows the documents that they name.
+        dev: the dev judgements.
+        num_documents: of the corpus, more than none.
+    """
+    asked = [row for grades in dev.grades for row, grade in grades.items() if grade > 0]
+    new = 1 - np.isin(asked, memory.rows).mean() if asked else 1.0
+    return max(0.0, float(min(NEW_SHARE, 1 - len(memory.rows) / num_documents) - new))
+
+
+def fit_weights(
+    found: DevCandidates, judged: Supervision, terms: Sequence[str], temperature: float, new_share: float = 0.0
+) -> Fit:
     """The weights that the dev judgements are likeliest under.
 
     Args:
@@ -94,32 +125,46 @@ def fit_weights(found: DevCandidates, judged: Supervision, terms: Sequence[str],
         judged: the dev judgements.
         terms: which of the TERMS may have a weight beside the similarity.
         temperature: cosines were divided by it; the weights are given for plain ones.
+        new_share: of the documents, those to take for new in each of `DRAWS` readings of the judgements; 0 for one
+            reading of the judgements as they are.
     """
     from scipy.optimize import minimize
 
-    usable = (found.grades * found.mask).sum(1) > 0
-    features, mask = found.features[usable].astype(np.float64), found.mask[usable]
-    wanted = (found.grades * found.mask)[usable].astype(np.float64)
+    usable = DevCandidates(*(part[(found.grades * found.mask).sum(1) > 0] for part in found))
+    readings, mask = _readings(usable, new_share), usable.mask
+    wanted = (usable.grades * mask).astype(np.float64)
     wanted /= np.maximum(wanted.sum(1, keepdims=True), 1e-12)
     start = np.zeros(len(TERMS))
     start[0] = 1.0
     bounds = [(LEAST_SIMILARITY, None), *((0.0, None if name in terms else 0.0) for name in TERMS[1:])]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = np.where(mask, features @ weights, -np.inf)
-        top = scores.max(1, keepdims=True) if len(scores) else scores
-        shares = np.exp(scores - top)
-        total = shares.sum(1, keepdims=True)
-        likely = np.where(mask, scores - top - np.log(total), 0.0)
         away = weights - start
-        value = -(wanted * likely).sum() + PULL * (away @ away)
-        gradient = np.einsum("qc,qcf->f", shares / total - wanted, np.where(mask[..., None], features, 0.0))
-        return float(value), gradient + 2 * PULL * away
+        value, gradient = PULL * (away @ away), 2 * PULL * away
+        for features in readings:
+            scores = np.where(mask, features @ weights, -np.inf)
+            top = scores.max(1, keepdims=True) if len(scores) else scores
+            shares = np.exp(scores - top)
+            total = shares.sum(1, keepdims=True)
+            likely = np.where(mask, scores - top - np.log(total), 0.0)
+            told = np.einsum("qc,qcf->f", shares / total - wanted, np.where(mask[..., None], features, 0.0))
+            value, gradient = value - (wanted * likely).sum() / len(readings), gradient + told / len(readings)
+        return float(value), gradient
 
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     units = {"similarity": temperature, "evidence": 1.0, "memory": temperature, "attraction": temperature, "prior": 1.0}
     weights = ScoreWeights(**{name: float(value) / units[name] for name, value in zip(TERMS, best, strict=True)})
-    return Fit(weights, _ndcg(judged, found, best), _ndcg(judged, found, start))
+    return Fit(weights, _ndcg(judged, found, best), _ndcg(judged, found, start), new_share)
+
+
+def _readings(found: DevCandidates, new_share: float) -> list[np.ndarray]:
+    """The features (Q, C, 5) of the candidates as they are, or `DRAWS` times with some documents taken for new."""
+    features = found.features.astype(np.float64)
+    if new_share == 0:
+        return [features]
+    rng = np.random.default_rng(0)
+    new = rng.random((DRAWS, found.rows.max(initial=0) + 1)) < new_share
+    return [np.where(drawn[found.rows][..., None] & TOLD, 0.0, features) for drawn in new]
 
 
 def dev_candidates(

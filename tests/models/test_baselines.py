@@ -5,7 +5,7 @@ import pytest
 
 from rabtriever.baselines import calibrated_system
 from rabtriever.document_terms import remember, term_features, unit
-from rabtriever.fitting import TERMS, dev_candidates, fit_weights
+from rabtriever.fitting import TERMS, dev_candidates, fit_weights, share_to_take_for_new
 from rabtriever.inputs import TrainingInputs
 from rabtriever.records import Dataset
 
@@ -17,8 +17,11 @@ def test_it_ranks_by_fitted_known_terms(backbone, prompt, toy, supervision, quer
     found = calibrated_system(inputs, toy.queries, backbone, 8, 0.05, 4, 2)
     asked, documents = backbone.encode(query_ids, 4), backbone.encode(document_ids, 4)
     memory = remember(asked, supervision.grades)
-    fitted = fit_weights(dev_candidates(supervision, asked, documents, memory, 8, 0.05), supervision, TERMS, 0.05)
-    weights, terms = fitted.weights, term_features(documents, memory)
+    new_share = share_to_take_for_new(memory, supervision, len(documents))
+    assert new_share > 0, "the corpus has a document that no query names"
+    candidates = dev_candidates(supervision, asked, documents, memory, 8, 0.05)
+    weights = fit_weights(candidates, supervision, TERMS, 0.05, new_share).weights
+    terms = term_features(documents, memory)
     assert weights.evidence == 0.0 and weights.need_memory
     known = unit(asked) @ (weights.similarity * unit(documents) + weights.memory * terms.memory).T
     wanted = known + weights.prior * terms.prior - weights.attraction * terms.attraction

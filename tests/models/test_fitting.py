@@ -5,8 +5,17 @@ import pytest
 
 from rabtriever.distilled import answer_direction
 from rabtriever.document_terms import ScoreWeights, encoded_documents, remember, unit
-from rabtriever.fitting import TERMS, DevCandidates, dev_candidates, fit_weights, with_evidence
+from rabtriever.fitting import (
+    NEW_SHARE,
+    TERMS,
+    DevCandidates,
+    dev_candidates,
+    fit_weights,
+    share_to_take_for_new,
+    with_evidence,
+)
 from rabtriever.reranker import Reranker
+from rabtriever.supervision import Supervision
 
 TEMPERATURE = 0.05
 
@@ -23,8 +32,6 @@ def candidates(backbone, prompt, supervision, query_ids, document_ids) -> DevCan
 
 def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object]:
     """Candidates of made-up features (Q, C, 5) of which one each is right, and their judgements."""
-    from rabtriever.supervision import Supervision
-
     count, width = features.shape[:2]
     rows = np.tile(np.arange(width), (count, 1))
     grades = (rows == right[:, None]).astype(np.float32)
@@ -85,6 +92,54 @@ def test_the_similarity_never_leaves_the_score():
     features[np.arange(60), right, 0] -= 4.0
     found, judged = made(features, right)
     assert fit_weights(found, judged, TERMS, TEMPERATURE).weights.similarity * TEMPERATURE == pytest.approx(0.1)
+
+
+def test_documents_taken_for_new_are_ranked_where_dev_has_none():
+    """A document that no training query names is never found, as no dev query asks for one."""
+    rng = np.random.default_rng(3)
+
+    def queries(count: int, new: bool) -> tuple[np.ndarray, np.ndarray]:
+        features, right = np.zeros((count, 20, 5)), rng.integers(20, size=count)
+        features[..., 0] = rng.normal(size=(count, 20))
+        features[np.arange(count), right, 0] += 3.0
+        features[..., 4] = 3.0 + 0.1 * rng.normal(size=(count, 20))
+        features[:, 10:, 4] = 0.0  # of the wrong ones, half are in nobody's judgements
+        here = features[np.arange(count), right]
+        features[np.arange(count), right] = here * [1, 1, 1, 1, 0] + [0, 0, 0, 0, 0.0 if new else 3.0]
+        return features, right
+
+    def found_by(weights: ScoreWeights, features: np.ndarray, right: np.ndarray) -> float:
+        plain = np.array([weights.similarity * TEMPERATURE, 0, 0, 0, weights.prior])
+        return float(((features @ plain).argmax(1) == right).mean())
+
+    known, asked = made(*queries(200, new=False))
+    as_they_are = fit_weights(known, asked, TERMS, TEMPERATURE)
+    drawn = fit_weights(known, asked, TERMS, TEMPERATURE, NEW_SHARE)
+    assert (as_they_are.new_share, drawn.new_share) == (0.0, NEW_SHARE)
+    assert 0 < drawn.weights.prior < 0.8 * as_they_are.weights.prior
+    unseen = queries(500, new=True)
+    assert found_by(drawn.weights, *unseen) > found_by(as_they_are.weights, *unseen) + 0.05
+    assert drawn == fit_weights(known, asked, TERMS, TEMPERATURE, NEW_SHARE), "the same draws each time"
+
+
+@pytest.mark.parametrize(
+    ("judged", "asked", "share"),
+    [
+        (range(20), range(10), 0.0),  # the corpus has no new document
+        (range(5), [0, 1, 2], NEW_SHARE),
+        (range(19), range(10), 0.05),  # one of twenty is new
+        (range(10), [*range(19), 19], 0.0),  # dev asks for half of its documents anew
+        (range(19), [*range(19), 19], 0.0),  # and for as many of them as there are
+        (range(10), [*[0] * 39, 19], NEW_SHARE - 1 / 40),
+        (range(10), [], 0.0),
+    ],
+)
+def test_as_many_are_taken_for_new_as_dev_lacks(judged, asked, share):
+    """A corpus without new documents, or dev queries that ask for them, would be fitted in another way."""
+    memory = remember(np.eye(20, dtype=np.float32), [{row: 1} for row in judged] + [{19: 0}] * (20 - len(judged)))
+    names = [f"q{row}" for row in range(len(asked))], [f"d{row}" for row in range(20)]
+    dev = Supervision(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20))
+    assert share_to_take_for_new(memory, dev, 20) == pytest.approx(share)
 
 
 def test_only_the_most_similar_documents_are_read(backbone, supervision, query_ids, document_ids):
