@@ -9,14 +9,17 @@ RIVALS = ("biencoder", "biencoder_distilled")
 DEFAULT = "default"  # what nothing was changed in
 
 
-def goals(summary: Mapping[str, Any], details: Mapping[str, Any]) -> list[dict[str, Any]]:
+def goals(summary: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each goal of the study, whether it is reached, and what was found; `reached` is None where nothing was measured.
 
     Data sets are counted, not sets: one that was run with two backbones counts once, and where every figure must hold,
     it must with both.
+
+    Args:
+        summary, details: of `study_summary.summarise`.
+        data: the data set of every set of the study, also of those that only ablations are finished of.
     """
     sets = summary["sets"]
-    data = {name: one["data"] for name, one in details["sets"].items()}
     found = [_retention_on_six(sets, data), _retention_on_all(sets), _student_wins(sets, details)]
     found += [_above_frequency(sets, details, data), _on_policy(details, data)]
     return found

@@ -65,7 +65,8 @@ def summarise(
         "further_hours": _hours(one for cell, one in finished.items() if study.is_further(cell)),
         "workers": study.workers,
     }
-    details["goals"] = goals(summary, details) if study.split == "test" else []
+    data = {name: spec.data for name, spec in study.sets.items()}
+    details["goals"] = goals(summary, details, data) if study.split == "test" else []
     return summary, details
 
 

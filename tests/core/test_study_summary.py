@@ -135,17 +135,21 @@ def test_on_policy_is_judged_by_pairs(root: Path):
     cells[Cell("one", 1, "few")] = started(cells[Cell("one", 1, "few")], cells[Cell("one", 2)])
     _, details = study_summary.summarise(study, cells, {}, "make study")
     assert set(details["on_policy"]["one"]) == {"default"}, "students of two teachers are no pair"
+    for seed in (1, 2):
+        del cells[Cell("one", seed)]  # to be measured again, its ablations not
+    summary, details = study_summary.summarise(study, cells, {}, "make study")
+    assert "one" not in summary["sets"] and goal(details["goals"], "on-policy")["reached"] is False
 
 
 def test_on_policy_needs_more_than_a_majority():
     """Of several sets that show chance alone, half are ahead."""
-    sets = {name: {"data": name} for name in ("a", "b", "c")}
+    sets = {name: name for name in ("a", "b", "c")}
     better = {name: {"few": {"difference": 1.0, "low": -0.1 if name == "a" else 0.1}} for name in sets}
     sure = {"difference": 1.0, "low": 0.2, "high": 1.8}
 
     def judged(changes: dict, together: dict) -> dict:
-        details = {"sets": sets, "on_policy": changes, "on_policy_together": together}
-        return goal(study_goals.goals({"sets": {}}, details), "on-policy")
+        details = {"sets": {}, "on_policy": changes, "on_policy_together": together}
+        return goal(study_goals.goals({"sets": {}}, details, sets), "on-policy")
 
     few = judged(better, {"few": sure})
     assert few["reached"] is None, "what is judged is what is shipped"
@@ -153,7 +157,7 @@ def test_on_policy_needs_more_than_a_majority():
     default = {name: {**rows, "default": rows["few"]} for name, rows in better.items()}
     assert judged(default, {"few": sure, "default": sure})["reached"] is True
     assert judged(default, {"few": sure, "default": {**sure, "low": -0.1}})["reached"] is False
-    sets["a"]["data"] = "a-b"
+    sets["a"] = "a-b"
     assert "few: 3 of 3: a-b, b, c;" in judged(better, {"few": {**sure, "low": -0.1}})["found"], (
         "a name keeps its hyphen"
     )
