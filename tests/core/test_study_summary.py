@@ -139,6 +139,8 @@ def test_on_policy_is_judged_by_pairs(root: Path):
         del cells[Cell("one", seed)]  # to be measured again, its ablations not
     summary, details = study_summary.summarise(study, cells, {}, "make study")
     assert "one" not in summary["sets"] and goal(details["goals"], "on-policy")["reached"] is False
+    kept = goal(details["goals"], "98 %")["found"]
+    assert f" of {len(summary['sets'])}: " in kept, "what was not measured is not counted among what was"
 
 
 def test_on_policy_needs_more_than_a_majority():
