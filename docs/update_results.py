@@ -14,23 +14,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rabtriever.study_goals import change_text
+from rabtriever.study_goals import RIVALS, change_text
+from rabtriever.study_summary import RIVAL_TITLES, student_changes
 
 DOCS = Path(__file__).resolve().parent
 STUDIES = DOCS / "study"
 PAGE = DOCS / "results.md"
 REPORTS = DOCS.parent / "reports/study"
-PLOTS = ("quality", "ablations", "complexity")
+PLOTS = ("quality", "rivals", "ablations", "complexity")
 README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REGION = re.compile(r"<!-- remarks: ([\w-]+) -->\n(.*?)<!-- end remarks -->\n", re.DOTALL)
 COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
-RIVALS = {"student_vs_biencoder": "bi-encoder", "student_vs_biencoder_distilled": "distilled bi-encoder"}
-CALIBRATED = {
-    "biencoder_calibrated": "bi-encoder with its terms",
-    "distilled_calibrated": "distilled bi-encoder with its terms",
-}
 INTRODUCTION = """\
 # Results
 
@@ -119,6 +115,8 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     if summary["sets"]:
         parts += ["### nDCG@10 of every system\n", systems_table(summary, details)]
         parts += ["### The student against its teacher and the bi-encoders\n", student_table(summary, details)]
+        if any(change for row in student_changes(summary, details).values() for change in row.values()):
+            parts.append(plot(name, "rivals", "the student less each bi-encoder on every set, with intervals"))
         parts += [
             plot(name, "quality", "nDCG@10 of every system on every set, with intervals"),
             remarks.place(f"{name}-sets"),
@@ -188,17 +186,12 @@ def systems_table(summary: dict, details: dict) -> str:
 
 def student_table(summary: dict, details: dict) -> str:
     """Retention, and the differences to both bi-encoders, as they are and with the terms of the training queries."""
-    compared = [*RIVALS.values(), *CALIBRATED.values()]
     rows = []
-    for name, row in summary["sets"].items():
-        if "student" not in row["systems"]:
-            continue
-        kept = "" if row["retention"] is None else f"{row['retention']:.1f} %"
-        further = details["sets"][name]["student_vs"]
-        rows.append(
-            [name, kept, *(_change(row[key]) for key in RIVALS), *(_change(further[key]) for key in CALIBRATED)]
-        )
-    return table(["", "retention:", *(f"student − {rival}:" for rival in compared)], rows)
+    for name, changes in student_changes(summary, details).items():
+        retention = summary["sets"][name]["retention"]
+        kept = "" if retention is None else f"{retention:.1f} %"
+        rows.append([name, kept, *(_change(changes[rival]) for rival in RIVAL_TITLES)])
+    return table(["", "retention:", *(f"student − {title}:" for title in RIVAL_TITLES.values())], rows)
 
 
 def readme(page: Path = README, studies: Path = STUDIES) -> str:
@@ -217,8 +210,8 @@ def sets_table(summary: dict) -> str:
     rows = []
     for name, row in summary["sets"].items():
         values = [f"{row['systems'][system]['nDCG@10']:.1f}" if system in row["systems"] else "" for system in shown]
-        rows.append([name, str(len(row["seeds"])), *values, *(_change(row[key]) for key in RIVALS)])
-    head = ["", "seeds:", *(f"{system}:" for system in shown), *(f"student − {rival}:" for rival in RIVALS.values())]
+        rows.append([name, str(len(row["seeds"])), *values, *(_change(row[f"student_vs_{one}"]) for one in RIVALS)])
+    head = ["", "seeds:", *(f"{system}:" for system in shown), *(f"student − {RIVAL_TITLES[one]}:" for one in RIVALS)]
     return table(head, rows)
 
 

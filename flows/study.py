@@ -28,7 +28,7 @@ from prefect.context import FlowRunContext
 from flows._crew import crew, marked
 from flows._server import prefect_api
 from flows.common import REPORTS, guard
-from rabtriever import study_summary
+from rabtriever import study_plots, study_summary
 from rabtriever.artifacts import atomic_folder, read_json, write_json
 from rabtriever.params import ParamsError
 from rabtriever.plots import draw_complexity
@@ -261,9 +261,10 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
     with atomic_folder(TARGET) as target:
         write_json(target / "summary.json", summary)
         if summary["sets"]:
-            study_summary.draw_quality(summary, target / "quality.png")
+            study_plots.draw_quality(summary, target / "quality.png")
+            study_plots.draw_rivals(summary, details, target / "rivals.png")
         if summary["ablations"]:
-            study_summary.draw_ablations(summary, details, target / "ablations.png")
+            study_plots.draw_ablations(summary, details, target / "ablations.png")
         if cost is not None:
             details["complexity"] = {name: cost[name] for name in ("rows", "set", "backbone", "device")}
             draw_complexity(cost["rows"], target / "complexity.png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +16,12 @@ from rabtriever.study_results import CellResult
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
 CALIBRATED = ("biencoder_calibrated", "distilled_calibrated")  # what the student gains beside its teacher's reading
+RIVAL_TITLES = {
+    "biencoder": "bi-encoder",
+    "biencoder_distilled": "distilled bi-encoder",
+    "biencoder_calibrated": "bi-encoder with its terms",
+    "distilled_calibrated": "distilled bi-encoder with its terms",
+}
 SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
 OFF_POLICY = "off_policy"  # differs from the default by its candidates alone, and NAME_off_policy from NAME
 
@@ -68,6 +73,19 @@ def summarise(
     data = {name: spec.data for name, spec in study.sets.items()}
     details["goals"] = goals(summary, details, data) if study.split == "test" else []
     return summary, details
+
+
+def student_changes(summary: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, dict[str, Values | None]]:
+    """How far the student is above each of `RIVAL_TITLES`, by set; None for what was not measured.
+
+    Args:
+        summary, details: of `summarise`. Sets without a student are left out.
+    """
+    return {
+        name: {rival: row[f"student_vs_{rival}"] for rival in RIVALS} | details["sets"][name]["student_vs"]
+        for name, row in summary["sets"].items()
+        if "student" in row["systems"]
+    }
 
 
 def _hours(results: Iterable[CellResult]) -> float:
@@ -185,16 +203,18 @@ def _ablations(
     """A row for the default and each ablation of each set, compared with the very runs that it started from."""
     found: dict[str, dict[str, Any]] = {}
     for name in study.sets:
-        measured = study.ablations_of(name)
-        shared = set.intersection(*map(set, measured.values())) if measured else set()  # seeds that all of them have
-        bases = [one for seed, one in _by_seed(finished, name).items() if seed in shared]
+        measured = {ablation: _by_seed(finished, name, ablation) for ablation in study.ablations_of(name)}
+        measured = {ablation: changed for ablation, changed in measured.items() if changed}
+        if not measured:
+            continue
+        seeds = [set(changed) for changed in measured.values()]
+        shown = set.intersection(*seeds) or set.union(*seeds)  # those that all of them have
+        bases = [one for seed, one in _by_seed(finished, name).items() if seed in shown]
         if not bases:
             continue
         rows = {DEFAULT: row(bases, bases)}
-        for ablation in measured:
-            changed = _by_seed(finished, name, ablation)
-            if changed:
-                rows[ablation] = row(list(changed.values()), [one.origin for one in changed.values()])
+        for ablation, changed in measured.items():
+            rows[ablation] = row(list(changed.values()), [one.origin for one in changed.values()])
         found[name] = {ablation: values for ablation, values in rows.items() if values is not None}
     return found
 
@@ -297,100 +317,3 @@ def _on_policy(pairs: Sequence[_Pair]) -> dict[str, dict[str, Any]]:
     for pair in pairs:
         found.setdefault(pair.set, {})[pair.label] = {**_paired(pair.mined, pair.random), "seeds": pair.seeds}
     return found
-
-
-def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
-    """nDCG@10 of every system on every set, with its interval, as a PNG: one panel per set."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sets = summary["sets"]
-    columns = min(4, max(1, len(sets)))
-    rows = -(-len(sets) // columns)
-    systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
-    height = 1.1 + 0.24 * len(systems)
-    figure, panels = pyplot.subplots(
-        rows,
-        columns,
-        figsize=(max(6.0, 1.6 + 2.7 * columns), height * rows),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for panel in panels.flat[len(sets) :]:
-        panel.set_axis_off()
-    for panel, (name, row) in zip(panels.flat, sets.items(), strict=False):
-        for place, system in enumerate(systems):
-            if values := row["systems"].get(system):
-                colour = _colour(system)
-                panel.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=2.5, alpha=0.5)
-                panel.plot([values["nDCG@10"]], [place], "o", color=colour, markersize=5)
-        panel.set_yticks(range(len(systems)), systems)
-        panel.set_title(f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", fontsize="small")
-        panel.grid(axis="x", color="0.9")
-        panel.tick_params(labelsize="small")
-    panels[0][0].invert_yaxis()  # shared by all panels
-    figure.supxlabel("nDCG@10 in per cent, mean over seeds, with the 95 % interval over queries", fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path: str | Path) -> None:
-    """How each ablation changes nDCG@10 on each set, with the paired interval, as a PNG.
-
-    The student's, or where it was not measured that of the first system that was.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    tables = details["ablations"]
-    names = [name for name in dict.fromkeys(name for rows in tables.values() for name in rows) if name != DEFAULT]
-    figure, panels = pyplot.subplots(
-        1,
-        len(tables),
-        figsize=(max(6.0, 1.8 + 2.6 * len(tables)), 1.0 + 0.24 * len(names)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for panel, (name, rows) in zip(panels[0], tables.items(), strict=True):
-        panel.set_xscale("symlog", linthresh=1.0)  # most differ by tenths of a point, a few by fifty
-        panel.xaxis.set_major_locator(ticker.FixedLocator([-50, -20, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 20, 50]))
-        panel.xaxis.set_major_formatter("{x:g}")
-        for place, ablation in enumerate(names):
-            systems = rows.get(ablation, {}).get("systems", {})
-            change = systems.get("student") or next(iter(systems.values()), None)
-            if change:
-                sure = change["low"] > 0 or change["high"] < 0
-                colour = "tab:red" if change["high"] < 0 else "tab:green" if sure else "0.5"
-                panel.plot([change["low"], change["high"]], [place, place], color=colour, linewidth=2.5, alpha=0.5)
-                panel.plot([change["difference"]], [place], "o", color=colour, markersize=5)
-        panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_yticks(range(len(names)), names)
-        default = summary["ablations"].get(name, {}).get(DEFAULT)  # a student's: none where none is measured
-        titled = f"{name} (default {default['nDCG@10']:.1f})" if default and details["split"] != "dev" else name
-        panel.set_title(titled, fontsize="small")
-        panel.grid(axis="x", color="0.9")
-        panel.tick_params(labelsize="small")
-    panels[0][0].invert_yaxis()
-    whose = "nDCG@10 of the system an ablation is about" if details["split"] == "dev" else "the student's nDCG@10"
-    label = f"change of {whose} in points, logarithmic beyond one, with the 95 % interval over queries"
-    figure.supxlabel(label, fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _colour(system: str) -> str:
-    """Students blue, teachers red, bi-encoders green, what is not trained on this data grey."""
-    families = {
-        "student": "tab:blue",
-        "teacher": "tab:red",
-        "biencoder": "tab:green",
-        "distilled": "tab:green",
-        "late": "tab:olive",
-    }
-    return families.get(system.split("_")[0], "0.45")

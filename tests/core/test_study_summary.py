@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rabtriever import study as study_module
-from rabtriever import study_goals, study_summary
+from rabtriever import study_goals, study_plots, study_summary
 from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.study import Cell, Study, read_study
 from rabtriever.study_results import CellResult, estimate, read_results
@@ -236,7 +236,7 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     finished[Cell("one", 1, "no_mse")] = started(result(study, Cell("one", 1, "no_mse"), biencoder=[0.3] * 4), base)
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     assert not details["goals"] and set(summary["ablations"]["one"]) == {"default", "off_policy"}
-    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
+    study_plots.draw_ablations(summary, details, tmp_path / "ablations.png")
     (tmp_path / "study").mkdir()
     write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
@@ -266,7 +266,8 @@ def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results
     base.info["teacher_scope"] = None
     assert estimate(study, Cell("one", 1, "no_mse"), {Cell("one", 1): base}) > 0
     summary, details = study_summary.summarise(study, finished, {}, "make study")
-    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
+    study_plots.draw_ablations(summary, details, tmp_path / "ablations.png")
+    assert not study_plots.draw_rivals(summary, details, tmp_path / "rivals.png"), "there is no student to compare"
     (tmp_path / "study").mkdir()
     write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
@@ -278,7 +279,8 @@ def test_plots_are_drawn(root: Path, tmp_path: Path):
     """A study of hours must not end in a picture that cannot be drawn."""
     study = read_study("toy", root)
     summary, details = study_summary.summarise(study, finished_toy(study), {}, "make study")
-    study_summary.draw_quality(summary, tmp_path / "quality.png")
-    study_summary.draw_ablations(summary, details, tmp_path / "ablations.png")
-    for name in ("quality", "ablations"):
+    study_plots.draw_quality(summary, tmp_path / "quality.png")
+    study_plots.draw_ablations(summary, details, tmp_path / "ablations.png")
+    assert study_plots.draw_rivals(summary, details, tmp_path / "rivals.png")
+    for name in ("quality", "ablations", "rivals"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
