@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rabtriever.study_goals import RIVALS, change_text
+from rabtriever.study_goals import RIVALS, change_text, ends_text
 from rabtriever.study_summary import RIVAL_TITLES, student_changes
 
 DOCS = Path(__file__).resolve().parent
@@ -27,11 +27,15 @@ BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REGION = re.compile(r"<!-- remarks: ([\w-]+) -->\n(.*?)<!-- end remarks -->\n", re.DOTALL)
 COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
-INTRODUCTION = """\
+TITLE = """\
 # Results
 
 What `make study` measured. This page is written by `docs/update_results.py` from the figures in [study/](study), which
 are committed with the command that made them; the remarks are by hand.
+"""
+
+INTRODUCTION = """\
+## How it was measured
 
 Metrics are per cent, means over test queries and seeds. Intervals are 95 % bootstrap intervals over queries, each query
 averaged over the seeds first; of a difference, the queries are resampled in pairs. A difference is **bold** where its
@@ -62,6 +66,13 @@ nDCG@10 on dev queries of each system as it is, and by how much one changed sett
 ([which](../profiles/study/tune.yaml)) moves that.
 """
 
+RESAMPLED = """\
+The intervals above take queries for independent of each other, and the models for the only ones. Many queries of a set
+ask for the same documents, paraphrases as often as not, and three seeds are three draws. Here whole groups of queries
+with the same right documents are resampled, and in the second column of each rival the seeds as well, where there are
+several (three make such an interval too narrow still). Nothing is told where there are fewer than ten groups.
+"""
+
 TOGETHER = """\
 By how much an ablation moves nDCG@10 of each system that it changes, seeds averaged where there are several. In bold
 the system as it is, with the seeds that all ablations of the set have:
@@ -89,7 +100,7 @@ def rendered(page: Path = PAGE, studies: Path = STUDIES) -> str:
     """The page as it has to be: the remarks of the present one around the figures of the studies."""
     remarks = Remarks(page.read_text(encoding="utf-8") if page.is_file() else "")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))]
-    parts = [INTRODUCTION, remarks.place("introduction")]
+    parts = [TITLE, remarks.place("short"), INTRODUCTION, remarks.place("introduction")]
     parts += [part for content in found for part in study_parts(content["summary"], content["details"], remarks)]
     if not found:
         parts.append("No study has been run and committed yet: `make study STUDY=cpu`.\n")
@@ -117,6 +128,9 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         parts += ["### The student against its teacher and the bi-encoders\n", student_table(summary, details)]
         if any(change for row in student_changes(summary, details).values() for change in row.values()):
             parts.append(plot(name, "rivals", "the student less each bi-encoder on every set, with intervals"))
+        if details["split"] == "test":
+            parts += ["### How sure these differences are\n", RESAMPLED, resampled_table(summary, details)]
+            parts.append(remarks.place(f"{name}-sure"))
         parts += [
             plot(name, "quality", "nDCG@10 of every system on every set, with intervals"),
             remarks.place(f"{name}-sets"),
@@ -192,6 +206,25 @@ def student_table(summary: dict, details: dict) -> str:
         kept = "" if retention is None else f"{retention:.1f} %"
         rows.append([name, kept, *(_change(changes[rival]) for rival in RIVAL_TITLES)])
     return table(["", "retention:", *(f"student − {title}:" for title in RIVAL_TITLES.values())], rows)
+
+
+def resampled_table(summary: dict, details: dict) -> str:
+    """The ends of the student's differences from groups of queries, and from groups and seeds."""
+    rows = []
+    for name in student_changes(summary, details):
+        resampled = details["sets"][name]["resampled"]
+        cells = [
+            _strong(ends_text(ends), ends["low"] > 0 or ends["high"] < 0) if (ends := found.get(kind)) else ""
+            for rival in RIVAL_TITLES
+            for found in [resampled["student_vs"].get(rival, {})]
+            for kind in ("groups", "seeds")
+        ]
+        groups = "" if resampled["groups"] is None else str(resampled["groups"])
+        rows.append([name, str(summary["sets"][name]["num_queries"]), groups, *cells])
+    kinds = [
+        f"student − {title}: {kind}:" for title in RIVAL_TITLES.values() for kind in ("groups", "groups and seeds")
+    ]
+    return table(["", "queries:", "groups:", *kinds], rows)
 
 
 def readme(page: Path = README, studies: Path = STUDIES) -> str:

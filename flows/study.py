@@ -33,7 +33,7 @@ from rabtriever.artifacts import atomic_folder, read_json, write_json
 from rabtriever.params import ParamsError
 from rabtriever.plots import draw_complexity
 from rabtriever.study import Cell, Study, read_study
-from rabtriever.study_results import commit_results, estimate, in_order, read_results
+from rabtriever.study_results import commit_results, estimate, in_order, read_groups, read_results
 from rabtriever.tracking import pipeline_run
 
 TARGET = REPORTS / "study"
@@ -257,7 +257,8 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
     finished, missing = read_results(definition, not afresh)
     cost = _known_complexity(definition, afresh) if definition.complexity else None
     command = f"make study STUDY={definition.name}"
-    summary, details = study_summary.summarise(definition, finished, missing, command)
+    groups = read_groups(definition, finished)
+    summary, details = study_summary.summarise(definition, finished, missing, command, groups)
     with atomic_folder(TARGET) as target:
         write_json(target / "summary.json", summary)
         if summary["sets"]:
@@ -270,7 +271,7 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
             draw_complexity(cost["rows"], target / "complexity.png")
         write_json(target / "details.json", details)
     if definition.publish:
-        commit_results(definition, finished)
+        commit_results(definition, finished, groups)
         if cost is not None:
             write_json(definition.committed / COMPLEXITY, cost)
         subprocess.run([sys.executable, PAGE, "--take"], check=True)

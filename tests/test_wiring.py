@@ -23,7 +23,7 @@ LAYERS = [
     {"overlay"},
     {"document_terms"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
-    {"study", "study_specs", "study_results", "study_summary", "study_goals", "study_plots"},
+    {"study", "study_specs", "study_results", "study_summary", "study_goals", "study_plots", "study_resampling"},
     {"prompt", "padding", "backbone", "encoder", "checkpointing", "checks", "training", "optimizers", "scan"},
     {
         "preparation",

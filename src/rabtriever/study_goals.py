@@ -46,7 +46,7 @@ def _retention_on_all(sets: Mapping[str, Any]) -> dict[str, Any]:
 
 def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     text = "the student beats both bi-encoder rows significantly on four rationale sets and loses to them on none"
-    won, lost = set(), []
+    won, sure, lost = set(), set(), []
     measured = False
     for name, row in sets.items():
         versus = [row[f"student_vs_{rival}"] for rival in RIVALS]
@@ -55,9 +55,16 @@ def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any], data: Map
         measured = True
         if all(one["low"] > 0 for one in versus):
             won.add(data[name])
+            resampled = details["sets"][name]["resampled"]["student_vs"]
+            ends = [resampled.get(rival, {}).get("groups") for rival in RIVALS]
+            if all(one is None or one["low"] > 0 for one in ends):
+                sure.add(data[name])
         if any(one["high"] < 0 for one in versus):
             lost.append(name)
-    return _goal(text, (len(won) >= 4 and not lost) if measured else None, f"wins: {_list(won)}; loses: {_list(lost)}")
+    found = f"wins: {_list(won)}" + (
+        f" (resampled by groups of like queries, not {_list(won - sure)})" if won - sure else ""
+    )
+    return _goal(text, (len(won) >= 4 and not lost) if measured else None, f"{found}; loses: {_list(lost)}")
 
 
 def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
@@ -95,7 +102,10 @@ def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
     for label, changes in pairs.items():
         sure = {name for name, change in changes.items() if change["low"] > 0}
         counts = f"{len(ahead[label])} of {len(changes)}: {_list(ahead[label])}; significantly on {_list(sure)}"
-        lines.append(f"{label}: {counts}; together {change_text(details['on_policy_together'][label])}")
+        together = details["on_policy_together"][label]
+        lines.append(f"{label}: {counts}; together {change_text(together)}")
+        if ends := details["on_policy_resampled"][label]:
+            lines[-1] += f", resampled by groups of like queries {ends_text(ends)}"
     reached = None
     if DEFAULT in pairs:
         reached = len(ahead[DEFAULT]) >= 3 and details["on_policy_together"][DEFAULT]["low"] > 0
@@ -108,7 +118,16 @@ def change_text(interval: Mapping[str, float]) -> str:
     >>> change_text({"difference": -0.46, "low": -0.91, "high": 0.01})
     '−0.5 (−0.9 to +0.0)'
     """
-    return f"{interval['difference']:+.1f} ({interval['low']:+.1f} to {interval['high']:+.1f})".replace("-", "−")
+    return f"{interval['difference']:+.1f} ({ends_text(interval)})".replace("-", "−")
+
+
+def ends_text(interval: Mapping[str, float]) -> str:
+    """The ends of an interval in points.
+
+    >>> ends_text({"low": -0.91, "high": 0.01})
+    '−0.9 to +0.0'
+    """
+    return f"{interval['low']:+.1f} to {interval['high']:+.1f}".replace("-", "−")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -10,7 +10,11 @@ from typing import Any
 
 from rabtriever.artifacts import atomic_write, read_json
 from rabtriever.overlay import differences
+from rabtriever.records import read_qrels
 from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
+from rabtriever.study_resampling import relevance_groups
+
+GROUPS = "groups.json"
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
@@ -93,8 +97,40 @@ def _read_committed(study: Study, cell: Cell) -> CellResult | None:
     return CellResult(content["info"], per_query, start)
 
 
-def commit_results(study: Study, finished: Mapping[Cell, CellResult]) -> None:
-    """Writes finished cells where version control keeps them: one file each, nDCG@10 as lists in the queries' order."""
+def read_groups(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, int]]:
+    """By data set, which of the queries measured have the same right documents, see study_resampling.py.
+
+    Of data that are not there, as they were committed. A study on dev queries has none.
+    """
+    if study.split != "test":
+        return {}
+    path = study.committed / GROUPS
+    known = read_json(path) if study.publish and path.is_file() else {}
+    found: dict[str, dict[str, int]] = {}
+    for name, spec in study.sets.items():
+        measured = {
+            query for cell, one in finished.items() if cell.set == name for query in next(iter(one.per_query.values()))
+        }
+        if not measured:
+            continue
+        present = (study.root / spec.source).is_dir()
+        groups = (
+            relevance_groups(read_qrels(study.root / spec.source / "qrels/test.tsv"))
+            if present
+            else known.get(spec.data, {})
+        )
+        found.setdefault(spec.data, {}).update({query: groups[query] for query in sorted(measured & set(groups))})
+    return found
+
+
+def commit_results(study: Study, finished: Mapping[Cell, CellResult], groups: Mapping[str, Mapping[str, int]]) -> None:
+    """Writes finished cells where version control keeps them: one file each, nDCG@10 as lists in the queries' order.
+
+    The groups of `read_groups` go beside them, one file for all.
+    """
+    if groups:
+        with atomic_write(study.committed / GROUPS) as file:
+            file.write("{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(groups[key])}" for key in groups) + "}\n")
     for cell, one in finished.items():
         queries = list(next(iter(one.per_query.values())))
         content: dict[str, Any] = {"info": one.info, "queries": queries}

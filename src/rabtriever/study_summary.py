@@ -11,6 +11,7 @@ from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.metrics import Interval, paired_bootstrap
 from rabtriever.study import Cell, Study
 from rabtriever.study_goals import DEFAULT, RIVALS, goals
+from rabtriever.study_resampling import CONFIDENCE, SAMPLES, SEED, Groups, grouped_bounds
 from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
@@ -22,7 +23,6 @@ RIVAL_TITLES = {
     "biencoder_calibrated": "bi-encoder with its terms",
     "distilled_calibrated": "distilled bi-encoder with its terms",
 }
-SAMPLES, SEED, CONFIDENCE = 10_000, 13, 0.95
 OFF_POLICY = "off_policy"  # differs from the default by its candidates alone, and NAME_off_policy from NAME
 
 Values = dict[str, float]
@@ -30,7 +30,11 @@ K = TypeVar("K")
 
 
 def summarise(
-    study: Study, finished: Mapping[Cell, CellResult], missing: Mapping[Cell, str], command: str
+    study: Study,
+    finished: Mapping[Cell, CellResult],
+    missing: Mapping[Cell, str],
+    command: str,
+    groups: Mapping[str, Groups] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The summary in the form others read, and the details that the page shows beside it.
 
@@ -41,6 +45,7 @@ def summarise(
         finished: what was measured.
         missing: why the other cells are not there.
         command: what to type to measure it again.
+        groups: of `study_results.read_groups`.
 
     Raises:
         ArtifactMismatchError: cells of one set were measured on different data.
@@ -71,6 +76,10 @@ def summarise(
         "workers": study.workers,
     }
     data = {name: spec.data for name, spec in study.sets.items()}
+    alike = {name: (groups or {}).get(data[name], {}) for name in bases}
+    for name, cells in bases.items():
+        details["sets"][name]["resampled"] = _resampled(list(cells.values()), alike[name])
+    details["on_policy_resampled"] = _on_policy_resampled(pairs, alike)
     details["goals"] = goals(summary, details, data) if study.split == "test" else []
     return summary, details
 
@@ -169,6 +178,30 @@ def _paired(ours: Values, theirs: Values) -> dict[str, float]:
 
 def _per_cent(value: float) -> float:
     return round(100 * value, 2)
+
+
+def _resampled(results: Sequence[CellResult], groups: Groups) -> dict[str, Any]:
+    """Of each rival the ends of the student's difference, in points, from groups of queries, and from seeds as well."""
+    queries = next(iter(results[0].per_query.values()))
+    if not set(queries) <= set(groups):
+        return {"groups": None, "student_vs": {}}
+    found: dict[str, Any] = {}
+    for rival in RIVAL_TITLES:
+        if any({"student", rival} - set(one.per_query) for one in results):
+            continue
+        differences = [
+            {query: value - one.per_query[rival][query] for query, value in one.per_query["student"].items()}
+            for one in results
+        ]
+        found[rival] = {
+            "groups": _ends(grouped_bounds(differences, groups)),
+            "seeds": _ends(grouped_bounds(differences, groups, seeds=True)),
+        }
+    return {"groups": len({groups[query_id] for query_id in queries}), "student_vs": found}
+
+
+def _ends(bounds: tuple[float, float] | None) -> dict[str, float] | None:
+    return None if bounds is None else {"low": _per_cent(bounds[0]), "high": _per_cent(bounds[1])}
 
 
 def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
@@ -309,6 +342,26 @@ def _pairs(study: Study, finished: Mapping[Cell, CellResult]) -> Iterator[_Pair]
             both = list(on.values()), [off[seed] for seed in on]
             if on and all("student" in one.per_query for part in both for one in part):
                 yield _Pair(name, mined or DEFAULT, list(on), *(_mean_over_seeds(part, "student") for part in both))
+
+
+def _on_policy_resampled(pairs: Sequence[_Pair], groups: Mapping[str, Groups]) -> dict[str, dict[str, float] | None]:
+    """The ends of the same over the queries of all sets, from groups of queries; None where those of a set are unknown.
+
+    Args:
+        pairs: of all sets.
+        groups: by set.
+    """
+    found = {}
+    for label in dict.fromkeys(pair.label for pair in pairs):
+        chosen = [pair for pair in pairs if pair.label == label]
+        if any(not set(pair.mined) <= set(groups.get(pair.set, {})) for pair in chosen):
+            found[label] = None
+            continue
+        joined = [(f"{one.set} {query}", one, query) for one in chosen for query in one.mined]
+        differences = {name: one.mined[query] - one.random[query] for name, one, query in joined}
+        names = {name: f"{one.set} {groups[one.set][query]}" for name, one, query in joined}
+        found[label] = _ends(grouped_bounds([differences], names))
+    return found
 
 
 def _on_policy(pairs: Sequence[_Pair]) -> dict[str, dict[str, Any]]:

@@ -263,7 +263,7 @@ def test_committed_cells_count_as_those_run_here(root: Path):
     study = read_study("toy", root)
     cells = [Cell("one", 1), Cell("one", 1, "no_mse"), Cell("gone", 1)]
     finished = {cell: result(study, cell, student=[0.1, 0.25, 1 / 3, 1.0]) for cell in cells}
-    commit_results(study, finished)
+    commit_results(study, finished, {})
     assert read_results(study)[0] == finished
     assert not read_results(study, committed=False)[0]
     here = flat_result(study, cells[0], student=0.5)

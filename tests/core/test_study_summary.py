@@ -14,7 +14,7 @@ from rabtriever import study as study_module
 from rabtriever import study_goals, study_plots, study_summary
 from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.study import Cell, Study, read_study
-from rabtriever.study_results import CellResult, estimate, read_results
+from rabtriever.study_results import CellResult, commit_results, estimate, read_groups, read_results
 from tests.closure import ROOT
 from tests.toy_study import SYSTEMS, change_study, flat_result, result
 
@@ -150,12 +150,16 @@ def test_on_policy_needs_more_than_a_majority():
     sure = {"difference": 1.0, "low": 0.2, "high": 1.8}
 
     def judged(changes: dict, together: dict) -> dict:
-        details = {"sets": {}, "on_policy": changes, "on_policy_together": together}
+        ends = {label: {"low": -0.1, "high": 2.0} if label == "few" else None for label in together}
+        details = {
+            "sets": {}, "on_policy": changes, "on_policy_together": together, "on_policy_resampled": ends,
+        }  # fmt: skip
         return goal(study_goals.goals({"sets": {}}, details, sets), "on-policy")
 
     few = judged(better, {"few": sure})
     assert few["reached"] is None, "what is judged is what is shipped"
-    assert few["found"] == "few: 3 of 3: a, b, c; significantly on b, c; together +1.0 (+0.2 to +1.8)"
+    together = "together +1.0 (+0.2 to +1.8), resampled by groups of like queries −0.1 to +2.0"
+    assert few["found"] == f"few: 3 of 3: a, b, c; significantly on b, c; {together}"
     default = {name: {**rows, "default": rows["few"]} for name, rows in better.items()}
     assert judged(default, {"few": sure, "default": sure})["reached"] is True
     assert judged(default, {"few": sure, "default": {**sure, "low": -0.1}})["reached"] is False
@@ -199,8 +203,9 @@ def test_committed_summary_is_of_the_committed_cells(path: Path, tmp_path: Path)
     shutil.copytree(path.with_suffix(""), study.committed)
     finished, missing = read_results(study)
     content = json.loads(path.read_text())
-    summary, _ = study_summary.summarise(study, finished, missing, content["summary"]["command"])
-    assert summary == content["summary"]
+    groups = read_groups(study, finished)
+    summary, details = study_summary.summarise(study, finished, missing, content["summary"]["command"], groups)
+    assert summary == content["summary"] and details["goals"] == content["details"]["goals"]
 
 
 def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_path: Path):
@@ -273,6 +278,38 @@ def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
     assert "| no_mse | **−10.0 (−10.0 to −10.0)** |" in text
     assert "the teacher scores" not in text and "| one |  |" not in text, "what there is none of is not shown as empty"
+
+
+def test_wins_of_paraphrases_alone_are_named(root: Path):
+    """A set of few different requests, asked often, won with an interval that their number does not give."""
+    study = read_study("toy", root)
+    asked = [0.9, 0.9, 0.9, 0.1] * 20
+    rows = {"bm25": [0.1] * 80, "biencoder": [0.4] * 80, "biencoder_distilled": [0.4] * 80, "teacher": [0.5] * 80}
+    finished = {Cell("one", 1): result(study, Cell("one", 1), student=asked, **rows)}
+    alike = {f"q{place}": str(place % 4 if place < 68 else place) for place in range(80)}
+    apart = {f"q{place}": str(place) for place in range(80)}
+    for groups, sure in ((alike, False), (apart, True)):
+        _, details = study_summary.summarise(study, finished, {}, "make study", {"one": groups})
+        assert ("not one" not in goal(details["goals"], "beats both")["found"]) is sure
+        assert details["sets"]["one"]["resampled"]["student_vs"]["biencoder"]["seeds"] is None
+    _, details = study_summary.summarise(study, finished, {}, "make study")
+    assert details["sets"]["one"]["resampled"] == {"groups": None, "student_vs": {}}, "its data are not there"
+
+
+def test_groups_are_of_the_data_or_as_committed(root: Path):
+    """The page must be the same where the data sets are not: what was found with them is committed."""
+    study = replace(read_study("toy", root), publish=True)
+    finished = finished_toy(study)
+    qrels = root / "data/one/qrels"
+    qrels.mkdir()
+    lines = [f"q{place}\td{place % 2}\t1" for place in range(5)]
+    (qrels / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
+    groups = read_groups(study, finished)
+    assert groups == {"one": {"q0": 0, "q1": 1, "q2": 0, "q3": 1}}, "of the queries measured"
+    commit_results(study, finished, groups)
+    shutil.rmtree(root / "data/one")
+    assert read_groups(study, finished) == groups
+    assert read_groups(replace(study, split="dev"), finished) == {}
 
 
 def test_plots_are_drawn(root: Path, tmp_path: Path):
