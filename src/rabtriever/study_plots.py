@@ -98,6 +98,8 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
 
     tables = details["ablations"]
     names = [name for name in dict.fromkeys(name for rows in tables.values() for name in rows) if name != DEFAULT]
+    if details["split"] != "dev":
+        names = [name for name in names if any(name in rows for rows in summary["ablations"].values())] or names
     figure, panels = pyplot.subplots(
         1,
         len(tables),
