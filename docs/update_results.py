@@ -34,6 +34,7 @@ What `make study` measured. This page is written by `docs/update_results.py` fro
 are committed with the command that made them; the remarks are by hand.
 """
 
+RERANKED = 100  # documents of a bi-encoder that a teacher reads, in the table of costs
 INTRODUCTION = """\
 ## How it was measured
 
@@ -344,13 +345,16 @@ def cost_part(cost: dict) -> str:
     rows = []
     for size in sizes:
         by_system = {row["system"]: row for row in shown if row["documents"] == size}
-        rows.append([f"{size:,}", *(_cost(by_system[system]) for system in systems)])
+        reranked = [_reranking(by_system["biencoder"], by_system[one]) for one in ("teacher", "teacher_cached")]
+        rows.append([f"{size:,}", *(_cost(by_system[system]) for system in systems), *reranked])
     facts = (
         f"Milliseconds of one query, encoding it included, with the models of `{cost['set']}` (backbone "
         f"`{cost['backbone']}`) on {cost['device']}; documents of {shown[0]['document_tokens']} tokens, median of "
-        "repeated calls. Figures with ~ were measured on a sample of the documents and scaled up.\n"
+        "repeated calls. Figures with ~ were measured on a sample of the documents and scaled up; the last two are what "
+        f"the bi-encoder costs and a teacher's price of {RERANKED} documents.\n"
     )
-    return facts + "\n" + table(["documents", *(f"{system}:" for system in systems)], rows)
+    two = [f"biencoder, then {one} on {RERANKED}:" for one in ("teacher", "teacher_cached")]
+    return facts + "\n" + table(["documents", *(f"{system}:" for system in systems), *two], rows)
 
 
 def missing_part(details: dict) -> str:
@@ -378,6 +382,12 @@ def _cost(row: dict[str, Any]) -> str:
     value = row["milliseconds"] + row["encoding_milliseconds"]
     text = f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
     return f"~ {text}" if row["extrapolated"] else text
+
+
+def _reranking(first: dict[str, Any], teacher: dict[str, Any]) -> str:
+    """What it costs to rank by one system and have the first documents read."""
+    read = teacher["milliseconds"] * RERANKED / teacher["documents"]
+    return f"~ {first['milliseconds'] + first['encoding_milliseconds'] + teacher['encoding_milliseconds'] + read:.0f}"
 
 
 def _change(interval: dict[str, float] | None) -> str:
