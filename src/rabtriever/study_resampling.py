@@ -60,17 +60,17 @@ def grouped_bounds(differences: Sequence[Mapping[str, float]], groups: Groups, s
     labels, place = np.unique([groups[query_id] for query_id in queries], return_inverse=True)
     if len(labels) < LEAST or (seeds and len(values) < 2):
         return None
-    drawn = _drawn(len(labels))  # (N, G)
+    drawn = _drawn("groups", len(labels))  # (N, G)
     sums = np.stack([np.bincount(place, row, len(labels)) for row in values], axis=1)  # (G, S)
     totals = drawn @ sums / (drawn @ np.bincount(place, minlength=len(labels)))[:, None]  # (N, S)
     count = len(values)
-    picked = _drawn(count) / count if seeds else 1 / count
+    picked = _drawn("seeds", count) / count if seeds else 1 / count
     low, high = np.quantile((totals * picked).sum(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Bounds(float(low), float(high))
 
 
 @functools.lru_cache(maxsize=2)  # of a set's groups and of its seeds, for all its rivals
-def _drawn(count: int) -> np.ndarray:
-    """(N, count) how often each of `count` things is drawn in each resample, float64 for the products with it."""
-    rng = np.random.default_rng((SEED, count))
+def _drawn(what: str, count: int) -> np.ndarray:
+    """(N, count) how often each of so many things is drawn in each resample, float64 for the products with it."""
+    rng = np.random.default_rng((SEED, *what.encode()))  # a stream of its own: groups and seeds are drawn apart
     return rng.multinomial(count, np.full(count, 1 / count), SAMPLES).astype(np.float64)

@@ -18,7 +18,12 @@ GROUPS = "groups.json"
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
-_APART = {"biencoder", "biencoder_distilled", "distilled_calibrated", "late_interaction"}  # whose training takes as long as train_biencoder
+_APART = {
+    "biencoder",
+    "biencoder_distilled",
+    "distilled_calibrated",
+    "late_interaction",
+}  # whose training takes as long as train_biencoder
 _FIRST_STAGE = {
     "train_biencoder": 1,
     "train_teacher": 2,
