@@ -350,8 +350,8 @@ def cost_part(cost: dict) -> str:
     facts = (
         f"Milliseconds of one query, encoding it included, with the models of `{cost['set']}` (backbone "
         f"`{cost['backbone']}`) on {cost['device']}; documents of {shown[0]['document_tokens']} tokens, median of "
-        "repeated calls. Figures with ~ were measured on a sample of the documents and scaled up; the last two are what "
-        f"the bi-encoder costs and a teacher's price of {RERANKED} documents.\n"
+        "repeated calls. Figures with ~ were measured on a sample of the documents and scaled up; the last two are the "
+        f"bi-encoder's price and a teacher's of {RERANKED} documents.\n"
     )
     two = [f"biencoder, then {one} on {RERANKED}:" for one in ("teacher", "teacher_cached")]
     return facts + "\n" + table(["documents", *(f"{system}:" for system in systems), *two], rows)
