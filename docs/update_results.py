@@ -150,6 +150,7 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         parts += [TOGETHER, alternatives_table(details["ablations"], details["ablations_together"])]
         parts += [ablation_part(one, summary, details) for one in details["ablations"]]
         parts.append(on_policy_table(details["on_policy"], details["on_policy_together"]))
+        parts.append(changed_rivals_table(details["student_vs_changed"]))
     if "complexity" in details:
         parts += [
             "### Online cost\n",
@@ -335,6 +336,20 @@ def on_policy_table(changes: dict, together: dict) -> str:
     rows.append(["queries of all sets", *(_change(together[label]) for label in labels)])
     facts = "The student's nDCG@10 with on-policy candidates less that with random ones, at equal teacher calls:"
     return f"{facts}\n\n" + table(["", *(f"{label}:" for label in labels)], rows)
+
+
+def changed_rivals_table(changes: dict) -> str:
+    """How far the student is above rivals that an ablation has changed."""
+    rows = [
+        [name, ablation, RIVAL_TITLES.get(rival, rival), _listed(row["seeds"]), _change(change)]
+        for name, ablations in changes.items()
+        for ablation, row in ablations.items()
+        for rival, change in row["rivals"].items()
+    ]
+    if not rows:
+        return ""
+    facts = "The student's nDCG@10 less that of a rival with some settings changed, in the same runs:"
+    return f"{facts}\n\n" + table(["", "changed", "rival", "seeds:", "difference:"], rows)
 
 
 def cost_part(cost: dict) -> str:

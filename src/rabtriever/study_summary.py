@@ -67,6 +67,7 @@ def summarise(
         "split": study.split,
         "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": _ablations(study, finished, _ablation_details),
+        "student_vs_changed": _student_vs_changed(study, finished),
         "ablations_together": _ablations_together(study, finished),
         "on_policy": _on_policy(pairs),
         "on_policy_together": _over_all_queries((one.label, one.set, one.mined, one.random) for one in pairs),
@@ -279,6 +280,30 @@ def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]
             for system in systems
         },
     }
+
+
+def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
+    """Of each ablation of rivals alone, how far the student of the very same runs is above each of them, by set."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in study.sets:
+        bases = _by_seed(finished, name)
+        for ablation in study.ablations_of(name):
+            changed = [
+                one
+                for seed, one in _by_seed(finished, name, ablation).items()
+                if "student" not in one.per_query and _started_from(one, bases.get(seed))
+            ]
+            if not changed:
+                continue
+            same = [bases[one.info["seed"]] for one in changed]
+            rows = {rival: _difference(same, "student", changed, rival) for rival in changed[0].per_query}
+            if any(rows.values()):
+                found.setdefault(name, {})[ablation] = {"seeds": [one.info["seed"] for one in changed], "rivals": rows}
+    return found
+
+
+def _started_from(ablation: CellResult, base: CellResult | None) -> bool:
+    return base is not None and all(base.per_query.get(system) == found for system, found in ablation.start.items())
 
 
 def _ablations_together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, dict[str, float]]]:

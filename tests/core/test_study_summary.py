@@ -312,6 +312,26 @@ def test_groups_are_of_the_data_or_as_committed(root: Path):
     assert read_groups(replace(study, split="dev"), finished) == {}
 
 
+def test_student_is_compared_with_changed_rivals_of_its_own_run(root: Path, tmp_path: Path, update_results):
+    """A rival given more steps may be ahead of the student, and no row of the table said by how much."""
+    names = {"sets": ["one"], "seeds": [1], "names": ["no_mse"], "alone": {"biencoder": ["no_mse"]}}
+    change_study(root, ablate=names)
+    study = read_study("toy", root)
+    finished = finished_toy(study)
+    base, cell = finished[Cell("one", 1)], Cell("one", 1, "no_mse")
+    finished = {Cell("one", 1): base, cell: started(result(study, cell, biencoder=[0.6] * 4), base)}
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    (change,) = details["student_vs_changed"]["one"]["no_mse"]["rivals"].values()
+    assert change["difference"] == pytest.approx(-10.0)
+    (tmp_path / "study").mkdir()
+    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
+    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    assert "| one | no_mse | bi-encoder | 1 | −10.0 (−60.0 to +40.0) |" in text
+    other = {**finished, Cell("one", 1): result(study, Cell("one", 1), student=[0.0] * 4, biencoder=[0.1] * 4)}
+    _, details = study_summary.summarise(replace(study, systems={"student": {}, "biencoder": {}}), other, {}, "")
+    assert not details["student_vs_changed"], "another run's student"
+
+
 def test_plots_are_drawn(root: Path, tmp_path: Path):
     """A study of hours must not end in a picture that cannot be drawn."""
     study = read_study("toy", root)
