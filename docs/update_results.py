@@ -76,7 +76,7 @@ several (three make such an interval too narrow still). Nothing is told where th
 
 TOGETHER = """\
 By how much an ablation moves nDCG@10 of each system that it changes, seeds averaged where there are several. In bold
-the system as it is, with the seeds that all ablations of the set have:
+the system as it is, with the seeds that most ablations of the set have:
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -241,8 +242,7 @@ def _ablations(
         measured = {ablation: changed for ablation, changed in measured.items() if changed}
         if not measured:
             continue
-        seeds = [set(changed) for changed in measured.values()]
-        shown = set.intersection(*seeds) or set.union(*seeds)  # those that all of them have
+        shown = Counter(tuple(changed) for changed in measured.values()).most_common(1)[0][0]  # seeds that most have
         bases = [one for seed, one in _by_seed(finished, name).items() if seed in shown]
         if not bases:
             continue
