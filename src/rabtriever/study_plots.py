@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,8 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
         for place, system in enumerate(systems):
             if values := row["systems"].get(system):
                 _draw_interval(panel, place, values["nDCG@10"], values, _colour(system))
-        panel.set_yticks(range(len(systems)), systems)
-        panel.set_title(f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", fontsize="small")
-        panel.grid(axis="x", color="0.9")
-        panel.tick_params(labelsize="small")
-    panels[0][0].invert_yaxis()  # shared by all panels
-    figure.supxlabel("nDCG@10 in per cent, mean over seeds, with the 95 % interval over queries", fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+        _label(panel, f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", systems)
+    _save(figure, "nDCG@10 in per cent, mean over seeds, with the 95 % interval over queries", path)
 
 
 def draw_rivals(summary: Mapping[str, Any], details: Mapping[str, Any], path: str | Path) -> bool:
@@ -74,15 +68,9 @@ def draw_rivals(summary: Mapping[str, Any], details: Mapping[str, Any], path: st
         for place, row in enumerate(changes.values()):
             _draw_change(panel, place, row[rival])
         panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_yticks(range(len(changes)), changes)
         title = RIVAL_TITLES[rival].replace(" with", "\nwith")
-        panel.set_title(f"student − {title}", fontsize="small")
-        panel.grid(axis="x", color="0.9")
-        panel.tick_params(labelsize="small")
-    panels[0][0].invert_yaxis()
-    figure.supxlabel("difference of nDCG@10 in points, with the 95 % interval over queries", fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+        _label(panel, f"student − {title}", list(changes))
+    _save(figure, "difference of nDCG@10 in points, with the 95 % interval over queries", path)
     return True
 
 
@@ -116,15 +104,26 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
             systems = rows.get(ablation, {}).get("systems", {})
             _draw_change(panel, place, systems.get("student") or next(iter(systems.values()), None))
         panel.axvline(0, color="0.3", linewidth=0.8)
-        panel.set_yticks(range(len(names)), names)
         default = summary["ablations"].get(name, {}).get(DEFAULT)  # a student's: none where none is measured
         titled = f"{name} (default {default['nDCG@10']:.1f})" if default and details["split"] != "dev" else name
-        panel.set_title(titled, fontsize="small")
-        panel.grid(axis="x", color="0.9")
-        panel.tick_params(labelsize="small")
-    panels[0][0].invert_yaxis()
+        _label(panel, titled, names)
     whose = "nDCG@10 of the system an ablation is about" if details["split"] == "dev" else "the student's nDCG@10"
-    label = f"change of {whose} in points, logarithmic beyond one, with the 95 % interval over queries"
+    _save(figure, f"change of {whose} in points, logarithmic beyond one, with the 95 % interval over queries", path)
+
+
+def _label(panel: Any, title: str, rows: Sequence[str]) -> None:
+    """What all panels have: a title, the names of the rows, a grid."""
+    panel.set_yticks(range(len(rows)), rows)
+    panel.set_title(title, fontsize="small")
+    panel.grid(axis="x", color="0.9")
+    panel.tick_params(labelsize="small")
+
+
+def _save(figure: Any, label: str, path: str | Path) -> None:
+    """Writes a figure whose panels share their rows, the first of them at the top."""
+    from matplotlib import pyplot
+
+    figure.axes[0].invert_yaxis()
     figure.supxlabel(label, fontsize="small")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

@@ -18,12 +18,8 @@ GROUPS = "groups.json"
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
-_APART = {
-    "biencoder",
-    "biencoder_distilled",
-    "distilled_calibrated",
-    "late_interaction",
-}  # whose training takes as long as train_biencoder
+# whose training takes as long as train_biencoder
+_APART = {"biencoder", "biencoder_distilled", "distilled_calibrated", "late_interaction"}
 _FIRST_STAGE = {
     "train_biencoder": 1,
     "train_teacher": 2,
@@ -111,20 +107,18 @@ def read_groups(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, 
         return {}
     path = study.committed / GROUPS
     known = read_json(path) if study.publish and path.is_file() else {}
+    measured: dict[str, set[str]] = {}
+    for cell, one in finished.items():
+        measured.setdefault(cell.set, set()).update(next(iter(one.per_query.values())))
+    present = study.present()
     found: dict[str, dict[str, int]] = {}
     for name, spec in study.sets.items():
-        measured = {
-            query for cell, one in finished.items() if cell.set == name for query in next(iter(one.per_query.values()))
-        }
-        if not measured:
+        if name not in measured:
             continue
-        present = (study.root / spec.source).is_dir()
-        groups = (
-            relevance_groups(read_qrels(study.root / spec.source / "qrels/test.tsv"))
-            if present
-            else known.get(spec.data, {})
-        )
-        found.setdefault(spec.data, {}).update({query: groups[query] for query in sorted(measured & set(groups))})
+        groups = known.get(spec.data, {})
+        if name in present:
+            groups = relevance_groups(read_qrels(study.root / spec.source / "qrels/test.tsv"))
+        found.setdefault(spec.data, {}).update({query: groups[query] for query in sorted(measured[name] & set(groups))})
     return found
 
 
@@ -134,15 +128,19 @@ def commit_results(study: Study, finished: Mapping[Cell, CellResult], groups: Ma
     The groups of `read_groups` go beside them, one file for all.
     """
     if groups:
-        with atomic_write(study.committed / GROUPS) as file:
-            file.write("{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(groups[key])}" for key in groups) + "}\n")
+        _write_lines(study.committed / GROUPS, groups)
     for cell, one in finished.items():
         queries = list(next(iter(one.per_query.values())))
         content: dict[str, Any] = {"info": one.info, "queries": queries}
         for part, systems in (("per_query", one.per_query), ("start", one.start)):
             content[part] = {name: [found[query] for query in queries] for name, found in systems.items()}
-        with atomic_write(_committed(study, cell)) as file:
-            file.write("{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(content[key])}" for key in content) + "}\n")
+        _write_lines(_committed(study, cell), content)
+
+
+def _write_lines(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON with a line for each key, so that version control shows what of it changed."""
+    with atomic_write(path) as file:
+        file.write("{" + ",\n".join(f"{json.dumps(key)}: {json.dumps(content[key])}" for key in content) + "}\n")
 
 
 def _committed(study: Study, cell: Cell) -> Path:
