@@ -289,7 +289,7 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
     for ablation, change in changes.items():
         label = ablation if change["seeds"] == seeds else f"{ablation}, seeds {_listed(change['seeds'])}"
         others = [
-            f"{system} {values['nDCG@10']:.1f} ({_change(values)})"
+            f"{_named(system, values)} {values['nDCG@10']:.1f} ({_change(values)})"
             for system, values in change["systems"].items()
             if system != "student" and ablation != "default"
         ]
@@ -304,6 +304,11 @@ def ablation_part(name: str, summary: dict, details: dict) -> str:
         rows.append([label, student[0], *against, *student[1:], "; ".join(others)])
     head = ["", "nDCG@10:", "default's:", "difference:", "teacher calls:", "seconds:", "others it changes"]
     return f"**{name}**, seeds {_listed(seeds)}\n\n" + table(head, rows)
+
+
+def _named(system: str, values: dict) -> str:
+    """The system, with its seeds where it was not measured in all runs of the row."""
+    return f"{system} (seeds {_listed(values['seeds'])})" if "seeds" in values else system
 
 
 def alternatives_table(changes: dict, together: dict) -> str:

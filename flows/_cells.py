@@ -160,7 +160,8 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
         ParamsError: it changes none of those that the study asks for.
     """
     bench = _bench(study, cell, study.cell_settings(cell), base=base)
-    changed = {key.split(".")[0] for key in study.ablations[cell.ablation]}
+    sections = {key.split(".")[0] for key in study.ablations[cell.ablation]}
+    changed = sections - {"evaluate"}  # how it is measured changes nobody
     asked = study.ablate.measured(cell.ablation)
     names = [name for name in asked if changed & bench.reads(report(name))]
     if not names:

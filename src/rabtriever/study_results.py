@@ -28,7 +28,11 @@ _FIRST_STAGE = {
     "final_round": 4,
     "predictor": 5,
     "distill": 5,
+    "evaluate": 6,
 }
+
+# which documents a teacher reads for a query; nothing else depends on these settings
+_READ = ("evaluate.teacher_all_up_to", "evaluate.teacher_pool")
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,18 @@ class CellResult:
         """The run that an ablation started from, as far as the ablation has changed it."""
         return replace(self, per_query=self.start)
 
+    def without(self, system: str) -> CellResult:
+        """The same without one of the systems."""
+        kept = [{name: found for name, found in part.items() if name != system} for part in (self.per_query, self.start)]
+        rows = {name: row for name, row in self.info["systems"].items() if name != system}
+        return CellResult({**self.info, "systems": rows}, *kept)
+
 
 def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
     """The finished cells of a study, and why each other one is missing.
 
-    A cell that was run here goes before a committed one.
+    A cell that was run here goes before a committed one. An ablation whose teacher read other documents than it would
+    now is among both: finished without its teacher.
 
     Args:
         study: the definition.
@@ -71,11 +82,20 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
             finished[cell] = found[changes.index([])]
         elif changes:
             missing[cell] = f"was run with other settings: {'; '.join(changes[0])}"
+            usable = [one for one, changed in zip(found, changes, strict=True) if _of_teacher_alone(cell, changed)]
+            rest = [one.without("teacher") for one in usable]
+            if rest and rest[0].per_query:
+                finished[cell] = rest[0]
         elif (study.folder / cell.folder / FAILURE).is_file():
             missing[cell] = f"failed: {read_json(study.folder / cell.folder / FAILURE)['message']}"
         else:
             missing[cell] = "not run yet" if cell.set in present else "its data are not there"
     return finished, missing
+
+
+def _of_teacher_alone(cell: Cell, changes: Iterable[str]) -> bool:
+    """Whether nothing but an ablation's teacher depends on the settings that `differences` told."""
+    return bool(cell.ablation) and all(change.split(": ")[0] in _READ for change in changes)
 
 
 def _read_here(study: Study, cell: Cell) -> CellResult | None:

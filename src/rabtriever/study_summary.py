@@ -268,18 +268,31 @@ def _ablation_row(changed: Sequence[CellResult], bases: Sequence[CellResult]) ->
 
 
 def _ablation_details(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str, Any]:
-    """The seeds, and of every system measured its figure and its difference to the default's."""
-    systems = [system for system in changed[0].per_query if all(system in one.per_query for one in bases)]
-    return {
-        "seeds": [one.info["seed"] for one in changed],
-        "systems": {
-            system: {
-                "nDCG@10": _mean_metric(changed, system, "nDCG@10"),
-                **(_difference(changed, system, bases, system) or {}),
-            }
-            for system in systems
-        },
-    }
+    """The seeds, and of every system measured its figure and its difference to the default's.
+
+    A system that only some of the cells have names its seeds.
+    """
+    found = {}
+    for system in _systems(changed):
+        both = [
+            (one, base)
+            for one, base in zip(changed, bases, strict=True)
+            if system in one.per_query and system in base.per_query
+        ]
+        if not both:
+            continue
+        ours, theirs = zip(*both, strict=True)
+        found[system] = {
+            "nDCG@10": _mean_metric(ours, system, "nDCG@10"),
+            **(_difference(ours, system, theirs, system) or {}),
+            **({"seeds": [one.info["seed"] for one in ours]} if len(both) < len(changed) else {}),
+        }
+    return {"seeds": [one.info["seed"] for one in changed], "systems": found}
+
+
+def _systems(cells: Iterable[CellResult]) -> list[str]:
+    """Those that any of the cells measured."""
+    return list(dict.fromkeys(system for one in cells for system in one.per_query))
 
 
 def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
@@ -320,8 +333,9 @@ def _changes(
     """Ablation and system, set, and each query's nDCG@10 with the ablation and without it."""
     for name in study.sets:
         for ablation in study.ablations_of(name):
-            changed = list(_by_seed(finished, name, ablation).values())
-            for system in changed[0].per_query if changed else ():
+            cells = list(_by_seed(finished, name, ablation).values())
+            for system in _systems(cells):
+                changed = [one for one in cells if system in one.per_query]
                 both = changed, [one.origin for one in changed]
                 yield (ablation, system), name, *(_mean_over_seeds(part, system) for part in both)
 

@@ -243,6 +243,22 @@ def test_a_cell_counts_only_with_the_present_settings(root: Path):
     assert missing[Cell("two", 1)] == "not run yet"
 
 
+def test_an_ablation_outlives_what_its_teacher_reads(root: Path):
+    """A teacher that is to read more documents would cost the student's figures, hours of them."""
+    study = read_study("toy", root)
+    base, ablation = Cell("one", 1), Cell("one", 1, "no_mse")
+    for cell in (base, ablation):
+        save(study, cell, flat_result(study, cell, student=0.5, teacher=0.6))
+    change_study(root, settings={"distill.steps": 10, "evaluate.teacher_all_up_to": 7})
+    finished, missing = read_results(read_study("toy", root))
+    assert list(finished) == [ablation] and "teacher_all_up_to: 1000 -> 7" in missing[ablation]
+    assert set(finished[ablation].per_query) == set(finished[ablation].info["systems"]) == {"student"}
+    assert set(finished[ablation].start) == {"student"} and base in missing
+
+    change_study(root, settings={"distill.steps": 11, "evaluate.teacher_all_up_to": 7})
+    assert not read_results(read_study("toy", root))[0]
+
+
 def test_a_cell_does_not_depend_on_systems_that_it_leaves_out(root: Path):
     """To tune a rival on three sets would make the others, hours of them, unfinished."""
     content = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())
