@@ -44,7 +44,21 @@ def top_rows(scores: np.ndarray, depth: int) -> np.ndarray:
     [[1, 2]]
     """
     depth = min(depth, scores.shape[1])
-    return np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    found = np.empty((len(scores), depth), dtype=np.int64)
+    for row, best in zip(scores, found, strict=True):
+        best[:] = _top(row, depth)
+    return found
+
+
+def _top(scores: np.ndarray, depth: int) -> np.ndarray:
+    """The same of one query; of a large corpus only what is in the top is sorted."""
+    costs = -scores
+    most = np.partition(costs, depth - 1)[depth - 1] if 0 < depth < len(costs) else np.nan
+    if np.isnan(most):
+        return np.argsort(costs, kind="stable")[:depth]
+    within = np.flatnonzero(costs < most)
+    rows = np.concatenate([within, np.flatnonzero(costs == most)[: depth - len(within)]])
+    return rows[np.argsort(costs[rows], kind="stable")]
 
 
 def known_ranking(query_states: np.ndarray, documents: EncodedDocuments, similarity: float, depth: int) -> np.ndarray:

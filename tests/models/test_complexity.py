@@ -7,6 +7,7 @@ import torch
 from rabtriever import complexity
 from rabtriever.complexity import QUERY_TOKENS, measure_complexity
 from rabtriever.encoder import Encoder
+from rabtriever.mining import top_rows
 from rabtriever.plots import draw_complexity
 from rabtriever.predictor import FoldablePredictor
 from rabtriever.scorer import Scorer
@@ -60,11 +61,14 @@ def test_only_the_teacher_is_scaled(measure, calls):
         assert row["milliseconds"] == 8.0 * row["documents"] / sample
 
 
-def test_the_calls_score_every_document(measure, calls):
-    """A scan of the sample, and not of the corpus, is timed; or the teacher reads only some of its sample."""
+def test_the_calls_score_every_document(measure, calls, monkeypatch):
+    """A scan of the sample, and not of the corpus, is timed, or one that picks nothing; or the teacher reads some."""
+    scored = []
+    monkeypatch.setattr(complexity, "top_rows", lambda scores, k: (scored.append(scores.shape), top_rows(scores, k))[1])
     measure(sizes=[12], lengths=[9])
     shapes = [tuple(result.shape) for result in calls if isinstance(result, np.ndarray)]
-    assert shapes.count((1, 12)) == 4, "student and bi-encoder, at two points"
+    assert scored == [(1, 12)] * 4, "student and bi-encoder, at two points"
+    assert shapes.count((1, 10)) == 4, "what they answer"
     assert shapes.count((1, 32)) == 4, "encoding the query, for both"
     read = [result for result in calls if isinstance(result, list)]
     assert [sorted(np.concatenate([part.pairs for part in found]).tolist()) for found in read] == [[0, 1, 2, 3]]
