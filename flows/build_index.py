@@ -23,7 +23,8 @@ from rabtriever.prompt import PromptParams
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
-from rabtriever.shortlist import IndexParams, Projections, ShortlistModule, overlap
+from rabtriever.shortlist import IndexParams, Projections, overlap
+from rabtriever.shortlist_training import ShortlistModule
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
 

@@ -31,6 +31,7 @@ LAYERS = [
         "lora",
         "contrastive",
         "shortlist",
+        "shortlist_training",
         "scorer",
         "inputs",
         "late_interaction",
@@ -124,6 +125,17 @@ def _import(path: Path):
 
     package = "flows" if path.parent.name == "flows" else "rabtriever"
     return importlib.import_module(f"{package}.{path.stem}")
+
+
+def test_a_version_asks_for_what_serving_imports(monkeypatch: pytest.MonkeyPatch):
+    """A server that builds its environment from a version's list ends in an ImportError; one too many takes minutes."""
+    from rabtriever.registry import _RUNTIME
+
+    monkeypatch.setattr("tests.closure.HARMLESS", set())
+    packages = {"faiss": "faiss-cpu", "yaml": "pyyaml"}
+    found = set().union(*(imported_packages(ROOT / name) for name in closure("src/rabtriever/serving.py")))
+    found -= {*sys.stdlib_module_names, "rabtriever"}
+    assert {packages.get(name, name) for name in found} == set(_RUNTIME)
 
 
 def test_rounds_follow_each_other():

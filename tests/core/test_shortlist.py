@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rabtriever.document_terms import EncodedDocuments, ScoreWeights, encoded_documents
-from rabtriever.shortlist import IndexParams, Projections, ShortlistModule, build_faiss, overlap
+from rabtriever.shortlist import IndexParams, Projections, build_faiss, overlap
+from rabtriever.shortlist_training import ShortlistModule
 
 PARAMS = IndexParams(
     exact_up_to=0,
