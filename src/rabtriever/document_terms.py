@@ -58,10 +58,13 @@ class QueryMemory(NamedTuple):
     vectors: np.ndarray
     counts: np.ndarray
 
-    def moved(self, doc_ids: Sequence[str], other: Sequence[str]) -> QueryMemory:
-        """The same for a corpus of other ids in their order; documents that it lacks are left out."""
-        place = {doc_id: row for row, doc_id in enumerate(other)}
-        rows = np.array([place.get(doc_ids[row], -1) for row in self.rows], dtype=np.int64)
+    def moved(self, place: Sequence[int]) -> QueryMemory:
+        """The same for another corpus.
+
+        Args:
+            place: of each row of this one the row there; documents of -1 are left out.
+        """
+        rows = np.asarray(place, dtype=np.int64)[self.rows]
         kept = rows >= 0
         return QueryMemory(self.bank, rows[kept], self.vectors[kept], self.counts[kept])
 

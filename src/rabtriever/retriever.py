@@ -15,7 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.artifacts import ArtifactMismatchError, Manifest, atomic_folder, read_manifest, write_manifest
+from rabtriever.artifacts import (
+    ArtifactMismatchError,
+    Manifest,
+    atomic_folder,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
 from rabtriever.backbone import default_device, load_backbone
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents
 from rabtriever.embeddings import MEMORY, read_memory, save_memory
@@ -28,6 +36,7 @@ from rabtriever.scorer import ENCODE_BATCH, Scorer
 from rabtriever.shortlist import IndexParams, Projections, build_faiss
 
 KIND = "retriever"
+SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
 SCORE_CELLS = 20_000_000  # query-document scores held at once
 # a champion registered before there was a choice has no order in its manifest
 _BEFORE_ORDER = {"order": "document_first"}
@@ -95,18 +104,19 @@ class Retriever:
 
         folder = Path(folder)
         manifest = read_manifest(folder, KIND)
-        info = manifest.info
-        scorer = _load_scorer(folder, info)
+        # one registered before the file was has its settings in the manifest
+        settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
+        scorer = _load_scorer(folder, settings)
         tensors = _read_tensors(folder / "documents.safetensors")
         folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
-        projections = Projections(scorer.encoder.width, info["index"]["dimension"])
+        projections = Projections(scorer.encoder.width, settings["index"]["dimension"])
         projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
         index = faiss.read_index(str(folder / "shortlist.faiss"))
         corpus = read_corpus(folder / "corpus.jsonl")
         counts = {"texts": len(corpus), "folded documents": len(folded.bias), "shortlist vectors": index.ntotal}
         if len(set(counts.values())) != 1:
             raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}): build the index again")
-        params, memory = IndexParams(**info["index"]), read_memory(folder / MEMORY)
+        params, memory = IndexParams(**settings["index"]), read_memory(folder / MEMORY)
         return cls(scorer, corpus, folded, projections, index, params, manifest, memory)
 
     def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
@@ -133,10 +143,14 @@ class Retriever:
                 "products": scorer.predictor.shape.products,
                 "similarity": scorer.predictor.similarity,
             }
-            facts = {
+            settings = {
                 "prompt": asdict(scorer.prompt.params),
                 "predictor": predictor,
                 "index": asdict(self.params),
+            }
+            write_json(target / SETTINGS, settings)
+            facts = {
+                **settings,
                 "num_documents": len(self._documents),
                 "dimension": scorer.predictor.width,
                 "bytes_per_document": self.bytes_per_document,
@@ -201,13 +215,15 @@ class Retriever:
     def reindexed(self, corpus: Corpus) -> Retriever:
         """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
 
-        What the training queries told of a document is kept where the other corpus has it under the same id.
+        What the training queries told of a document is kept where the other corpus has it: under the same id, with
+        half of all their words in common.
         """
         scorer = self._scorer
         ids = scorer.prompt.document.ids([document.contents for document in corpus.values()])
         states = scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus")
-        own = [document.doc_id for document in self._documents]
-        memory = self.memory.moved(own, list(corpus)) if self.memory is not None else None
+        place = {doc_id: row for row, doc_id in enumerate(corpus)}
+        rows = [place[one.doc_id] if _is_same(one, corpus.get(one.doc_id)) else -1 for one in self._documents]
+        memory = self.memory.moved(rows) if self.memory is not None else None
         weights = scorer.document_encoder.compared.weights._replace(similarity=scorer.predictor.similarity)
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
@@ -229,7 +245,15 @@ class Retriever:
         return all_rows, all_scores
 
 
-def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
+def _is_same(document: Document, other: Document | None) -> bool:
+    """Whether a document is still itself; ids that are numbers of rows name another one in the next export."""
+    if other is None:
+        return False
+    words, others = (set(one.contents.lower().split()) for one in (document, other))
+    return words == others or 2 * len(words & others) >= len(words | others)
+
+
+def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:
     device = default_device()
     encoder = load_backbone(folder / "encoder", device=device)
     apart, own = folder / "document_encoder", folder / "reader"
@@ -237,12 +261,12 @@ def _load_scorer(folder: Path, info: dict[str, Any]) -> Scorer:
     read = load_backbone(own, device=device) if own.is_dir() else None
     state = _read_tensors(folder / "predictor.safetensors")
     direction = state.pop("direction")
-    predictor = FoldablePredictor(encoder.width, **info["predictor"])
+    predictor = FoldablePredictor(encoder.width, **settings["predictor"])
     predictor.load_state_dict(state)
     return Scorer(
         Encoder(encoder, read),
         Encoder(documents, read),
-        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **info["prompt"]}), encoder.context),
+        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **settings["prompt"]}), encoder.context),
         predictor.eval(),
         direction,
     )

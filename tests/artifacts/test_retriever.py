@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -83,6 +84,10 @@ def test_a_champion_from_before_the_order_could_be_chosen(folder: Path, toy: Any
     """A retriever registered with the release before cannot be opened, so that nothing can be compared with it."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
+    (folder / "settings.json").unlink()
+    del manifest["files"]["settings.json"]
+    pairs = sorted((name, record["sha256"]) for name, record in manifest["files"].items())
+    manifest["hash"] = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
     assert manifest["info"]["prompt"].pop("order") == "document_first"
     path.write_text(json.dumps(manifest))
     assert len(Retriever.load(folder).search([toy.queries["sponge-0"]], 3)[0]) == 3
@@ -92,6 +97,14 @@ def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path
     """A hash that differs for equal retrievers would register and promote the same one again and again."""
     again = retriever.save(tmp_path / "again", {"data": "0" * 64}, {"round": 0})
     assert again.hash == Retriever.load(folder).manifest.hash
+
+
+def test_searching_otherwise_is_another_identity(retriever: Retriever, folder: Path, tmp_path: Path):
+    """A retriever that takes the shortlist and not the scan is known to the registry, and never judged or served."""
+    retriever.params = replace(PARAMS, exact_up_to=0)
+    other = retriever.save(tmp_path / "other", {"data": "0" * 64}, {"round": 0})
+    assert other.hash != Retriever.load(folder).manifest.hash
+    assert not Retriever.load(tmp_path / "other").exact
 
 
 def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
@@ -178,6 +191,16 @@ def test_reindexed_covers_the_new_corpus_with_the_old_weights(retriever: Retriev
     found = smaller.rank(toy.queries, 8)["sponge-0"]
     assert set(found) == set(corpus)
     assert found == pytest.approx({doc_id: wanted[doc_id] for doc_id in corpus}, abs=1e-4)
+
+
+def test_reindexed_forgets_what_was_told_of_another_text(retriever: Retriever, toy: Any):
+    """Ids that are numbers of rows give a champion the memory of other documents, and the gate a wrong comparison."""
+    first, second, third, *rest = toy.corpus.values()
+    edited = second._replace(text=f"{second.text} indeed")
+    changed = {one.doc_id: one for one in (first, edited, third._replace(title="", text="quite unlike"), *rest)}
+    assert retriever.memory.rows.tolist() == [1, 2]
+    assert retriever.reindexed(toy.corpus).memory.rows.tolist() == [1, 2]
+    assert retriever.reindexed(changed).memory.rows.tolist() == [1]
 
 
 def test_batch_of_queries_does_not_change_a_score(retriever: Retriever, toy: Any, make_backbone: Callable[..., Any]):

@@ -67,7 +67,7 @@ def test_the_bank_is_a_sample(monkeypatch):
 def test_another_corpus_keeps_what_is_known_of_its_documents():
     """A document is given the memory of another one, which had its row before."""
     memory = remember(QUERIES, GRADES)
-    moved = memory.moved(["a", "b", "c", "d"], ["x", "d", "c"])
+    moved = memory.moved([-1, -1, 2, 1])
     assert moved.rows.tolist() == [1] and moved.counts.tolist() == [2]
     np.testing.assert_array_equal(moved.vectors, memory.vectors[1:])
 
