@@ -32,14 +32,14 @@ def train_biencoder() -> str:
         model, prompt, parent = open_model(BACKBONE, "backbone", prompt_params, data)
         inputs = training_inputs(dataset, prompt)
         seed_torch(seed)  # adapters are drawn at random
-        checkpoints = checkpoint_folder(
-            CHECKPOINTS, "train_biencoder", {"backbone": parent.hash, "seed": seed, **asdict(params)}
-        )
+        parents = {"data": data, "backbone": parent.hash}
+        keys = {**parents, "seed": seed, **asdict(params)}
+        checkpoints = checkpoint_folder(CHECKPOINTS, "train_biencoder", keys)
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
             fit(module, "train_biencoder", checkpoints, run.lightning_logger())
         average_weights(model, BACKBONE / "model", params.start_share)
-        manifest = save_model(BIENCODER, "biencoder", model, prompt, {"data": data, "backbone": parent.hash})
+        manifest = save_model(BIENCODER, "biencoder", model, prompt, parents)
     return manifest.hash
 
 

@@ -47,7 +47,7 @@ def train_teacher() -> str:
         model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
         parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
-        keys = {"biencoder": parent.hash, "seed": seed, **asdict(params)}
+        keys = {**parents, "seed": seed, **asdict(params)}
         reader = _trained(model, inputs, params, seed, keys, run.lightning_logger)
         run.log_metrics(prompt.truncation())
         prefix, fitted = model, params.similarity > 0 and params.fit_depth > 0

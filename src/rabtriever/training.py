@@ -6,6 +6,7 @@ the batches that the uninterrupted run would have seen.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -24,12 +25,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from rabtriever.artifacts import content_hash
 from rabtriever.backbone import Backbone
 from rabtriever.optimizers import BETAS, MuonAdamW
 from rabtriever.progress import Progress
 
 CHECKPOINT_SECONDS = 30
 WARMUP_SHARE = 0.06
+_PACKAGE = Path(__file__).resolve().parent
 POINTS = 50  # of a metric that a long fit logs; each takes the store some milliseconds
 
 
@@ -161,9 +164,15 @@ class _ProgressLine(pl.Callback):
 
 
 def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> Path:
-    """Scratch folder of a stage for exactly these inputs; a run with other inputs never resumes from it."""
-    key = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return Path(root) / stage / key
+    """Scratch folder of a stage for exactly these inputs and this code; a run with others never resumes from it."""
+    given = json.dumps({**inputs, "code": _code_hash()}, sort_keys=True, default=str)
+    return Path(root) / stage / hashlib.sha256(given.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _code_hash() -> str:
+    """Of the package's sources: half a training by one loss and half by another is a result of neither."""
+    return hashlib.sha256("".join(map(content_hash, sorted(_PACKAGE.glob("*.py")))).encode()).hexdigest()
 
 
 def hardware() -> dict[str, Any]:

@@ -256,6 +256,18 @@ def test_checkpoint_folder_depends_on_its_inputs(tmp_path):
     assert not folders[0].exists(), "naming a folder does not make it"
 
 
+def test_checkpoint_folder_depends_on_the_code(tmp_path, monkeypatch):
+    """Half a training by the loss before a fix and half by the one after is taken for a result."""
+    before = checkpoint_folder(tmp_path, "a", {})
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "objectives.py").write_text("LOSS = 2")
+    monkeypatch.setattr(training, "_PACKAGE", tmp_path / "code")
+    training._code_hash.cache_clear()
+    changed = checkpoint_folder(tmp_path, "a", {})
+    training._code_hash.cache_clear()
+    assert before != changed
+
+
 def test_progress_goes_to_stderr(capsys, monkeypatch):
     """Losses are mixed into what a stage prints for programs to read."""
     monkeypatch.setattr("rabtriever.progress.LOG_SECONDS", 0.0)
