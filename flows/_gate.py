@@ -33,14 +33,14 @@ def challenger() -> RegisteredVersion | None:
 def settled(version: RegisteredVersion | None) -> bool:
     """Whether nothing is left to decide on a version.
 
-    It is when the version is the champion, or when the last decision on it was made against the present champion and
-    with the present limits: so a rolled-back version is not promoted again by the next run, and a refused one gets
-    another hearing only when what it was measured against has changed.
+    It is when the version is the champion, when somebody has withdrawn it, or when the last decision on it was made
+    against the present champion and with the present limits: a refused one gets another hearing only when what it was
+    measured against has changed.
     """
     if version is None:
         return False
     champion = registry.champion()
-    if champion is not None and champion.version == version.version:
+    if (champion is not None and champion.version == version.version) or registry.is_withdrawn(version):
         return True
     last = registry.last_decision(version)
     present = None if champion is None else champion.version
@@ -79,7 +79,7 @@ def _champion_scores(champion: RegisteredVersion) -> PerQuery:
     try:
         there = Retriever.load(registry.local_folder(champion)).reindexed(dataset.corpus)
         run = there.rank(dataset.split_queries("test"), k=_DEPTH)
-    except (ArtifactMismatchError, FileNotFoundError, ValueError) as error:
+    except (ArtifactMismatchError, FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
         advice = "put an earlier version back with `rabtriever rollback`, then run again"
         raise ArtifactMismatchError(f"the champion, {champion}, cannot be evaluated: {error}; {advice}") from error
     return score_queries(dataset.qrels["test"], run)

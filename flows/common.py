@@ -17,6 +17,7 @@ from uuid import UUID
 from prefect import Flow, Task
 
 from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.tracking import store_errors
 
 PARAMS = Path("params.yaml")
 PREPARED = Path("data/prepared")
@@ -30,7 +31,8 @@ RETRIEVER = Path("models/retriever")
 REPORTS = Path("reports")
 CHECKPOINTS = Path(".cache/checkpoints")
 
-EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError)  # what a user can put right, a full disk included
+# what a user can put right, a full disk and a loss that is no number included
+EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError, FloatingPointError)
 PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
 
 
@@ -53,7 +55,8 @@ def guard(name: str) -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
             signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
-        yield
+        with store_errors():
+            yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except EXPECTED_ERRORS as error:

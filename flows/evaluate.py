@@ -41,6 +41,7 @@ def evaluate() -> dict[str, Any]:
         systems, scope = _systems(dataset, data, queries, retriever, prompt_params, params)
         rows, per_query = evaluation.table(dataset.qrels["test"], systems)
         report = {
+            "retriever": retriever.manifest.hash,
             "dataset": read_json(REPORTS / "data.json")["source"],
             "split": "test",
             "num_queries": len(queries),

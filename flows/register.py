@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows.common import PREPARED, REPORTS, RETRIEVER, main
 from rabtriever import registry
-from rabtriever.artifacts import read_json, write_json
+from rabtriever.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
 from rabtriever.metrics import score_queries
 from rabtriever.records import read_qrels, read_run
 from rabtriever.tracking import stage_run
@@ -19,8 +19,18 @@ from rabtriever.tracking import stage_run
 
 @flow(name="register")
 def register() -> dict[str, Any]:
-    """The hashes registered, after making sure that this retriever on this data is a version of the model."""
+    """The hashes registered, after making sure that this retriever on this data is a version of the model.
+
+    Raises:
+        ArtifactMismatchError: reports/ is of another retriever, whose figures would be taken for this one's.
+    """
     evaluation = read_json(REPORTS / "evaluation.json")
+    present = read_manifest(RETRIEVER, "retriever", verify=False).hash
+    if evaluation.get("retriever") != present:
+        raise ArtifactMismatchError(
+            f"{REPORTS}/evaluation.json is of the retriever {str(evaluation.get('retriever'))[:12]}, {RETRIEVER} is "
+            f"{present[:12]}; evaluate this one first (dvc repro, or python -m flows.evaluate)"
+        )
     data_hash = read_json(REPORTS / "data.json")["hash"]
     per_query = score_queries(read_qrels(PREPARED / "qrels/test.tsv"), read_run(REPORTS / "runs/student.trec"))
     with stage_run("register", {}) as run:

@@ -167,8 +167,10 @@ def print_report() -> None:
     print(_report.section("Evaluation", _report.evaluation_table(read_json(REPORTS / "evaluation.json"))))
     print(_report.section("Promotion", _report.promotion_text(version, decision)))
     samples = read_json(REPORTS / "samples.json")
-    print(_report.section("Sample rankings (score, [grade])", _report.samples_text(samples)))
-    print(_report.section("Next", _report.next_commands(samples[0]["query"])), flush=True)
+    if samples:
+        print(_report.section("Sample rankings (score, [grade])", _report.samples_text(samples)))
+    example = samples[0]["query"] if samples else registry.EXAMPLE
+    print(_report.section("Next", _report.next_commands(example)), flush=True)
 
 
 def serve(cron: str) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +172,17 @@ class _Turns:
 
     def finish(self) -> None:
         """Waits until a cell that is being run ends."""
+        from flows._cells import record_failure
+
         for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-            self._ended(*self._running.pop(future), future.result())
+            one, label, start = self._running.pop(future)
+            try:
+                error = future.result()
+            except BrokenExecutor:  # nobody can tell which of those side by side it was
+                error = "a process was killed, as happens where memory runs out; fewer workers need less"
+                record_failure(self._definition, one, ChildProcessError(error))
+                self._waiting.clear()  # nobody is left to do them; the next run does
+            self._ended(one, label, start, error)
 
     def _ended(self, one: Cell, label: str, start: float, error: str | None) -> None:
         if error is not None:

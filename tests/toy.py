@@ -202,6 +202,7 @@ def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
     write_json(
         "reports/evaluation.json",
         {
+            "retriever": read_manifest("models/retriever", "retriever").hash,
             "dataset": "toy",
             "split": "test",
             "num_queries": NUM_QUERIES,

@@ -23,9 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     os.environ.setdefault("DO_NOT_TRACK", "true")  # before any library that asks for it is imported
     from rabtriever.artifacts import ArtifactMismatchError
+    from rabtriever.tracking import store_errors
 
     try:
-        parsed.run(parsed)
+        with store_errors():
+            parsed.run(parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("folder", help="a folder with a manifest.json, such as models/retriever")
     inspect.set_defaults(run=_inspect)
     rollback = commands.add_parser("rollback", help="put the previous champion back into service")
+    rollback.add_argument(
+        "--to", metavar="VERSION", default="previous", help="a version number in its place (default: %(default)s)"
+    )
     rollback.set_defaults(run=_rollback)
     return parser
 
@@ -126,8 +131,8 @@ def _rollback(parsed: argparse.Namespace) -> None:
     from rabtriever import registry, tracking
 
     tracking.require()
-    print("loading the previous champion", file=sys.stderr)
-    now, before = registry.rollback()
+    print("loading the version and asking it a question", file=sys.stderr)
+    now, before = registry.rollback(parsed.to)
     print(f"champion is {now} now; {before} is previous, and a second rollback would put it back")
 
 

@@ -10,6 +10,8 @@ import importlib.metadata
 import json
 import math
 import os
+import subprocess
+import sys
 import tempfile
 import urllib.parse
 import urllib.request
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever import tracking
-from rabtriever.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
+from rabtriever.artifacts import ArtifactMismatchError, content_hash, read_json, read_manifest, write_json
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -27,11 +29,21 @@ if TYPE_CHECKING:
 MODEL = "rabtriever"
 CHAMPION, PREVIOUS = "champion", "previous"
 _PACKAGE = Path(__file__).resolve().parent
-_RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "tokenizers", "safetensors", "peft", "faiss-cpu")
-_RUNTIME += ("numba", "pyyaml", "tqdm")
+# what serving.py and all that it imports come with
+_RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "tokenizers", "safetensors", "faiss-cpu", "numba")
+_RUNTIME += ("pyyaml", "tqdm")
 _MODEL_FOLDER = "model"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
-_EXAMPLE = "I spilled my drink on the carpet."
+EXAMPLE = "I spilled my drink on the carpet."
+_WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
+# asks a version in a process of its own, where no other code of the package is loaded yet
+_ASK = """
+import json, sys
+import mlflow.pyfunc, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+hits = model.predict(pandas.DataFrame({"query": [sys.argv[2]]}), params={"k": 1})["hits"][0]
+print("\\n" + json.dumps(list(hits)))
+"""
 
 PerQuery = dict[str, dict[str, float]]
 
@@ -136,8 +148,10 @@ def local_folder(version: RegisteredVersion) -> Path:
     return _download(version, version.tags["artifact_path"])
 
 
-def check_answers(version: RegisteredVersion, query: str = _EXAMPLE) -> None:
-    """Loads a version the way a server would and asks it one question.
+def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
+    """Loads a version the way a server would, with the code that it carries, and asks it one question.
+
+    Where that code is not what runs here, a process of its own does, which takes some seconds more.
 
     Args:
         version: the version to try.
@@ -146,17 +160,35 @@ def check_answers(version: RegisteredVersion, query: str = _EXAMPLE) -> None:
     Raises:
         ArtifactMismatchError: it does not load, fails, or answers with nothing usable.
     """
-    import mlflow.pyfunc
-    import pandas as pd
-
     advice = "register the retriever again (dvc repro --force register) or choose another version"
     try:
-        model = mlflow.pyfunc.load_model(str(_download(version, _MODEL_FOLDER)))
-        hits = model.predict(pd.DataFrame({"query": [query]}), params={"k": 1})["hits"][0]
+        folder = _download(version, _MODEL_FOLDER)
+        hits = (_ask if _sources(folder / "code" / _PACKAGE.name) == _sources(_PACKAGE) else _ask_apart)(folder, query)
     except Exception as error:  # whatever stops it from answering is the finding
         raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
     if len(hits) != 1 or not math.isfinite(hits[0]["score"]):
         raise ArtifactMismatchError(f"{version} answers {hits!r}, expected one document with a finite score; {advice}")
+
+
+def _ask(folder: Path, query: str) -> list[dict[str, Any]]:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    return list(model.predict(pd.DataFrame({"query": [query]}), params={"k": 1})["hits"][0])
+
+
+def _ask_apart(folder: Path, query: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-c", _ASK, str(folder), query]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChildProcessError(f"with its own code: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _sources(package: Path) -> dict[str, str]:
+    """Hashes of a package's files by name."""
+    return {path.name: content_hash(path) for path in package.glob("*.py")}
 
 
 def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
@@ -190,23 +222,39 @@ def promote(version: RegisteredVersion) -> None:
     client.set_registered_model_alias(MODEL, CHAMPION, version.version)
 
 
-def rollback() -> tuple[RegisteredVersion, RegisteredVersion]:
-    """Puts the previous champion back, after it has loaded and answered; a second rollback undoes the first.
+def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
+    """Puts an earlier version back into service, after it has loaded and answered; a second rollback undoes the first.
+
+    The version taken out is marked as withdrawn, so that the gate does not put it back by itself.
+
+    Args:
+        to: a version's number, or the champion before.
 
     Returns:
         the version in service now, and the one that was.
 
     Raises:
-        ValueError: there is no champion or no previous one.
-        ArtifactMismatchError: the previous version does not answer; nothing was changed.
+        ValueError: there is no champion, or not that version, or it is in service.
+        ArtifactMismatchError: the version does not answer; nothing was changed.
     """
-    now, before = champion(), get(PREVIOUS)
-    if now is None or before is None:
-        missing = CHAMPION if now is None else PREVIOUS
+    now, wanted = champion(), get(to)
+    if now is None or wanted is None:
+        missing = CHAMPION if now is None else to
         raise ValueError(f"no version of {MODEL!r} is {missing!r}; a rollback needs two promotions (make run)")
-    check_answers(before)
-    promote(before)
-    return before, now
+    if wanted.version == now.version:
+        raise ValueError(f"{now} is in service; name another one")
+    check_answers(wanted)
+    promote(wanted)
+    client = tracking.client()
+    client.set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
+    if is_withdrawn(wanted):
+        client.delete_model_version_tag(MODEL, wanted.version, _WITHDRAWN)
+    return wanted, now
+
+
+def is_withdrawn(version: RegisteredVersion) -> bool:
+    """Whether somebody took a version out of service by `rollback`, and nobody has put it back."""
+    return _WITHDRAWN in version.tags
 
 
 def _version(found: ModelVersion) -> RegisteredVersion:
@@ -280,7 +328,7 @@ def _save_model(folder: Path, target: Path) -> None:
         artifacts={"retriever": str(folder)},
         code_paths=[str(_PACKAGE)],
         signature=signature,
-        input_example=pd.DataFrame({"query": [_EXAMPLE], "k": [3]}),
+        input_example=pd.DataFrame({"query": [EXAMPLE], "k": [3]}),
         pip_requirements=_requirements(),
     )
 

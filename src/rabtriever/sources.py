@@ -12,7 +12,7 @@ PACKAGE = "package:"
 
 
 def resolve_source(source: str) -> str:
-    """What `load_backbone` is to be given: `package:NAME/folder` becomes that folder, all else stays as it is.
+    """What `load_backbone` is to be given: of `package:NAME/folder` that folder, of a path the path, else the source.
 
     The package is looked up without being imported.
 
@@ -20,9 +20,17 @@ def resolve_source(source: str) -> str:
         source: `backbone.source` of params.yaml.
 
     Raises:
-        FileNotFoundError: the package is not installed, or has no such folder with a `config.json`.
+        FileNotFoundError: the package is not installed, or there is no such folder with a `config.json`.
         ValueError: a `package:` source that names no folder inside the package.
     """
+    if source.startswith((".", "/", "~")):
+        folder = Path(source).expanduser()
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"backbone.source is {source!r}, but there is no model at {folder.resolve()}: expected a folder with "
+                "config.json; correct the path"
+            )
+        return str(folder)
     if not source.startswith(PACKAGE):
         return source
     package, _, inside = source.removeprefix(PACKAGE).partition("/")

@@ -56,9 +56,12 @@ class CellResult:
 
     def without(self, system: str) -> CellResult:
         """The same without one of the systems."""
-        kept = [{name: found for name, found in part.items() if name != system} for part in (self.per_query, self.start)]
-        rows = {name: row for name, row in self.info["systems"].items() if name != system}
-        return CellResult({**self.info, "systems": rows}, *kept)
+
+        def kept(part: dict[str, Any]) -> dict[str, Any]:
+            return {name: found for name, found in part.items() if name != system}
+
+        info = {**self.info, "systems": kept(self.info["systems"])}
+        return CellResult(info, kept(self.per_query), kept(self.start))
 
 
 def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:

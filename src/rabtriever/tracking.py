@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,6 +58,23 @@ def require() -> None:
 def client() -> MlflowClient:
     """Returns a client of the tracking store and registry, creating the store and the experiment when absent."""
     return _client(tracking_uri())
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turns what MLflow raises, such as for a server that does not answer, into an error that says what to look at.
+
+    Raises:
+        ConnectionError: MLflow raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        module = sys.modules.get("mlflow.exceptions")  # not imported for this alone: it takes seconds
+        if module is None or not isinstance(error, module.MlflowException):
+            raise
+        advice = "see that the address in MLFLOW_TRACKING_URI is right and its server runs"
+        raise ConnectionError(f"the MLflow store {tracking_uri()} failed: {error}; {advice}") from error
 
 
 @lru_cache(maxsize=4)

@@ -102,3 +102,7 @@ def test_rollback_names_both_versions(store: Path, capsys: pytest.CaptureFixture
     promoted(0.6)
     assert cli.main(["rollback"]) == 0
     assert "champion is version 1 now; version 2 is previous" in capsys.readouterr().out
+    assert cli.main(["rollback", "--to", "7"]) == cli.main(["rollback", "--to", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "no version of 'rabtriever' is '7'" in error and "version 1 is in service" in error
+    assert cli.main(["rollback", "--to", "2"]) == 0

@@ -165,6 +165,29 @@ def test_version_answers_in_another_process(store: Path, tmp_path_factory: pytes
     assert done.stdout.split() == ["d05", str(code / "__init__.py")]
 
 
+def test_version_is_asked_with_its_own_code(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a version whose code does not run from being promoted, and one of older code from being refused."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    version = register(0.5)
+    code = registry.local_folder(version).parent.parent / "code" / "rabtriever" / "retriever.py"
+    code.write_text("from tests.toy import ToyRetriever as Retriever\n")
+    registry.check_answers(version)
+    code.write_text("raise RuntimeError('of another age')\n")
+    with pytest.raises(ArtifactMismatchError, match="of another age"):
+        registry.check_answers(version)
+
+
+def test_a_store_that_fails_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a page of traceback where a server is down."""
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match=r"http://127.0.0.1:9 failed: no answer; see"), tracking.store_errors():
+        raise MlflowException("no answer")
+    with pytest.raises(KeyError), tracking.store_errors():
+        raise KeyError("another")
+
+
 def test_nothing_in_a_version_is_pickled(store: Path) -> None:
     """Prevents files that run code when they are read, or that only this Python can read."""
     folder = registry.local_folder(register(0.5)).parent.parent

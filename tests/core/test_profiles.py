@@ -159,7 +159,15 @@ def test_folder_of_a_package_is_found_without_importing_it(tmp_path, monkeypatch
         resolve_source("package:some_model/wieghts")
 
 
-@pytest.mark.parametrize("source", ["", "models/x", "/abs/x", "Qwen/Qwen2.5-0.5B"])
+def test_a_path_without_a_model_is_named(tmp_path):
+    """A mistyped folder is written to params.yaml, and found after the first stages."""
+    with pytest.raises(FileNotFoundError, match=r"no model at .*wieghts: expected a folder with config.json"):
+        resolve_source(str(tmp_path / "wieghts"))
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve_source(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["", "models/x", "Qwen/Qwen2.5-0.5B"])
 def test_other_sources_stay_as_they_are(source):
     """A folder or hub name is taken for a package."""
     assert resolve_source(source) == source

@@ -15,10 +15,11 @@ import pytest
 
 from flows import _pipeline, _report, retrain
 from flows.common import guard
+from flows.register import register
 from rabtriever import registry, tracking
-from rabtriever.artifacts import content_hash
+from rabtriever.artifacts import ArtifactMismatchError, content_hash
 from rabtriever.metrics import METRICS
-from tests.toy import build, set_params, wait_for
+from tests.toy import build, dataset, set_params, wait_for, write_retriever
 
 
 def run_plain() -> dict[str, Any]:
@@ -62,6 +63,11 @@ def test_life_of_a_champion(project: Path) -> None:
     assert (alias("champion"), alias("previous")) == ("1", "3")
     assert run_gate(0.9) == better and alias("champion") == "1"
 
+    registry.rollback(to="2")  # version 3 was never judged against this one, and stays out all the same
+    assert run_gate(0.9) == better and alias("champion") == "2"
+    registry.rollback(to="3")
+    assert not registry.is_withdrawn(registry.get("3")) and registry.is_withdrawn(registry.get("2"))
+
 
 def test_refused_version_is_heard_again_under_other_limits(project: Path) -> None:
     """Prevents a refusal that outlives the limits it was made under, and one that is repeated for nothing."""
@@ -81,6 +87,15 @@ def test_other_data_meets_the_champion_on_the_new_test_set(project: Path) -> Non
     assert decision["champion_ndcg_10"] < decision["ndcg_10"] < stored
     assert decision["promoted"] and alias("previous") == "1"
     assert run_gate(0.9)["champion"] == "2" and alias("champion") == "1"
+
+
+def test_figures_of_another_retriever_are_refused(project: Path) -> None:
+    """Prevents a retriever that is registered with the metrics of the one before, and judged by them."""
+    build(0.5)
+    write_retriever("models/retriever", dataset(), 0.9)
+    with pytest.raises(ArtifactMismatchError, match="evaluate this one first"):
+        register.fn()
+    assert num_versions() == 0
 
 
 def test_damaged_artefact_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

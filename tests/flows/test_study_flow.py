@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,24 @@ def test_only_what_is_named_is_run(project: Path, capsys):
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
         study._todo(definition, ["fwe"])
+
+
+class BrokenCrew(Executor):
+    """Has lost its processes."""
+
+    def submit(self, fn, /, *arguments, **named):
+        done = Future()
+        done.set_exception(BrokenExecutor("a child died"))
+        return done
+
+
+def test_a_killed_process_is_told(project: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where memory runs out a study ends in a traceback, without a summary of the hours before."""
+    monkeypatch.setattr(study, "crew", lambda workers: contextlib.nullcontext(BrokenCrew()))
+    with pytest.raises(study.CellsFailed, match="1 failed"):
+        study.study.fn("toy", ["few"])
+    (told,) = [one for one in read_json(study.TARGET / "details.json")["missing"] if one["cell"] == "few, seed 1"]
+    assert "memory runs out" in told["why"]
 
 
 def test_two_processes_do_not_share_a_study(project: Path):
