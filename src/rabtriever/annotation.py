@@ -26,7 +26,7 @@ class Annotated:
         states: (Q, C, H) float16 context query states of the teacher.
         scores: (Q, C) float32 teacher scores, nats.
         grades: (Q, C) known grades; 0 for a negative; -1 where it is unknown: no candidate, a possible false negative,
-            a document that no training query has a judgement of (see Supervision).
+            a document that is no training query's positive, unless it was judged wrong for this one (see Supervision).
         facts: counts and shares worth logging.
     """
 
@@ -62,11 +62,17 @@ def annotate_candidates(
         states[rows, columns] = part.states
         scores[rows, columns] = part.scores
     known = [inputs.supervision.grades[row] for row in query_rows]
-    suspicious = possible_false_negatives(candidates, scores, known, params.margin)
+    rejected = np.array(
+        [
+            np.isin(listed, list(inputs.supervision.rejected[row]))
+            for row, listed in zip(query_rows, candidates, strict=True)
+        ]
+    )
+    suspicious = possible_false_negatives(candidates, scores, known, params.margin) & ~rejected
     grades = np.array(
         [[judged.get(int(row), 0) for row in listed] for judged, listed in zip(known, candidates, strict=True)]
     )
-    grades[suspicious | ~np.isin(candidates, inputs.supervision.judged)] = -1
+    grades[suspicious | ~(np.isin(candidates, inputs.supervision.judged) | rejected)] = -1
     facts = {
         "queries": float(len(query_rows)),
         "teacher_calls": float(len(pairs)),

@@ -111,7 +111,7 @@ class ContrastiveModule(LanguageModelModule):
         document_batch = pad([self.document_ids[row] for row in documents], self.device)
         query_states, document_states = self.backbone.states(*query_batch), self.backbone.states(*document_batch)
         scores = self.similarity(query_states, query_batch[1], document_states, document_batch[1])
-        blocked = positives_mask(self.supervision, queries, column).to(self.device)  # (B, D)
+        blocked = no_negatives(self.supervision, queries, column).to(self.device)  # (B, D)
         target = torch.tensor([column[row] for row in targets], device=self.device)
         terms = {"contrastive": in_batch_loss(scores / params.temperature, target, blocked)}
         if params.language_model > 0:
@@ -159,13 +159,17 @@ class ContrastiveModule(LanguageModelModule):
         self._mined = checkpoint["mined"]
 
 
-def positives_mask(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
-    """(B, D) bool: the document is a known positive of the query, so it must not count as its negative."""
-    mask = torch.zeros(len(queries), len(column), dtype=torch.bool)
+def no_negatives(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
+    """(B, D) bool: the document is no negative of the query, as it is its positive or nobody can tell."""
+    unjudged = ~np.isin(list(column), supervision.judged)
+    mask = torch.from_numpy(unjudged).repeat(len(queries), 1)
     for row, query in enumerate(queries):
         for document in supervision.grades[int(query)]:
             if document in column:
                 mask[row, column[document]] = True
+        for document in supervision.rejected[int(query)]:
+            if document in column:
+                mask[row, column[document]] = False
     return mask
 
 
@@ -189,6 +193,6 @@ def mine_with_cosine(
     negatives, unlabelled = [], []
     for start in range(0, len(queries), 512):
         scores = queries[start : start + 512] @ documents.T
-        negatives.append(supervision.hardest(scores, start, depth, supervision.judged))
-        unlabelled.append(supervision.hardest(scores, start, depth, supervision.unjudged))
+        negatives.append(supervision.hardest(scores, start, depth, labelled=True))
+        unlabelled.append(supervision.hardest(scores, start, depth, labelled=False))
     return np.concatenate(negatives), np.concatenate(unlabelled)

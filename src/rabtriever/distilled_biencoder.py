@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rabtriever.annotation import Annotated
 from rabtriever.backbone import Backbone
-from rabtriever.contrastive import positives_mask
+from rabtriever.contrastive import no_negatives
 from rabtriever.objectives import forward_kl, in_batch_loss, margin_mse
 from rabtriever.padding import pad
 from rabtriever.params import bounded
@@ -102,7 +102,6 @@ class DistilledBiencoderModule(LanguageModelModule):
         self.supervision = supervision
         self.query_ids, self.document_ids = query_ids, document_ids
         self._lists = join_rounds(annotated)
-        self._judged = set(supervision.judged.tolist())
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The distillation term and, when weighted, the contrastive term of one batch."""
@@ -148,8 +147,7 @@ class DistilledBiencoderModule(LanguageModelModule):
 
     def _blocked(self, lists: Sequence[CandidateList], column: dict[int, int]) -> Tensor:
         """(B, D) bool: documents that are no negatives: positives, doubtful ones, and those that nobody judged."""
-        blocked = positives_mask(self.supervision, np.array([found.query for found in lists]), column)
-        blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
+        blocked = no_negatives(self.supervision, np.array([found.query for found in lists]), column)
         for number, found in enumerate(lists):
             blocked[number, [column[row] for row in found.doubtful if row in column]] = True
         return blocked

@@ -142,5 +142,5 @@ def mine_with_maxsim(
     for start in range(0, len(query_ids), len(scores)):
         part = scores[: len(query_ids) - start]
         part[:, supervision.judged] = index.scores(query_ids[start : start + len(part)])
-        found.append(supervision.hardest(part, start, depth, supervision.judged))
+        found.append(supervision.hardest(part, start, depth, labelled=True))
     return np.concatenate(found)

@@ -14,20 +14,23 @@ from rabtriever.records import Corpus, Qrels, Queries
 class Supervision:
     """The judgements of one split over numbered queries and documents.
 
-    Negatives are drawn from `judged` documents only. A document that no training query is judged against may be new to
-    the corpus and right for many of them; to train on it as a negative would teach that it is never right.
+    Negatives are drawn from `judged` documents only, and from those that were judged wrong for the very query. A
+    document that is no training query's positive may be new to the corpus and right for many of them; to train on it as
+    a negative of all would teach that it is never right.
 
     Attributes:
         query_ids: ids of the queries with a positive, sorted; row numbers below refer to it.
         doc_ids: ids of the corpus in file order.
         grades: for each query row, document row -> grade, every judgement with grade >= 1.
         judged: sorted document rows that are positive for some query.
+        rejected: for each query row, the document rows that were judged with grade 0.
     """
 
     query_ids: list[str]
     doc_ids: list[str]
     grades: list[dict[int, int]]
     judged: np.ndarray
+    rejected: list[frozenset[int]]
 
     @classmethod
     def build(cls, corpus: Corpus, qrels: Qrels) -> Supervision:
@@ -37,7 +40,8 @@ class Supervision:
         query_ids = sorted(q for q, judgements in qrels.items() if any(g > 0 for g in judgements.values()))
         grades = [{row_of[d]: g for d, g in sorted(qrels[q].items()) if g > 0} for q in query_ids]
         judged = np.array(sorted({row for judgements in grades for row in judgements}), dtype=np.int64)
-        return cls(query_ids, doc_ids, grades, judged)
+        rejected = [frozenset(row_of[d] for d, g in qrels[q].items() if g == 0) for q in query_ids]
+        return cls(query_ids, doc_ids, grades, judged, rejected)
 
     def texts(self, queries: Queries) -> list[str]:
         """Texts of the query rows, in order."""
@@ -58,23 +62,27 @@ class Supervision:
         """Document rows that are no training query's positive, sorted."""
         return np.setdiff1d(np.arange(len(self.doc_ids)), self.judged)
 
-    def hardest(self, scores: np.ndarray, first_row: int, depth: int, pool: np.ndarray) -> np.ndarray:
-        """The best-scored documents of a pool that are not positives of their query.
+    def hardest(self, scores: np.ndarray, first_row: int, depth: int, labelled: bool) -> np.ndarray:
+        """The documents nearest to each query that are wrong for it, or that nobody has judged for it.
 
         Args:
             scores: (B, N) similarity of consecutive query rows to all documents.
             first_row: query row of `scores[0]`.
             depth: how many to keep per query.
-            pool: document rows to choose from: `judged` for negatives, `unjudged` for documents without a label.
+            labelled: whether negatives are wanted, those that were judged wrong for the query first, and not documents
+                without a label.
 
         Returns:
-            (B, depth) document rows, best first; where fewer exist, -1 fills the end.
+            (B, depth) rows, best-scored first; where fewer exist, -1 fills the end.
         """
+        pool = self.judged if labelled else self.unjudged
         found = np.full((len(scores), depth), -1, dtype=np.int64)
-        for offset, row in enumerate(np.argsort(-scores[:, pool], axis=1, kind="stable")):
-            positives = self.grades[first_row + offset]
-            kept = [doc for doc in pool[row[: depth + len(positives)]] if doc not in positives][:depth]
-            found[offset, : len(kept)] = kept
+        for offset, order in enumerate(np.argsort(-scores[:, pool], axis=1, kind="stable")):
+            rejected = self.rejected[first_row + offset]
+            told = self.grades[first_row + offset].keys() | rejected
+            kept = sorted(rejected, key=lambda row, of=scores[offset]: (-of[row], row)) if labelled else []
+            kept += [int(row) for row in pool[order[: depth + len(told)]] if row not in told]
+            found[offset, : min(depth, len(kept))] = kept[:depth]
         return found
 
 

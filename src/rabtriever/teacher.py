@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rabtriever.backbone import Backbone
 from rabtriever.checkpointing import ReadPairs, read_pairs
-from rabtriever.contrastive import positives_mask
+from rabtriever.contrastive import no_negatives
 from rabtriever.objectives import answer_score, forward_kl, in_batch_loss, listwise_loss, reranker_loss
 from rabtriever.padding import pad
 from rabtriever.params import bounded
@@ -195,8 +195,7 @@ class TeacherModule(LanguageModelModule):
 
     def contrastive(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int], cosine: Tensor) -> Tensor:
         """The weighted contrastive term of a (B, D) cosine: each query's first candidate among the documents."""
-        blocked = positives_mask(self.supervision, queries, column)
-        blocked[:, [number for row, number in column.items() if row not in self._judged]] = True
+        blocked = no_negatives(self.supervision, queries, column)
         scores = cosine / self.params.temperature
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
@@ -269,7 +268,8 @@ class TeacherModule(LanguageModelModule):
             columns[number, part] = torch.tensor([column[row] for row in chosen])
             documents[number, part] = torch.tensor(chosen)
             mask[number, part] = True
-            labelled[number, part] = torch.tensor([row in self._judged for row in chosen])
+            told = self._judged | self.supervision.rejected[int(query)]
+            labelled[number, part] = torch.tensor([row in told for row in chosen])
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
         return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
 

@@ -32,15 +32,23 @@ def test_rows(judgements):
 def test_hard_negatives_are_judged_documents_that_are_wrong(judgements):
     """A positive, or a document new to the corpus, is trained on as wrong."""
     scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0], [0.3, 0.8, 1.0, 0.9, 2.0]])
-    assert judgements.hardest(scores, 0, 2, judgements.judged).tolist() == [[3, -1], [0, -1]]
-    assert judgements.hardest(scores[1:], 1, 1, judgements.judged).tolist() == [[0]]
+    assert judgements.hardest(scores, 0, 2, labelled=True).tolist() == [[3, -1], [2, 0]]
+    assert judgements.hardest(scores[1:], 1, 1, labelled=True).tolist() == [[2]]
 
 
 def test_unjudged_documents_are_kept_apart(judgements):
     """A document new to the corpus lands among the negatives, or a judged one among the unlabelled."""
     scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0]])
     assert judgements.unjudged.tolist() == [2, 4]
-    assert judgements.hardest(scores, 0, 3, judgements.unjudged).tolist() == [[4, 2, -1]]
+    assert judgements.hardest(scores, 0, 3, labelled=False).tolist() == [[4, 2, -1]]
+
+
+def test_what_was_judged_wrong_is_the_first_negative(judgements):
+    """Negatives that a user has written down are never trained on, and stand among the documents nobody judged."""
+    assert judgements.rejected == [frozenset(), {2}]
+    scores = np.array([[0.3, 0.8, -1.0, 0.9, 2.0]])
+    assert judgements.hardest(scores, 1, 3, labelled=True).tolist() == [[2, 0, -1]]
+    assert judgements.hardest(scores, 1, 3, labelled=False).tolist() == [[4, -1, -1]]
 
 
 def test_hard_negatives_are_the_best_scored():
@@ -48,7 +56,7 @@ def test_hard_negatives_are_the_best_scored():
     corpus = {f"{n}": Document(f"{n}", "", "x") for n in range(8)}
     many = Supervision.build(corpus, {"q": {"0": 1, "1": 1, "2": 1}, "r": {f"{n}": 1 for n in range(3, 8)}})
     scores = np.array([[9.0, 8.0, 7.0, 1.0, 3.0, 2.0, 3.0, 0.0]])
-    assert many.hardest(scores, 0, 3, many.judged).tolist() == [[4, 6, 5]]
+    assert many.hardest(scores, 0, 3, labelled=True).tolist() == [[4, 6, 5]]
 
 
 def test_positives_are_drawn_by_grade(judgements):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rabtriever.annotation import annotate_candidates
@@ -23,6 +25,18 @@ def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, superv
     assert found.grades.tolist() == [[supervision.grades[0][positive], 0, -1, -1]]
     assert found.facts["teacher_calls"] == 3 and found.facts["possible_false_negatives"] == 0
     assert np.abs(found.scores[0, :3]).min() > 0 == found.scores[0, 3]
+
+
+def test_what_was_judged_wrong_is_known(backbone, prompt, toy, supervision, query_ids, document_ids):
+    """A negative that a user has written down is protected as a possible false one, where the teacher likes it."""
+    positive, new = next(iter(supervision.grades[0])), int(supervision.unjudged[0])
+    rejected = [frozenset([new]), *supervision.rejected[1:]]
+    inputs = TrainingInputs(toy, replace(supervision, rejected=rejected), prompt, query_ids, document_ids)
+    params = MiningParams(depth=1, positives=1, random=0, margin=1e6, batch_size=4, queries=0)
+    candidates = np.array([[positive, new], [positive, new]])
+    found = annotate_candidates(Reranker(backbone, prompt), inputs, np.array([0, 1]), candidates, params, "toy")
+    assert found.grades[0].tolist() == [supervision.grades[0][positive], 0] and found.grades[1, 1] == -1
+    assert found.facts["possible_false_negatives"] <= 2
 
 
 def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy, supervision, query_ids, document_ids):

@@ -11,7 +11,7 @@ from rabtriever.contrastive import (
     ContrastiveModule,
     ContrastiveParams,
     mine_with_cosine,
-    positives_mask,
+    no_negatives,
     unit,
 )
 from rabtriever.padding import pad
@@ -54,11 +54,19 @@ def minings(monkeypatch) -> list[int]:
 
 
 def test_known_positives_are_no_negatives(supervision):
-    """Another positive of the same query in the batch is pushed away from it."""
+    """Another positive of the same query in the batch, or a document that nobody judged, is pushed away from it."""
     queries = np.array([supervision.query_ids.index(name) for name in ("sponge-0", "ladder-1")])
     column = {supervision.doc_ids.index(name): n for n, name in enumerate(("torch", "ladder", "sponge", "bucket"))}
-    mask = positives_mask(supervision, queries, column)
-    assert mask.tolist() == [[True, False, True, False], [False, True, False, False]]
+    mask = no_negatives(supervision, queries, column)
+    assert mask.tolist() == [[True, False, True, True], [False, True, False, True]]
+
+
+def test_what_one_query_rejects_is_no_negative_of_others(supervision):
+    """A document without a positive, named wrong for one query, would be taught to be wrong for all."""
+    new = int(supervision.unjudged[0])
+    rejected = [frozenset([new]) if query == 1 else frozenset() for query in range(len(supervision.query_ids))]
+    known = dataclasses.replace(supervision, rejected=rejected)
+    assert no_negatives(known, np.arange(3), {new: 0}).flatten().tolist() == [True, False, True]
 
 
 def test_mining_is_the_cosine_of_states(make_backbone, supervision, query_ids, document_ids):

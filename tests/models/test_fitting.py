@@ -36,7 +36,7 @@ def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object
     rows = np.tile(np.arange(width), (count, 1))
     grades = (rows == right[:, None]).astype(np.float32)
     names = [f"q{number:03}" for number in range(count)], [f"d{number}" for number in range(width)]
-    judged = Supervision(*names, [{int(row): 1} for row in right], np.arange(width))
+    judged = Supervision(*names, [{int(row): 1} for row in right], np.arange(width), [])
     return DevCandidates(features, rows, np.ones(rows.shape, dtype=bool), grades), judged
 
 
@@ -138,7 +138,7 @@ def test_as_many_are_taken_for_new_as_dev_lacks(judged, asked, share):
     """A corpus without new documents, or dev queries that ask for them, would be fitted in another way."""
     memory = remember(np.eye(20, dtype=np.float32), [{row: 1} for row in judged] + [{19: 0}] * (20 - len(judged)))
     names = [f"q{row}" for row in range(len(asked))], [f"d{row}" for row in range(20)]
-    dev = Supervision(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20))
+    dev = Supervision(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20), [])
     assert share_to_take_for_new(memory, dev, 20) == pytest.approx(share)
 
 
