@@ -80,8 +80,12 @@ def _champion_scores(champion: RegisteredVersion) -> PerQuery:
         there = Retriever.load(registry.local_folder(champion)).reindexed(dataset.corpus)
         run = there.rank(dataset.split_queries("test"), k=_DEPTH)
     except (ArtifactMismatchError, FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch: no fault of the champion's
+            raise
         advice = "put an earlier version back with `rabtriever rollback`, then run again"
-        raise ArtifactMismatchError(f"the champion, {champion}, cannot be evaluated: {error}; {advice}") from error
+        raise ArtifactMismatchError(
+            f"the champion, {champion}, cannot be evaluated: {type(error).__name__}: {error}; {advice}"
+        ) from error
     return score_queries(dataset.qrels["test"], run)
 
 

@@ -73,6 +73,10 @@ def promotion_text(version: registry.RegisteredVersion, decision: Mapping[str, A
     elif champion.version == version.version:
         lines.append(f"champion: {version}, this retriever (models:/{registry.MODEL}@{registry.CHAMPION})")
     else:
+        if registry.is_withdrawn(version):
+            lines.append(
+                f"{version} was taken out of service; `rabtriever rollback --to {version.version}` puts it back"
+            )
         lines.append(f"champion: {champion}, another retriever than the one in models/retriever")
     return "\n".join(textwrap.fill(line, 118, subsequent_indent="  ") for line in lines)
 

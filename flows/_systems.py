@@ -215,7 +215,7 @@ def _by_predictor_unserved(folder: Path) -> System:
 
 
 def _by_reading(folder: Path) -> System:
-    """Of the same documents as the base cell's teacher reads."""
+    """Of all documents, or of those that the systems of the base cell propose."""
     dataset, data, prompt_params, params = _test()
     model, reader, prefix, prompt, _ = open_teacher(folder, prompt_params, data)
     others = [read_run(Path(POOL) / f"{name}.trec") for name in POOLED]

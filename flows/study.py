@@ -166,23 +166,31 @@ class _Turns:
         if str(one.base) in self.failed:
             self._ended(one, label, start, "the cell that it starts from failed")
         else:
-            future = executor.submit(run_one, self._definition, one, self.workers > 1)
+            try:
+                future = executor.submit(run_one, self._definition, one, self.workers > 1)
+            except BrokenExecutor:
+                self._killed(one, label, start)
+                return False
             self._running[future] = one, label, start
         return True
 
     def finish(self) -> None:
         """Waits until a cell that is being run ends."""
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            turn = self._running.pop(future)
+            try:
+                self._ended(*turn, future.result())
+            except BrokenExecutor:
+                self._killed(*turn)
+
+    def _killed(self, one: Cell, label: str, start: float) -> None:
+        """A process is gone, and all others with it; nobody can tell which of those side by side it was."""
         from flows._cells import record_failure
 
-        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-            one, label, start = self._running.pop(future)
-            try:
-                error = future.result()
-            except BrokenExecutor:  # nobody can tell which of those side by side it was
-                error = "a process was killed, as happens where memory runs out; fewer workers need less"
-                record_failure(self._definition, one, ChildProcessError(error))
-                self._waiting.clear()  # nobody is left to do them; the next run does
-            self._ended(one, label, start, error)
+        error = "a process has ended, as happens where memory runs out; fewer workers need less"
+        record_failure(self._definition, one, ChildProcessError(error))
+        self._waiting.clear()  # nobody is left to do them; the next run does
+        self._ended(one, label, start, error)
 
     def _ended(self, one: Cell, label: str, start: float, error: str | None) -> None:
         if error is not None:
@@ -280,7 +288,8 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
             draw_complexity(cost["rows"], target / "complexity.png")
         write_json(target / "details.json", details)
     if definition.publish:
-        commit_results(definition, finished, groups)
+        whole = {one: found for one, found in finished.items() if one not in missing}  # the others as they were
+        commit_results(definition, whole, groups)
         if cost is not None:
             write_json(definition.committed / COMPLEXITY, cost)
         subprocess.run([sys.executable, PAGE, "--take"], check=True)

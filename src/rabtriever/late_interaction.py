@@ -131,16 +131,17 @@ def mine_with_maxsim(
     depth: int,
     batch_size: int = BATCH,
 ) -> np.ndarray:
-    """The judged documents of the highest MaxSim with each query, its positives left out.
+    """The documents of the highest MaxSim with each query that are wrong for it, see `Supervision.hardest`.
 
     Returns:
         (Q, depth) document rows, best first, -1 where there are fewer.
     """
-    index = TokenIndex(backbone, [document_ids[row] for row in supervision.judged], batch_size)
+    labelled = sorted(set(supervision.judged.tolist()).union(*supervision.rejected))
+    index = TokenIndex(backbone, [document_ids[row] for row in labelled], batch_size)
     scores = np.full((512, len(document_ids)), -np.inf, dtype=np.float32)
     found = []
     for start in range(0, len(query_ids), len(scores)):
         part = scores[: len(query_ids) - start]
-        part[:, supervision.judged] = index.scores(query_ids[start : start + len(part)])
+        part[:, labelled] = index.scores(query_ids[start : start + len(part)])
         found.append(supervision.hardest(part, start, depth, labelled=True))
     return np.concatenate(found)

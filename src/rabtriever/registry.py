@@ -145,7 +145,8 @@ def per_query(version: RegisteredVersion) -> PerQuery:
 
 def local_folder(version: RegisteredVersion) -> Path:
     """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one."""
-    return _download(version, version.tags["artifact_path"])
+    inside = Path(version.tags["artifact_path"]).relative_to(_MODEL_FOLDER)
+    return _existing(version, _download(version, _MODEL_FOLDER) / inside)  # a part alone would pass for the whole
 
 
 def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
@@ -181,6 +182,8 @@ def _ask(folder: Path, query: str) -> list[dict[str, Any]]:
 def _ask_apart(folder: Path, query: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-c", _ASK, str(folder), query]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        raise ChildProcessError(f"with its own code it was killed by signal {-done.returncode}")
     if done.returncode:
         raise ChildProcessError(f"with its own code: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -212,8 +215,10 @@ def last_decision(version: RegisteredVersion) -> dict[str, Any] | None:
 
 
 def promote(version: RegisteredVersion) -> None:
-    """Makes a version the champion; the champion so far becomes `previous`."""
+    """Makes a version the champion; the champion so far becomes `previous`. Neither is withdrawn by that."""
     client = tracking.client()
+    if is_withdrawn(version):
+        client.delete_model_version_tag(MODEL, version.version, _WITHDRAWN)
     before = champion()
     if before is not None and before.version == version.version:
         return
@@ -225,7 +230,8 @@ def promote(version: RegisteredVersion) -> None:
 def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     """Puts an earlier version back into service, after it has loaded and answered; a second rollback undoes the first.
 
-    The version taken out is marked as withdrawn, so that the gate does not put it back by itself.
+    The version taken out is marked as withdrawn, so that the gate does not put it back by itself; not so where it makes
+    room for a withdrawn one.
 
     Args:
         to: a version's number, or the champion before.
@@ -240,15 +246,14 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     now, wanted = champion(), get(to)
     if now is None or wanted is None:
         missing = CHAMPION if now is None else to
-        raise ValueError(f"no version of {MODEL!r} is {missing!r}; a rollback needs two promotions (make run)")
+        advice = "name one that `make ui` shows" if missing == to != PREVIOUS else "it needs two promotions (make run)"
+        raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
     if wanted.version == now.version:
         raise ValueError(f"{now} is in service; name another one")
     check_answers(wanted)
     promote(wanted)
-    client = tracking.client()
-    client.set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
-    if is_withdrawn(wanted):
-        client.delete_model_version_tag(MODEL, wanted.version, _WITHDRAWN)
+    if not is_withdrawn(wanted):
+        tracking.client().set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
     return wanted, now
 
 
@@ -281,10 +286,14 @@ def _download(version: RegisteredVersion, path: str) -> Path:
             found.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
                 os.replace(client.download_artifacts(version.run_id, path, scratch), found)
-    if not found.exists():
+    return _existing(version, found)
+
+
+def _existing(version: RegisteredVersion, path: Path) -> Path:
+    if not path.exists():
         advice = "run `python -m flows.register` to register the retriever again"
-        raise FileNotFoundError(f"{version} has lost its files: no {found}; {advice}")
-    return found
+        raise FileNotFoundError(f"{version} has lost its files: no {path}; {advice}")
+    return path
 
 
 def _has_files(version: RegisteredVersion) -> bool:

@@ -377,10 +377,16 @@ def _pairs(study: Study, finished: Mapping[Cell, CellResult]) -> Iterator[_Pair]
             off = _by_seed(finished, name, ablation)
             known = _by_seed(finished, name, mined) if mined else {seed: one.origin for seed, one in off.items()}
             # the same teacher: both started from the same run
-            on = {seed: one for seed, one in known.items() if seed in off and one.start == off[seed].start}
+            on = {seed: one for seed, one in known.items() if seed in off and _same_start(one, off[seed])}
             both = list(on.values()), [off[seed] for seed in on]
             if on and all("student" in one.per_query for part in both for one in part):
                 yield _Pair(name, mined or DEFAULT, list(on), *(_mean_over_seeds(part, "student") for part in both))
+
+
+def _same_start(one: CellResult, other: CellResult) -> bool:
+    """Whether two ablations started from the same run, by the systems that both have of it."""
+    shared = one.start.keys() & other.start.keys()
+    return bool(shared) and all(one.start[system] == other.start[system] for system in shared)
 
 
 def _on_policy_resampled(pairs: Sequence[_Pair], groups: Mapping[str, Groups]) -> dict[str, dict[str, float] | None]:

@@ -69,8 +69,8 @@ class Supervision:
             scores: (B, N) similarity of consecutive query rows to all documents.
             first_row: query row of `scores[0]`.
             depth: how many to keep per query.
-            labelled: whether negatives are wanted, those that were judged wrong for the query first, and not documents
-                without a label.
+            labelled: whether negatives are wanted, those that were judged wrong for the query among them, and not
+                documents without a label.
 
         Returns:
             (B, depth) rows, best-scored first; where fewer exist, -1 fills the end.
@@ -80,8 +80,9 @@ class Supervision:
         for offset, order in enumerate(np.argsort(-scores[:, pool], axis=1, kind="stable")):
             rejected = self.rejected[first_row + offset]
             told = self.grades[first_row + offset].keys() | rejected
-            kept = sorted(rejected, key=lambda row, of=scores[offset]: (-of[row], row)) if labelled else []
-            kept += [int(row) for row in pool[order[: depth + len(told)]] if row not in told]
+            kept = [int(row) for row in pool[order[: depth + len(told)]] if row not in told]
+            if labelled and rejected:
+                kept = sorted([*kept, *rejected], key=lambda row, of=scores[offset]: (-of[row], row))
             found[offset, : min(depth, len(kept))] = kept[:depth]
         return found
 

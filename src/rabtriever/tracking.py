@@ -62,7 +62,7 @@ def client() -> MlflowClient:
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """Turns what MLflow raises, such as for a server that does not answer, into an error that says what to look at.
+    """Turns what MLflow raises, such as for a server that does not answer, into an error that is told as others are.
 
     Raises:
         ConnectionError: MLflow raised something.
@@ -73,8 +73,10 @@ def store_errors() -> Iterator[None]:
         module = sys.modules.get("mlflow.exceptions")  # not imported for this alone: it takes seconds
         if module is None or not isinstance(error, module.MlflowException):
             raise
-        advice = "see that the address in MLFLOW_TRACKING_URI is right and its server runs"
-        raise ConnectionError(f"the MLflow store {tracking_uri()} failed: {error}; {advice}") from error
+        uri = tracking_uri()
+        served = "; see that the address in MLFLOW_TRACKING_URI is right and its server runs"
+        advice = "" if uri.startswith("sqlite:") else served
+        raise ConnectionError(f"MLflow, with the store {uri}, failed: {error}{advice}") from error
 
 
 @lru_cache(maxsize=4)

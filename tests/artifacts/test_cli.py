@@ -104,5 +104,5 @@ def test_rollback_names_both_versions(store: Path, capsys: pytest.CaptureFixture
     assert "champion is version 1 now; version 2 is previous" in capsys.readouterr().out
     assert cli.main(["rollback", "--to", "7"]) == cli.main(["rollback", "--to", "1"]) == 1
     error = capsys.readouterr().err
-    assert "no version of 'rabtriever' is '7'" in error and "version 1 is in service" in error
+    assert "no version of 'rabtriever' is '7' to roll back to; name one" in error and "version 1 is in service" in error
     assert cli.main(["rollback", "--to", "2"]) == 0

@@ -43,11 +43,12 @@ def test_unjudged_documents_are_kept_apart(judgements):
     assert judgements.hardest(scores, 0, 3, labelled=False).tolist() == [[4, 2, -1]]
 
 
-def test_what_was_judged_wrong_is_the_first_negative(judgements):
-    """Negatives that a user has written down are never trained on, and stand among the documents nobody judged."""
+def test_what_was_judged_wrong_is_a_negative_of_its_query(judgements):
+    """Negatives that a user has written down are never trained on, or easy ones push the hard ones out."""
     assert judgements.rejected == [frozenset(), {2}]
     scores = np.array([[0.3, 0.8, -1.0, 0.9, 2.0]])
-    assert judgements.hardest(scores, 1, 3, labelled=True).tolist() == [[2, 0, -1]]
+    assert judgements.hardest(scores, 1, 3, labelled=True).tolist() == [[0, 2, -1]]
+    assert judgements.hardest(-scores, 1, 1, labelled=True).tolist() == [[2]]
     assert judgements.hardest(scores, 1, 3, labelled=False).tolist() == [[4, -1, -1]]
 
 

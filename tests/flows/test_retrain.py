@@ -65,8 +65,9 @@ def test_life_of_a_champion(project: Path) -> None:
 
     registry.rollback(to="2")  # version 3 was never judged against this one, and stays out all the same
     assert run_gate(0.9) == better and alias("champion") == "2"
+    assert "rollback --to 3` puts it back" in _report.promotion_text(registry.get("3"), better)
     registry.rollback(to="3")
-    assert not registry.is_withdrawn(registry.get("3")) and registry.is_withdrawn(registry.get("2"))
+    assert [registry.is_withdrawn(registry.get(number)) for number in "123"] == [True, False, False]
 
 
 def test_refused_version_is_heard_again_under_other_limits(project: Path) -> None:
