@@ -296,20 +296,27 @@ def _systems(cells: Iterable[CellResult]) -> list[str]:
 
 
 def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
-    """Of each ablation of rivals alone, how far the student of the very same runs is above each of them, by set."""
+    """Of each ablation that is about rivals, how far the student of the very same runs is above each of them, by set.
+
+    An ablation that changes the student too is compared with that one.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name in study.sets:
         bases = _by_seed(finished, name)
         for ablation in study.ablations_of(name):
-            changed = [
-                one
-                for seed, one in _by_seed(finished, name, ablation).items()
-                if "student" not in one.per_query and _started_from(one, bases.get(seed))
+            cells = _by_seed(finished, name, ablation)
+            both = [
+                (one if "student" in one.per_query else bases[seed], one)
+                for seed, one in cells.items()
+                if "student" in one.per_query or _started_from(one, bases.get(seed))
             ]
-            if not changed:
+            rivals = [rival for rival in RIVAL_TITLES if both and rival in both[0][1].per_query]
+            if "student" in study.ablate.measured(ablation):
+                rivals = [rival for rival in rivals if ablation in study.ablate.alone.get(rival, [])]
+            if not rivals:
                 continue
-            same = [bases[one.info["seed"]] for one in changed]
-            rows = {rival: _difference(same, "student", changed, rival) for rival in changed[0].per_query}
+            students, changed = zip(*both, strict=True)
+            rows = {rival: _difference(students, "student", changed, rival) for rival in rivals}
             if any(rows.values()):
                 found.setdefault(name, {})[ablation] = {"seeds": [one.info["seed"] for one in changed], "rivals": rows}
     return found

@@ -351,6 +351,19 @@ def test_student_is_compared_with_changed_rivals_of_its_own_run(root: Path, tmp_
     assert not details["student_vs_changed"], "another run's student"
 
 
+def test_a_student_changed_with_its_rival_is_compared_with_that_one(root: Path):
+    """A better teacher is shown to help the student, and not that it helps the rival as much."""
+    alone = {"student": ["no_mse"], "biencoder": ["no_mse"]}
+    change_study(root, ablate={"sets": ["one"], "seeds": [1], "names": ["no_mse", "off_policy"], "alone": alone})
+    study = read_study("toy", root)
+    cells = finished_toy(study)
+    cell = Cell("one", 1, "no_mse")
+    cells[cell] = started(result(study, cell, student=[0.7] * 4, biencoder=[0.6] * 4), cells[Cell("one", 1)])
+    details = study_summary.summarise(study, cells, {}, "make study")[1]
+    assert list(details["student_vs_changed"]["one"]) == ["no_mse"]
+    assert details["student_vs_changed"]["one"]["no_mse"]["rivals"]["biencoder"]["difference"] == pytest.approx(10.0)
+
+
 def test_plots_are_drawn(root: Path, tmp_path: Path):
     """A study of hours must not end in a picture that cannot be drawn."""
     study = read_study("toy", root)
