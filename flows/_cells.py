@@ -117,7 +117,8 @@ def measure_complexity(study: Study) -> dict[str, Any]:
 def record_failure(study: Study, cell: Cell, error: Exception) -> None:
     """Notes why a cell has no result; the next run tries it again."""
     trace = "".join(traceback.format_exception(error))
-    message = f"{type(error).__name__}: {error}".replace(f"{study.root.resolve()}/", "")  # a page may show it
+    told = f"{type(error).__name__}: {error}".splitlines()[0]  # the trace has the rest; a page may show this
+    message = told.replace(f"{study.root.resolve()}/", "")
     write_json(study.folder / cell.folder / FAILURE, {"message": message, "traceback": trace})
 
 
