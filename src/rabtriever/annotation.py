@@ -62,17 +62,14 @@ def annotate_candidates(
         states[rows, columns] = part.states
         scores[rows, columns] = part.scores
     known = [inputs.supervision.grades[row] for row in query_rows]
-    rejected = np.array(
-        [
-            np.isin(listed, list(inputs.supervision.rejected[row]))
-            for row, listed in zip(query_rows, candidates, strict=True)
-        ]
-    )
+    listed = list(zip(query_rows, candidates, strict=True))
+    rejected = np.array([np.isin(rows, list(inputs.supervision.rejected[query])) for query, rows in listed])
+    labelled = np.array([inputs.supervision.labelled(query, rows) for query, rows in listed])
     suspicious = possible_false_negatives(candidates, scores, known, params.margin) & ~rejected
     grades = np.array(
-        [[judged.get(int(row), 0) for row in listed] for judged, listed in zip(known, candidates, strict=True)]
+        [[judged.get(int(row), 0) for row in rows] for judged, rows in zip(known, candidates, strict=True)]
     )
-    grades[suspicious | ~(np.isin(candidates, inputs.supervision.judged) | rejected)] = -1
+    grades[suspicious | ~labelled] = -1
     facts = {
         "queries": float(len(query_rows)),
         "teacher_calls": float(len(pairs)),

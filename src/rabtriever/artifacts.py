@@ -204,6 +204,11 @@ def content_hash(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def code_hash(package: str | Path) -> str:
+    """Sha256 (64 hex digits) of the names and bytes of a package's own Python files."""
+    return _combined({path.name: {"sha256": content_hash(path)} for path in Path(package).glob("*.py")})
+
+
 def _file_records(folder: Path) -> dict[str, dict[str, Any]]:
     records = {}
     for path in sorted(folder.rglob("*")):

@@ -161,15 +161,12 @@ class ContrastiveModule(LanguageModelModule):
 
 def no_negatives(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
     """(B, D) bool: the document is no negative of the query, as it is its positive or nobody can tell."""
-    unjudged = ~np.isin(list(column), supervision.judged)
-    mask = torch.from_numpy(unjudged).repeat(len(queries), 1)
+    documents = list(column)
+    mask = torch.from_numpy(np.stack([~supervision.labelled(int(query), documents) for query in queries]))
     for row, query in enumerate(queries):
         for document in supervision.grades[int(query)]:
             if document in column:
                 mask[row, column[document]] = True
-        for document in supervision.rejected[int(query)]:
-            if document in column:
-                mask[row, column[document]] = False
     return mask
 
 

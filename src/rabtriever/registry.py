@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever import tracking
-from rabtriever.artifacts import ArtifactMismatchError, content_hash, read_json, read_manifest, write_json
+from rabtriever.artifacts import ArtifactMismatchError, code_hash, read_json, read_manifest, write_json
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -164,7 +164,8 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
     advice = "register the retriever again (dvc repro --force register) or choose another version"
     try:
         folder = _download(version, _MODEL_FOLDER)
-        hits = (_ask if _sources(folder / "code" / _PACKAGE.name) == _sources(_PACKAGE) else _ask_apart)(folder, query)
+        alike = code_hash(folder / "code" / _PACKAGE.name) == code_hash(_PACKAGE)
+        hits = (_ask if alike else _ask_apart)(folder, query)
     except Exception as error:  # whatever stops it from answering is the finding
         raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
     if len(hits) != 1 or not math.isfinite(hits[0]["score"]):
@@ -187,11 +188,6 @@ def _ask_apart(folder: Path, query: str) -> list[dict[str, Any]]:
     if done.returncode:
         raise ChildProcessError(f"with its own code: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _sources(package: Path) -> dict[str, str]:
-    """Hashes of a package's files by name."""
-    return {path.name: content_hash(path) for path in package.glob("*.py")}
 
 
 def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
@@ -251,8 +247,9 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     if wanted.version == now.version:
         raise ValueError(f"{now} is in service; name another one")
     check_answers(wanted)
+    undone = is_withdrawn(wanted)
     promote(wanted)
-    if not is_withdrawn(wanted):
+    if not undone:
         tracking.client().set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
     return wanted, now
 

@@ -221,9 +221,7 @@ class Retriever:
         scorer = self._scorer
         ids = scorer.prompt.document.ids([document.contents for document in corpus.values()])
         states = scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus")
-        place = {doc_id: row for row, doc_id in enumerate(corpus)}
-        rows = [place[one.doc_id] if _is_same(one, corpus.get(one.doc_id)) else -1 for one in self._documents]
-        memory = self.memory.moved(rows) if self.memory is not None else None
+        memory = self.memory.moved(_places(self._documents, corpus)) if self.memory is not None else None
         weights = scorer.document_encoder.compared.weights._replace(similarity=scorer.predictor.similarity)
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
@@ -245,12 +243,17 @@ class Retriever:
         return all_rows, all_scores
 
 
-def _is_same(document: Document, other: Document | None) -> bool:
+def _places(documents: Sequence[Document], corpus: Corpus) -> list[int]:
+    """The rows of documents in another corpus, -1 for those that it lacks or has another text for."""
+    rows = {doc_id: row for row, doc_id in enumerate(corpus)}
+    here = (one.doc_id in corpus and _is_same(one, corpus[one.doc_id]) for one in documents)
+    return [rows[one.doc_id] if same else -1 for one, same in zip(documents, here, strict=True)]
+
+
+def _is_same(document: Document, other: Document) -> bool:
     """Whether a document is still itself; ids that are numbers of rows name another one in the next export."""
-    if other is None:
-        return False
     words, others = (set(one.contents.lower().split()) for one in (document, other))
-    return words == others or 2 * len(words & others) >= len(words | others)
+    return 2 * len(words & others) >= len(words | others)
 
 
 def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:

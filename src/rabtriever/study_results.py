@@ -85,8 +85,8 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
             finished[cell] = found[changes.index([])]
         elif changes:
             missing[cell] = f"was run with other settings: {'; '.join(changes[0])}"
-            usable = [one for one, changed in zip(found, changes, strict=True) if _of_teacher_alone(cell, changed)]
-            rest = [one.without("teacher") for one in usable]
+            both = zip(found, changes, strict=True)
+            rest = [one.without("teacher") for one, changed in both if _of_teacher_alone(cell, changed)]
             if rest and rest[0].per_query:
                 finished[cell] = rest[0]
         elif (study.folder / cell.folder / FAILURE).is_file():

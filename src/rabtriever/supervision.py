@@ -62,6 +62,10 @@ class Supervision:
         """Document rows that are no training query's positive, sorted."""
         return np.setdiff1d(np.arange(len(self.doc_ids)), self.judged)
 
+    def labelled(self, query: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(len(rows),) bool: the documents that may be a query's positives or negatives; row -1 is none."""
+        return np.isin(rows, self.judged) | np.isin(rows, list(self.rejected[query]))
+
     def hardest(self, scores: np.ndarray, first_row: int, depth: int, labelled: bool) -> np.ndarray:
         """The documents nearest to each query that are wrong for it, or that nobody has judged for it.
 

@@ -169,7 +169,6 @@ class TeacherModule(LanguageModelModule):
         backbone.configure(similarity=params.similarity)
         self.supervision = supervision
         self.negatives, self.unlabelled = mined
-        self._judged = set(supervision.judged.tolist())
         self.query_ids, self.document_ids = query_ids, document_ids
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -268,8 +267,7 @@ class TeacherModule(LanguageModelModule):
             columns[number, part] = torch.tensor([column[row] for row in chosen])
             documents[number, part] = torch.tensor(chosen)
             mask[number, part] = True
-            told = self._judged | self.supervision.rejected[int(query)]
-            labelled[number, part] = torch.tensor([row in told for row in chosen])
+            labelled[number, part] = torch.from_numpy(self.supervision.labelled(int(query), chosen))
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
         return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
 

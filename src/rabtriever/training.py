@@ -25,7 +25,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from rabtriever.artifacts import content_hash
+from rabtriever.artifacts import code_hash
 from rabtriever.backbone import Backbone
 from rabtriever.optimizers import BETAS, MuonAdamW
 from rabtriever.progress import Progress
@@ -171,8 +171,8 @@ def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> P
 
 @functools.cache
 def _code_hash() -> str:
-    """Of the package's sources: half a training by one loss and half by another is a result of neither."""
-    return hashlib.sha256("".join(map(content_hash, sorted(_PACKAGE.glob("*.py")))).encode()).hexdigest()
+    """Of this package: half a training by one loss and half by another is a result of neither."""
+    return code_hash(_PACKAGE)
 
 
 def hardware() -> dict[str, Any]:
