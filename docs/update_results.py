@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rabtriever.study_goals import RIVALS, change_text, ends_text
-from rabtriever.study_summary import RIVAL_TITLES, student_changes
+from rabtriever.study_goals import RIVAL_TITLES, RIVALS, change_text, ends_text
+from rabtriever.study_summary import student_changes
 
 DOCS = Path(__file__).resolve().parent
 STUDIES = DOCS / "study"

@@ -23,7 +23,17 @@ LAYERS = [
     {"overlay"},
     {"document_terms"},
     {"metrics", "mining", "predictor", "objectives", "supervision", "lexical", "plots", "promotion"},
-    {"study", "study_specs", "study_results", "study_summary", "study_goals", "study_plots", "study_resampling"},
+    {
+        "study",
+        "study_specs",
+        "study_results",
+        "study_resampling",
+        "study_differences",
+        "study_ablations",
+        "study_summary",
+        "study_goals",
+        "study_plots",
+    },
     {"prompt", "padding", "backbone", "encoder", "checkpointing", "checks", "training", "optimizers", "scan"},
     {
         "preparation",

@@ -6,6 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 RIVALS = ("biencoder", "biencoder_distilled")
+RIVAL_TITLES = {
+    "biencoder": "bi-encoder",
+    "biencoder_distilled": "distilled bi-encoder",
+    "biencoder_calibrated": "bi-encoder with its terms",
+    "distilled_calibrated": "distilled bi-encoder with its terms",
+}
 DEFAULT = "default"  # what nothing was changed in
 
 

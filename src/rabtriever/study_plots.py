@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rabtriever.study_goals import DEFAULT
-from rabtriever.study_summary import RIVAL_TITLES, student_changes
+from rabtriever.study_goals import DEFAULT, RIVAL_TITLES
+from rabtriever.study_summary import student_changes
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
