@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rabtriever.artifacts import atomic_write
 from rabtriever.study_goals import RIVAL_TITLES, RIVALS, change_text, ends_text
 from rabtriever.study_summary import student_changes
 
@@ -432,8 +433,7 @@ def take() -> None:
     }
     study = content["details"]["study"]
     STUDIES.mkdir(exist_ok=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    (STUDIES / f"{study}.json").write_text(text + "\n", encoding="utf-8")
+    _write(STUDIES / f"{study}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for kind in PLOTS:
         target = STUDIES / f"{study}-{kind}.png"
         target.unlink(missing_ok=True)
@@ -447,9 +447,15 @@ def main() -> None:
     parser.add_argument("--take", action="store_true", help="first copy the figures of reports/study to docs/study")
     if parser.parse_args().take:
         take()
-    PAGE.write_text(rendered(), encoding="utf-8")
+    _write(PAGE, rendered())
     if README.is_file():
-        README.write_text(readme(), encoding="utf-8")
+        _write(README, readme())
+
+
+def _write(path: Path, text: str) -> None:
+    """As a whole or not at all: the page has remarks that nothing writes again."""
+    with atomic_write(path) as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def settled(version: RegisteredVersion | None) -> bool:
 
     It is when the version is the champion, when somebody has withdrawn it, or when the last decision on it was made
     against the present champion and with the present limits: a refused one gets another hearing only when what it was
-    measured against has changed.
+    measured against has changed. One that did not answer is asked again, as a store may have been out of reach.
     """
     if version is None:
         return False
@@ -44,7 +44,9 @@ def settled(version: RegisteredVersion | None) -> bool:
         return True
     last = registry.last_decision(version)
     present = None if champion is None else champion.version
-    return last is not None and last["champion"] == present and last["gate"] == asdict(gate_params())
+    if last is None or last.get("fault"):
+        return False
+    return last["champion"] == present and last["gate"] == asdict(gate_params())
 
 
 def judge(version: RegisteredVersion) -> dict[str, Any]:
@@ -52,11 +54,16 @@ def judge(version: RegisteredVersion) -> dict[str, Any]:
 
     Raises:
         ArtifactMismatchError: the champion cannot be evaluated on the new data; nothing was changed.
+        FileNotFoundError: it has lost its files; nothing was changed.
+        BlockingIOError: another run has changed the champion meanwhile; nothing was changed.
     """
-    gate, champion = gate_params(), registry.champion()
-    against = None if champion is None else _champion_scores(champion)
-    decision = decide(registry.per_query(version), against, gate, _fault(version))
-    record = _record(version, champion, gate, decision)
+    gate, champion, fault = gate_params(), registry.champion(), _fault(version)
+    against = None if champion is None else _champion_scores(champion, version)
+    decision = decide(registry.per_query(version), against, gate, fault)
+    record = _record(version, champion, gate, decision, fault)
+    now = registry.champion()
+    if (now and now.version) != record["champion"]:  # a registry may be shared, and the evaluation takes minutes
+        raise BlockingIOError(f"the champion has become {now} while {version} was judged; run again to compare the two")
     if decision.promote:
         registry.promote(version)
     registry.record_decision(version, record)
@@ -68,10 +75,12 @@ def _data_hash() -> str:
     return read_json(REPORTS / "data.json")["hash"]
 
 
-def _champion_scores(champion: RegisteredVersion) -> PerQuery:
+def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -> PerQuery:
     """The champion's metrics per test query; on other data than it was registered with, its weights are tried first."""
+    if (champion.retriever_hash, champion.data_hash) == (challenger.retriever_hash, challenger.data_hash):
+        return registry.per_query(challenger)  # the same retriever registered anew: what it was measured with last
     if champion.data_hash == _data_hash():
-        return registry.per_query(champion)
+        return _stored_scores(champion)
     print(f"gate: evaluating the champion, {champion}, on the new test set", flush=True)
     from rabtriever.retriever import Retriever
 
@@ -89,6 +98,14 @@ def _champion_scores(champion: RegisteredVersion) -> PerQuery:
     return score_queries(dataset.qrels["test"], run)
 
 
+def _stored_scores(champion: RegisteredVersion) -> PerQuery:
+    try:
+        return registry.per_query(champion)
+    except FileNotFoundError as error:
+        advice = "put a version that has its files into service (rabtriever rollback --to N), then run again"
+        raise FileNotFoundError(f"the champion, {champion}, has lost its files: {error}; {advice}") from error
+
+
 def _fault(version: RegisteredVersion) -> str | None:
     try:
         registry.check_answers(version)
@@ -98,13 +115,18 @@ def _fault(version: RegisteredVersion) -> str | None:
 
 
 def _record(
-    version: RegisteredVersion, champion: RegisteredVersion | None, gate: GateParams, decision: Decision
+    version: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    gate: GateParams,
+    decision: Decision,
+    fault: str | None,
 ) -> dict[str, Any]:
     interval = decision.interval
     return {
         "version": version.version,
         "promoted": decision.promote,
         "reason": decision.reason,
+        "fault": fault,
         "champion": None if champion is None else champion.version,
         "ndcg_10": decision.ndcg_10,
         "recall_100": decision.recall_100,

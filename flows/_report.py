@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import textwrap
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rabtriever import registry, tracking
+from rabtriever import registry
 from rabtriever.metrics import METRICS
 
 _SYSTEMS = ("frequency", "bm25", "biencoder", "student", "teacher")
@@ -99,10 +98,9 @@ def next_commands(query: str) -> str:
     folder = Path(sys.executable).parent
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
-    uri = tracking.tracking_uri().replace(f"{Path.cwd()}{os.sep}", "")
     commands = {
         f"{folder}/rabtriever search {shlex.quote(query)}": "ask the champion",
-        f"{folder}/mlflow ui --backend-store-uri {uri} --workers 1": "runs and versions, at http://127.0.0.1:5000",
+        "make ui": "runs and versions, at http://127.0.0.1:5000",
         f"PATH={folder}:$PATH dvc repro": "the stages alone, after an edit to code, data or params.yaml",
         "make run DATA=path/to/folder": "the same for another data set in BEIR layout",
         f"{folder}/rabtriever rollback": "put the previous champion back",

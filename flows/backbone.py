@@ -25,6 +25,7 @@ from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams, check_templates, template_texts
 from rabtriever.records import Dataset
+from rabtriever.reranker import check_reading
 from rabtriever.seeding import SeedParams, seed_torch
 from rabtriever.sources import resolve_source
 from rabtriever.supervision import Supervision
@@ -66,6 +67,8 @@ def backbone() -> str:
         model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
         model.configure(pooling=params.pooling, attention=params.attention)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
+        if params.source:
+            check_reading(model, prompt)
         inputs = training_inputs(dataset, prompt)
         keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}
         checkpoints = checkpoint_folder(CHECKPOINTS, "backbone", keys)

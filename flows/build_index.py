@@ -23,7 +23,7 @@ from rabtriever.prompt import PromptParams
 from rabtriever.retriever import Retriever
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams, seed_torch
-from rabtriever.shortlist import IndexParams, Projections, overlap
+from rabtriever.shortlist import IndexParams, Projections, empty_faiss, overlap
 from rabtriever.shortlist_training import ShortlistModule
 from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
@@ -40,6 +40,7 @@ def build_index(round: int) -> str:
     params = load_params(IndexParams, "index", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
     seed = load_params(SeedParams, "random", PARAMS).seed
+    empty_faiss(params.dimension + 1, params.factory)  # what it cannot read is told before anything is trained
     dataset, data = prepared_data(PREPARED)
     with stage_run("build_index", params) as run:
         opened = open_teacher(TEACHER, prompt_params, data)
@@ -81,8 +82,8 @@ def _shortlist_module(
     columns = _sample(len(documents.states), 20_000, rng)
     rows = _sample(len(queries), max(1, TRAINING_CELLS // len(columns)), rng)
     sampled = documents.at(columns)
-    folded = scorer.fold(sampled)
-    scores = torch.cat([torch.from_numpy(scorer.scores(part, folded)) for part in queries[rows].split(256)])
+    score = scorer.against(sampled)
+    scores = torch.cat([torch.from_numpy(score(part)) for part in queries[rows].split(256)])
     return ShortlistModule(projections, queries[rows], sampled, scores, params, seed)
 
 

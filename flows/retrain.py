@@ -21,10 +21,10 @@ from prefect.settings import get_current_settings
 
 from flows import _gate, _pipeline, _report
 from flows._server import prefect_api
-from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, guard
+from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, STUDENT, TEACHER, guard
 from rabtriever import checks, profiles, registry
-from rabtriever.artifacts import read_json
-from rabtriever.params import check_sections, load_params, save_param
+from rabtriever.artifacts import MANIFEST_NAME, read_json
+from rabtriever.params import ParamsError, check_sections, load_params, read_settings, save_param
 from rabtriever.preparation import PrepareParams, with_dev
 from rabtriever.records import load_dataset
 from rabtriever.sources import check_pinned, resolve_source
@@ -47,19 +47,56 @@ def retrain(data: str | None = None) -> dict[str, Any]:
     with _pipeline.exclusive():
         check_settings()
         adopt_source(data)
-        return _refresh(_pipeline.stale_stages())
+        stages = _pipeline.stale_stages()
+        if stages:
+            check_values()
+        return _refresh(stages)
 
 
 def check_settings() -> None:
     """Finds what is wrong in params.yaml at the start, and not when a stage comes to it after minutes.
 
     Raises:
-        ParamsError: an unknown section, or a wrong entry in `promote`.
+        ParamsError: an unknown section, a wrong entry in `promote`, or rounds that do not follow each other.
     """
     _gate.gate_params()
+    settings, sections = read_settings(PARAMS), {section for _, section in _listed_sections()}
+    check_sections(PARAMS, sections | _GRAPH | {"promote"})
+    if "rounds" in settings:
+        _check_rounds(settings)
+
+
+def check_values() -> None:
+    """Finds a wrong entry in a section that a stage reads; imports what the stages are made of, which takes seconds.
+
+    Raises:
+        ParamsError: an entry that is unknown, missing, of the wrong type or out of range.
+    """
+    from flows import _settings
+
+    _settings.check_values(sorted({section for command, section in _listed_sections() if "-m flows." in command}))
+
+
+def _listed_sections() -> list[tuple[str, str]]:
+    """Command and section of params.yaml for all that the stages of dvc.yaml list."""
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    named = [entry for stage in stages for entry in stage.get("do", stage).get("params", [])]
-    check_sections(PARAMS, {entry.split(".")[0] for entry in named if isinstance(entry, str)} | _GRAPH | {"promote"})
+    done = [stage.get("do", stage) for stage in stages]
+    entries = [(stage["cmd"], entry) for stage in done for entry in stage.get("params", [])]
+    return [(command, entry.split(".")[0]) for command, entry in entries if isinstance(entry, str)]
+
+
+def _check_rounds(settings: dict[str, Any]) -> None:
+    """A gap in the rounds, or a final round that is not the last, would serve an older student without a word."""
+    last = settings.get("final_round")
+    count = last + 1 if type(last) is int and last >= 0 else 1
+    starts = [str(TEACHER / MANIFEST_NAME), *(str(STUDENT / str(number)) for number in range(count - 1))]
+    expected = [{"number": number, "start": start} for number, start in enumerate(starts)]
+    if settings["rounds"] != expected or last != count - 1:
+        lines = "; ".join(f"{{number: {one['number']}, start: {one['start']}}}" for one in expected)
+        raise ParamsError(
+            f"{PARAMS}: rounds is {settings['rounds']!r} and final_round {last!r}, expected a line for each round up "
+            f"to final_round, each from the one before: {lines}"
+        )
 
 
 def adopt_profile(name: str | None) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -246,13 +246,28 @@ def _time(seconds: float) -> str:
 @contextlib.contextmanager
 def _exclusive(definition: Study) -> Iterator[None]:
     """Keeps a second process off the same cells."""
-    definition.folder.mkdir(parents=True, exist_ok=True)
-    with open(definition.folder / ".lock", "w") as handle:
+    with _locked(definition.folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(f"another process is running the study {definition.name}; wait for its end") from None
         yield
+
+
+@contextlib.contextmanager
+def _reporting(definition: Study) -> Iterator[None]:
+    """Waits until no other study is writing the summary, which all of them have in one place, and the page."""
+    with _locked(definition.folder.parent) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[IO[str]]:
+    """A file to lock, open; closing it gives the lock back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        yield handle
 
 
 @contextlib.contextmanager
@@ -276,6 +291,19 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
     command = f"make study STUDY={definition.name}"
     groups = read_groups(definition, finished)
     summary, details = study_summary.summarise(definition, finished, missing, command, groups)
+    with _reporting(definition):
+        _write_report(summary, details, cost)
+        if definition.publish:
+            whole = {one: found for one, found in finished.items() if one not in missing}  # the others as they were
+            commit_results(definition, whole, groups)
+            if cost is not None:
+                write_json(definition.committed / COMPLEXITY, cost)
+            subprocess.run([sys.executable, PAGE, "--take"], check=True)
+    return summary
+
+
+def _write_report(summary: dict[str, Any], details: dict[str, Any], cost: dict[str, Any] | None) -> None:
+    """Summary, details and plots in reports/study, all of them or none."""
     with atomic_folder(TARGET) as target:
         write_json(target / "summary.json", summary)
         if summary["sets"]:
@@ -287,13 +315,6 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
             details["complexity"] = {name: cost[name] for name in ("rows", "set", "backbone", "device")}
             draw_complexity(cost["rows"], target / "complexity.png")
         write_json(target / "details.json", details)
-    if definition.publish:
-        whole = {one: found for one, found in finished.items() if one not in missing}  # the others as they were
-        commit_results(definition, whole, groups)
-        if cost is not None:
-            write_json(definition.committed / COMPLEXITY, cost)
-        subprocess.run([sys.executable, PAGE, "--take"], check=True)
-    return summary
 
 
 def report(definition: Study) -> None:

@@ -6,8 +6,10 @@ Run as `python -m flows.train_teacher`.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,19 +49,20 @@ def train_teacher() -> str:
         model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
         parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
-        keys = {**parents, "seed": seed, **asdict(params)}
-        reader = _trained(model, inputs, params, seed, keys, run.lightning_logger)
+        scratch = checkpoint_folder(CHECKPOINTS, "train_teacher", {**parents, "seed": seed, **asdict(params)})
+        reader = _trained(model, inputs, params, seed, scratch, run.lightning_logger)
         run.log_metrics(prompt.truncation())
         prefix, fitted = model, params.similarity > 0 and params.fit_depth > 0
         if fitted:
             run.log_metrics(_fit_weights(Reranker(model, prompt, reader), inputs, params))
         if params.similarity > 0 and polish.steps:
-            model = _polished(Reranker(model, prompt, reader), inputs, polish, seed, keys, run.lightning_logger)
+            model = _polished(Reranker(model, prompt, reader), inputs, polish, seed, scratch, run.lightning_logger)
             if fitted:
                 run.log_metrics(_fit_weights(Reranker(model, prompt, reader, prefix), inputs, params))
         parts = {READER: reader, PREFIX: prefix}
         apart = {name: part for name, part in parts.items() if part is not model}
         manifest = save_model(TEACHER, "teacher", model, prompt, parents, apart)
+        shutil.rmtree(scratch, ignore_errors=True)  # not before, or a kill would lose the phases that were finished
     return manifest.hash
 
 
@@ -68,7 +71,7 @@ def _trained(
     inputs: TrainingInputs,
     params: TeacherParams,
     seed: int,
-    keys: dict[str, Any],
+    scratch: Path,
     logger: Callable[[], Any],
 ) -> Backbone:
     """The reader, after training the model in place and averaging it; the model itself where it has none."""
@@ -82,7 +85,7 @@ def _trained(
         apart = model if trained is not model else None
         facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params, seed)
         with tuning(trained, params.lora_rank, params.gradient_checkpointing and apart is None):
-            fit(module(trained, *facts, apart), name, checkpoint_folder(CHECKPOINTS, name, keys), logger())
+            fit(module(trained, *facts, apart), name, scratch / name, logger(), keep=True)
 
     candidates = mined("train_teacher: hard negatives")
     tune("train_teacher", TeacherModule, model, candidates)
@@ -102,7 +105,7 @@ def _polished(
     inputs: TrainingInputs,
     params: PolishParams,
     seed: int,
-    keys: dict[str, Any],
+    scratch: Path,
     logger: Callable[[], Any],
 ) -> Backbone:
     """A copy of the teacher's backbone whose states are distilled from its score, averaged with what they were."""
@@ -112,7 +115,7 @@ def _polished(
     seed_torch(seed)
     with tuning(model, params.lora_rank, params.gradient_checkpointing):
         facts = inputs.supervision, inputs.query_ids, inputs.document_ids, [annotated], params, seed
-        checkpoints = checkpoint_folder(CHECKPOINTS, name, {**keys, "polish": asdict(params)})
+        checkpoints = checkpoint_folder(scratch, name, asdict(params))
         fit(DistilledBiencoderModule(model, *facts), name, checkpoints, logger())
     average_weights(model, reranker.backbone, params.start_share)
     return model.eval()

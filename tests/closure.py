@@ -32,9 +32,11 @@ def closure(script: str) -> set[str]:
 
 
 def imports(path: Path) -> list[str]:
-    """Repository paths of the modules that a file imports, at its top or inside functions."""
+    """Repository paths of the modules that a file imports, at its top or inside functions, or hands on as a file."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.BinOp) and ast.unparse(node.left) == "_PACKAGE":  # of a registered version
+            found.append(f"rabtriever.{ast.literal_eval(node.right).removesuffix('.py')}")
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -309,10 +309,10 @@ def _quiet() -> None:
 
 
 def _is_bert(source: str | Path, kwargs: dict[str, Any]) -> bool:
-    """Bidirectional encoders of the BERT family must be told to read causally."""
+    """A bidirectional encoder of this kind must be told to read causally."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(source, **kwargs).model_type in {"bert", "roberta", "electra"}
+    return AutoConfig.from_pretrained(source, **kwargs).model_type == "bert"
 
 
 def _load_tokenizer(source: str | Path, kwargs: dict[str, Any]) -> Any:

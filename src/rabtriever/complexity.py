@@ -22,7 +22,7 @@ from rabtriever.padding import pad
 from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
 from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents
-from rabtriever.scorer import Scorer
+from rabtriever.scorer import Scorer, on_device
 
 SAMPLE = 64  # documents that are really read
 QUERY_TOKENS = 32
@@ -134,7 +134,7 @@ class _Bench:
     def _student(self, texts: list[list[int]], rows: torch.Tensor) -> float:
         states = torch.from_numpy(self.scorer.document_encoder.encode(texts, PREFIX_BATCH))
         encoded = encoded_documents(states, ScoreWeights(), width=self.backbone.width)
-        folded = FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(encoded)))
+        folded = on_device(FoldedDocuments(*(tensor[rows] for tensor in self.scorer.fold(encoded))))
         query = torch.from_numpy(self.scorer.encoder.encode([self.query], 1))
         return self._median(lambda: top_rows(self.scorer.scores(query, folded), PICKED))
 

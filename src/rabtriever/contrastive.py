@@ -129,9 +129,8 @@ class ContrastiveModule(LanguageModelModule):
 
     def mine(self) -> np.ndarray:
         """(Q, depth) hard negatives of every query with the current weights, -1 where there are fewer."""
-        return mine_with_cosine(
-            self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
-        )[0]
+        ids, depth = (self.query_ids, self.document_ids), self.params.mining_depth
+        return mine_with_cosine(self.backbone, self.supervision, *ids, depth, unlabelled=False)[0]
 
     def _next_token_loss(self, states: Tensor, ids: Tensor, mask: Tensor, rng: np.random.Generator) -> Tensor:
         """Next-token loss at a sample of positions: the head over a whole batch would cost more than the layers."""
@@ -178,18 +177,21 @@ def mine_with_cosine(
     depth: int,
     batch_size: int = 256,
     label: str | None = None,
+    unlabelled: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The documents most similar to each query by the cosine of states encoded alone, its positives left out.
 
     Returns:
         Judged documents (hard negatives) and documents without any judgement, both (Q, depth) rows, best first, -1
-        where there are fewer.
+        where there are fewer; (Q, 0) of the latter without `unlabelled`.
     """
     documents = unit(backbone.encode(document_ids, batch_size))
     queries = unit(backbone.encode(query_ids, batch_size, label))
-    negatives, unlabelled = [], []
+    negatives, others = [], []
     for start in range(0, len(queries), 512):
         scores = queries[start : start + 512] @ documents.T
         negatives.append(supervision.hardest(scores, start, depth, labelled=True))
-        unlabelled.append(supervision.hardest(scores, start, depth, labelled=False))
-    return np.concatenate(negatives), np.concatenate(unlabelled)
+        if unlabelled:
+            others.append(supervision.hardest(scores, start, depth, labelled=False))
+    none = np.empty((len(queries), 0), dtype=np.int64)
+    return np.concatenate(negatives), np.concatenate(others) if unlabelled else none

@@ -11,7 +11,7 @@ class Bm25:
     """A BM25 index (bm25s, Lucene's variant, English stop words left out).
 
     Args:
-        texts: the documents, in row order.
+        texts: the documents, in row order. Where none has a word that counts (of two letters or more), all score 0.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -19,12 +19,17 @@ class Bm25:
 
         self._bm25s = bm25s
         self._index = bm25s.BM25()
-        self._index.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
+        tokens = bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
+        self._empty = not tokens.vocab  # which the library cannot index
+        if not self._empty:
+            self._index.index(tokens, show_progress=False)
         self._count = len(texts)
 
     @property
     def bytes(self) -> int:
         """Size of the postings."""
+        if self._empty:
+            return 0
         scores = self._index.scores
         return int(sum(scores[name].nbytes for name in ("data", "indices", "indptr")))
 
@@ -33,6 +38,9 @@ class Bm25:
 
         Documents that share no word with a query score 0 and come last, in an order without meaning.
         """
+        if self._empty:
+            rows = np.tile(np.arange(min(depth, self._count)), (len(queries), 1))
+            return rows, np.zeros(rows.shape, dtype=np.float32)
         tokens = self._bm25s.tokenize(list(queries), stopwords="en", show_progress=False)
         rows, scores = self._index.retrieve(tokens, k=min(depth, self._count), show_progress=False)
         return rows.astype(np.int64), scores.astype(np.float32)

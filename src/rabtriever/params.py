@@ -15,6 +15,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -78,7 +79,7 @@ def load_params(cls: type[T], section: str, path: str | Path = "params.yaml") ->
         where = f"{path}: {section}.{name}"
         if name not in values:
             raise ParamsError(f"{where} is missing; add it ({_describe(hints[name], field.metadata)})")
-        checked[name] = _checked(values[name], hints[name], field.metadata, where)
+        checked[name] = checked_value(values[name], hints[name], where, field.metadata)
     return cls(**checked)
 
 
@@ -196,8 +197,21 @@ def nearest(name: Any, valid: Iterable[Any]) -> str:
     return f" (valid: {', '.join(sorted(names)) or 'none'})"
 
 
-def _checked(value: Any, hint: Any, bounds: Any, where: str, expected: str | None = None) -> Any:
-    """`value` as the type that `hint` asks for; `expected` describes the whole of which `hint` is a part."""
+def checked_value(
+    value: Any, hint: Any, where: str, bounds: Mapping[str, Any] = MappingProxyType({}), expected: str | None = None
+) -> Any:
+    """`value` as the type that `hint` asks for.
+
+    Args:
+        value: as it was read.
+        hint: one of those that `load_params` knows.
+        where: file and key.
+        bounds: of `bounded`.
+        expected: describes the whole of which `hint` is a part.
+
+    Raises:
+        ParamsError: it is another type, or out of range.
+    """
     expected = expected or _describe(hint, bounds)
     error = ParamsError(f"{where} is {value!r}, expected {expected}")
     origin, options = get_origin(hint), get_args(hint)
@@ -205,7 +219,7 @@ def _checked(value: Any, hint: Any, bounds: Any, where: str, expected: str | Non
         if value is None and type(None) in options:
             return None
         (inner,) = (option for option in options if option is not type(None))
-        return _checked(value, inner, bounds, where, expected)
+        return checked_value(value, inner, where, bounds, expected)
     if origin is Literal:
         if not any(type(value) is type(option) and value == option for option in options):
             raise error
@@ -213,7 +227,7 @@ def _checked(value: Any, hint: Any, bounds: Any, where: str, expected: str | Non
     if origin is list:
         if not isinstance(value, list):
             raise error
-        return [_checked(item, options[0], bounds, f"{where}[{place}]") for place, item in enumerate(value)]
+        return [checked_value(item, options[0], f"{where}[{place}]", bounds) for place, item in enumerate(value)]
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):

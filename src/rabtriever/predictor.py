@@ -30,6 +30,7 @@ from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import spread
 from rabtriever.params import bounded
 
+FOLD_CELLS = 400_000_000  # activations of the folded scores held at once
 BLOCK_CELLS = 8_000_000  # activations of one layer held at once where every pair is predicted
 
 
@@ -226,9 +227,10 @@ def build_predictor(width: int, shape: PredictorParams, similarity: float) -> Pr
 def folded_scores(queries: FoldedQueries, documents: FoldedDocuments, block: int = 2048) -> Tensor:
     """(Q, N) scores from the two folded sides, in torch: the reference, and the scan on a GPU.
 
-    Documents are taken in blocks, so that the (Q, block, m) activations stay small.
+    Documents are taken in blocks, smaller ones for many queries, so that the (Q, block, m) activations stay small.
     """
     parts = []
+    block = max(1, min(block, FOLD_CELLS // max(1, queries.additive.numel())))
     for start in range(0, documents.additive.shape[0], block):
         rows = slice(start, start + block)
         inner = torch.relu(queries.additive[:, None, :] + documents.additive[None, rows, :])  # (Q, block, m)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rabtriever import checks, records
-from rabtriever.artifacts import atomic_folder, write_json, write_manifest
+from rabtriever.artifacts import atomic_folder, content_hash, write_json, write_manifest
 from rabtriever.params import bounded
 from rabtriever.records import DataContractError, Dataset, Qrels
 
@@ -47,8 +47,10 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
 
     Raises:
         FileNotFoundError: If the source folder or one of its files is missing.
-        DataContractError: If a file is broken or the data break the contract.
+        DataContractError: If a file is broken, the data break the contract, or they change meanwhile: what is written
+            would pass for the result of what is there afterwards.
     """
+    before = _fingerprint(params.source)
     raw = records.load_dataset(params.source)
     complete, was_cut = with_dev(raw, params.dev_fraction)
     report = checks.check_dataset(complete)
@@ -61,9 +63,15 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
         "dev_cut_from_train": was_cut,
         "kept_queries": {split: len(final.qrels[split]) for split in records.SPLITS},
     }
+    if _fingerprint(params.source) != before:
+        raise DataContractError(f"{params.source} has changed while it was read; run again when it is complete")
     write_dataset(final, output)
     write_json(report_path, report)
     return report
+
+
+def _fingerprint(source: str) -> str | None:
+    return content_hash(source) if Path(source).is_dir() else None
 
 
 def with_dev(dataset: Dataset, fraction: float) -> tuple[Dataset, bool]:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from rabtriever.params import ParamsError, bounded
 
 T = TypeVar("T")
+TOKENIZED_AT_ONCE = 1000  # texts, whose encodings hold many times what is kept of them
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,15 @@ class Segment:
         A text over budget loses its middle, never the template: what a request is about tends to stand at its start
         or, in a dialogue, at its end.
         """
-        if not texts:
-            return []
-        glued = [self._glue + text for text in texts]
-        # it would warn of every long text, which is cut below
-        encoded = self._tokenizer(glued, add_special_tokens=False, verbose=False)["input_ids"]
+        found: list[list[int]] = []
+        for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+            glued = [self._glue + text for text in texts[start : start + TOKENIZED_AT_ONCE]]
+            # it would warn of every long text, which is cut below
+            encoded = self._tokenizer(glued, add_special_tokens=False, verbose=False)["input_ids"]
+            self.truncated += sum(len(ids) > self._budget for ids in encoded)
+            found += [self._before + self._cut(list(ids)) + self._after for ids in encoded]
         self.seen += len(texts)
-        self.truncated += sum(len(ids) > self._budget for ids in encoded)
-        return [self._before + self._cut(list(ids)) + self._after for ids in encoded]
+        return found
 
     def _cut(self, ids: list[int]) -> list[int]:
         if len(ids) <= self._budget:

@@ -23,6 +23,7 @@ from rabtriever.artifacts import atomic_write, recover_folder
 
 SPLITS = ("train", "dev", "test")
 QRELS_HEADER = ("query-id", "corpus-id", "score")
+MAX_GRADE = 1000  # metrics keep a table as long as the highest grade
 LAYOUT = "corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/test.tsv, optionally qrels/dev.tsv (each may end in .gz)"
 
 
@@ -291,9 +292,11 @@ def _new_id(row: dict[str, Any], known: dict[str, Any], where: str) -> str:
 
 
 def _checked_id(value: str, where: str) -> str:
-    # Run files separate their columns by whitespace, and readers drop a byte order mark: such an id would be changed.
-    if not value or re.search(r"[\s\ufeff]", value):
-        raise DataContractError(f"{where}: id {value!r} is empty or has whitespace; rename it wherever it is used")
+    # Run files separate their columns by whitespace, readers drop a byte order mark, and metrics end an id at a NUL.
+    if not value or re.search(r"[\s\ufeff\0]", value):
+        raise DataContractError(
+            f"{where}: id {value!r} is empty or has whitespace or NUL; rename it wherever used"
+        )
     return value
 
 
@@ -303,4 +306,6 @@ def _grade(text: str, where: str) -> int:
     grade = int(text)
     if grade < 0:
         raise DataContractError(f"{where}: grade {grade} is negative, expected 0 (judged not relevant) or more")
+    if grade > MAX_GRADE:
+        raise DataContractError(f"{where}: grade {grade} is above {MAX_GRADE}; is it the column of something else?")
     return grade

@@ -99,7 +99,10 @@ def champion() -> RegisteredVersion | None:
 def register(
     run: tracking.StageRun, folder: str | Path, data_hash: str, evaluation: Mapping[str, Any], per_query: PerQuery
 ) -> RegisteredVersion:
-    """Returns the version of a retriever, registering it unless this artefact with this data already is.
+    """Returns the version of a retriever, registering it unless one has the same artefact, data, code and metrics.
+
+    A version that was damaged, or carries other code than runs here, or was measured otherwise, is left as it is beside
+    the new one, which is withdrawn where it was.
 
     Args:
         run: the stage's run, which will hold the files.
@@ -114,7 +117,7 @@ def register(
     folder = Path(folder)
     manifest = read_manifest(folder, "retriever")
     known = find(manifest.hash, data_hash)
-    if known is not None and _has_files(known):
+    if known is not None and _is_whole(known, per_query):
         run.set_tags({"model_version": known.version})
         return known
     client = tracking.client()
@@ -131,6 +134,8 @@ def register(
         **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
         **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
     }
+    if known is not None and is_withdrawn(known):
+        tags[_WITHDRAWN] = "true"
     _ensure_model()
     source = f"{client.get_run(run.run_id).info.artifact_uri}/{_MODEL_FOLDER}"
     made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags)
@@ -164,7 +169,7 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
     advice = "register the retriever again (dvc repro --force register) or choose another version"
     try:
         folder = _download(version, _MODEL_FOLDER)
-        alike = code_hash(folder / "code" / _PACKAGE.name) == code_hash(_PACKAGE)
+        alike = code_hash(_code(version)) == code_hash(_PACKAGE)
         hits = (_ask if alike else _ask_apart)(folder, query)
     except Exception as error:  # whatever stops it from answering is the finding
         raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
@@ -226,8 +231,8 @@ def promote(version: RegisteredVersion) -> None:
 def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     """Puts an earlier version back into service, after it has loaded and answered; a second rollback undoes the first.
 
-    The version taken out is marked as withdrawn, so that the gate does not put it back by itself; not so where it makes
-    room for a withdrawn one.
+    The version taken out is marked as withdrawn, so that the gate does not put it back by itself; not so where that
+    undoes a rollback.
 
     Args:
         to: a version's number, or the champion before.
@@ -247,7 +252,8 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     if wanted.version == now.version:
         raise ValueError(f"{now} is in service; name another one")
     check_answers(wanted)
-    undone = is_withdrawn(wanted)
+    before = get(PREVIOUS)
+    undone = is_withdrawn(wanted) and before is not None and wanted.version == before.version
     promote(wanted)
     if not undone:
         tracking.client().set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
@@ -288,17 +294,22 @@ def _download(version: RegisteredVersion, path: str) -> Path:
 
 def _existing(version: RegisteredVersion, path: Path) -> Path:
     if not path.exists():
-        advice = "run `python -m flows.register` to register the retriever again"
+        advice = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
         raise FileNotFoundError(f"{version} has lost its files: no {path}; {advice}")
     return path
 
 
-def _has_files(version: RegisteredVersion) -> bool:
+def _is_whole(version: RegisteredVersion, metrics: PerQuery) -> bool:
+    """Whether a version has its files, undamaged, the code that runs here and these metrics."""
     try:
-        local_folder(version)
-    except FileNotFoundError:
+        read_manifest(local_folder(version), "retriever")
+        return code_hash(_code(version)) == code_hash(_PACKAGE) and per_query(version) == metrics
+    except (FileNotFoundError, ArtifactMismatchError):
         return False
-    return True
+
+
+def _code(version: RegisteredVersion) -> Path:
+    return _download(version, _MODEL_FOLDER) / "code" / _PACKAGE.name
 
 
 def _ensure_model() -> None:

@@ -26,9 +26,11 @@ import torch
 from torch import Tensor
 
 from rabtriever.backbone import Backbone
+from rabtriever.checkpointing import read_pairs
 from rabtriever.document_terms import EncodedDocuments, encoded_documents, unit
 from rabtriever.objectives import answer_score
 from rabtriever.padding import in_order, last_states, pad, widened
+from rabtriever.params import ParamsError
 from rabtriever.progress import Progress
 from rabtriever.prompt import Prompt
 
@@ -94,6 +96,40 @@ def _ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Te
     both = torch.cat([document_mask[:, :longest], mask], dim=1)
     states, _ = backbone.read(ids, both, position_ids=positions, past_key_values=cache, use_cache=True)
     return last_states(states, mask)
+
+
+@torch.no_grad()
+def check_reading(backbone: Backbone, prompt: Prompt) -> None:
+    """Makes sure that segments of all lengths, read once, serve what follows as reading both in one go does.
+
+    It does not where layers see a window of what is before them that is shorter than both segments, or where a model
+    counts positions in a way of its own.
+
+    Raises:
+        ParamsError: it does not.
+    """
+    budgets = prompt.params.ordered(prompt.params.max_document_tokens, prompt.params.max_query_tokens)
+    rng, vocabulary = np.random.default_rng(0), len(backbone.head_weight)
+    first, second = [
+        [rng.integers(vocabulary, size=length).tolist() for length in (min(size, 4), size)] for size in budgets
+    ]
+    rows, second = [0, 1, 0, 1], [second[number] for number in (0, 0, 1, 1)]
+    tolerance = max(0.01, 8 * torch.finfo(backbone.head_weight.dtype).eps)  # of a state's mean size
+    try:
+        whole = read_pairs(backbone, first, second, rows).asked
+        prefix = read_documents(backbone, *pad(first, backbone.device))
+        after = ask(backbone, prefix, torch.tensor(rows, device=backbone.device), *pad(second, backbone.device))
+        apart = float(((after - whole).abs().mean(-1) / whole.abs().mean(-1)).max())
+        fault = "" if apart <= tolerance else f"states differ by {100 * apart:.0f} % of their size"
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        kind, window = backbone.model.config.model_type, getattr(backbone.model.config, "sliding_window", None)
+        seen = f", whose layers see {window} tokens," if window else ""
+        raise ParamsError(
+            f"backbone.source: this {kind} model{seen} does not read a document once for all queries as it reads both "
+            f"in one go ({fault}); lower prompt.max_document_tokens and prompt.max_query_tokens, or take another model"
+        )
 
 
 class Annotation(NamedTuple):

@@ -32,7 +32,7 @@ from rabtriever.mining import top_rows
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Corpus, Document, Queries, Run, read_corpus, write_corpus
-from rabtriever.scorer import ENCODE_BATCH, Scorer
+from rabtriever.scorer import ENCODE_BATCH, Scorer, on_device
 from rabtriever.shortlist import IndexParams, Projections, build_faiss
 
 KIND = "retriever"
@@ -73,7 +73,7 @@ class Retriever:
     ) -> None:
         self._scorer, self._projections, self._faiss = scorer, projections, faiss_index
         self._documents: list[Document] = list(corpus.values())
-        self._folded = folded
+        self._folded = on_device(folded)
         self.params, self.manifest, self.memory = params, manifest, memory
 
     @classmethod

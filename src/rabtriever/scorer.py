@@ -60,7 +60,7 @@ class Scorer:
         Documents are folded once where the predictor folds; else it runs over blocks of them for each call.
         """
         if isinstance(self.predictor, FoldablePredictor):
-            return functools.partial(self.scores, documents=self.fold(documents))
+            return functools.partial(self.scores, documents=on_device(self.fold(documents)))
         device = default_device()
         predictor = copy.deepcopy(self.predictor).to(device)  # the scorer's own is saved, or trained on
         moved, direction = documents.to(device), self.direction.to(device)
@@ -74,9 +74,15 @@ class Scorer:
         """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""
         folded = self.predictor.fold_queries(query_states, self.direction)
         if torch.cuda.is_available():
-            on_device = FoldedDocuments(*(tensor.cuda() for tensor in documents))
+            asked = FoldedQueries(*(tensor.cuda() for tensor in folded))
             with exact_products():
-                return folded_scores(FoldedQueries(*(tensor.cuda() for tensor in folded)), on_device).cpu().numpy()
+                return folded_scores(asked, on_device(documents)).cpu().numpy()
         from rabtriever.scan import scan
 
         return scan(folded, documents)
+
+
+def on_device(documents: FoldedDocuments) -> FoldedDocuments:
+    """The documents where they are scanned; a caller that keeps them there spares each query the way of all of them."""
+    device = default_device()
+    return FoldedDocuments(*(tensor.to(device) for tensor in documents))

@@ -42,9 +42,11 @@ class RetrieverModel(PythonModel):
             columns `query` and `hits`, a list of {doc_id, score, title, text}, score descending.
 
         Raises:
-            ValueError: a query is blank or a `k` is below 1.
+            ValueError: a query is missing or blank, or a `k` is below 1.
         """
-        queries = [str(query) for query in model_input["query"]]
+        queries = list(model_input["query"])
+        if unfit := [query for query in queries if not isinstance(query, str)]:
+            raise ValueError(f"a query is {unfit[0]!r}, expected a text")
         default = int((params or {}).get("k", DEFAULT_K))
         wanted = [default] * len(queries)
         if "k" in model_input:

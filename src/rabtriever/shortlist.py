@@ -7,6 +7,7 @@ student itself; the document vectors go into a FAISS index. Used when a scan of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from rabtriever.document_terms import EncodedDocuments
 from rabtriever.objectives import spread
 from rabtriever.params import bounded
+
+CELLS_PER_PROBE = 16
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class IndexParams:
         exact_up_to: largest corpus that is scanned exactly; above it the shortlist is used.
         depth: documents the shortlist proposes; the folded predictor scores these.
         dimension: width of the shortlist's vectors.
-        factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,PQ32x4fs`.
+        factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,SQ8`; its vectors are
+            one number longer than `dimension`.
         steps: optimiser steps of the two projections.
         learning_rate: peak learning rate.
         queries: queries in a step.
@@ -82,25 +86,47 @@ class Projections(nn.Module):
         return torch.cat([turned, documents.states], dim=-1) if apart else turned
 
 
-def build_faiss(vectors: np.ndarray, factory: str) -> object:
+def build_faiss(vectors: np.ndarray, factory: str) -> Any:
     """A trained FAISS inner-product index over (N, s) float32 vectors.
+
+    One of cells searches a sixteenth of them, where FAISS would search a single one.
 
     Raises:
         ValueError: a factory string that FAISS cannot read or train on this corpus.
     """
     import faiss
 
+    index = empty_faiss(vectors.shape[1], factory)
     try:
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"index.factory {factory!r} does not work for {len(vectors)} vectors of {vectors.shape[1]}: {reason}; "
-            "take 'Flat', or 'HNSW32' for a large corpus"
-        ) from error
+        raise _unfit(factory, f"{len(vectors)} vectors of {vectors.shape[1]}", error) from error
+    cells = faiss.try_extract_index_ivf(index)
+    if cells is not None:
+        cells.nprobe = max(1, cells.nlist // CELLS_PER_PROBE)
     return index
+
+
+def empty_faiss(width: int, factory: str) -> Any:
+    """The index of a factory string for vectors of a width, not trained.
+
+    Raises:
+        ValueError: FAISS cannot read the string, or makes no such index of this width.
+    """
+    import faiss
+
+    try:
+        return faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise _unfit(factory, f"vectors of {width}", error) from error
+
+
+def _unfit(factory: str, vectors: str, error: RuntimeError) -> ValueError:
+    reason = str(error).splitlines()[0]
+    return ValueError(
+        f"index.factory {factory!r} does not work for {vectors}: {reason}; take 'Flat', or 'HNSW32' for a large corpus"
+    )
 
 
 def overlap(approximate: np.ndarray, exact: np.ndarray) -> float:

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from rabtriever.overlay import Settings, is_formula, overlaid
-from rabtriever.params import ParamsError, flat, read_settings
+from rabtriever.params import ParamsError, checked_value, flat, read_settings
 from rabtriever.profiles import load_profile
 from rabtriever.study_specs import AblationPlan, BackboneSpec, ComplexityPlan, FurtherPlan, SetSpec
 
@@ -196,7 +196,7 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         raise FileNotFoundError(f"no study {path}; expected a file, or one of {FOLDER}: {known}")
     content = _included(path)
     defaults = read_settings(root / "params.yaml")
-    sections, readers = _sections(content.pop("sections", None) or {}, defaults, path)
+    sections, readers = _sections(_mapping(content, "sections", path), defaults, path)
     backbones = _each(BackboneSpec, content, "backbones", path)
     study = Study(
         name=path.stem,
@@ -204,13 +204,13 @@ def read_study(name: str, root: str | Path = ".") -> Study:
         publish=bool(content.pop("publish", False)),
         split=content.pop("split", "test"),
         workers=content.pop("workers", 1),
-        settings=content.pop("settings", None) or {},
+        settings=_mapping(content, "settings", path),
         backbones=backbones,
         sets=_each(SetSpec, content, "sets", path),
-        systems={system: overrides or {} for system, overrides in content.pop("systems", {}).items()},
+        systems={system: overrides or {} for system, overrides in _mapping(content, "systems", path).items()},
         sections=sections,
         readers=readers,
-        ablations=content.pop("ablations", None) or {},
+        ablations=_mapping(content, "ablations", path),
         ablate=_one(AblationPlan, content, "ablate", path),
         further=_one(FurtherPlan, content, "further", path) or FurtherPlan(),
         complexity=_one(ComplexityPlan, content, "complexity", path),
@@ -243,7 +243,16 @@ def _one(cls: type[T], content: dict[str, Any], key: str, path: Path) -> T | Non
 
 
 def _each(cls: type[T], content: dict[str, Any], key: str, path: Path) -> dict[str, T]:
-    return {name: _filled(cls, values, f"{path}: {key}.{name}") for name, values in content.pop(key, {}).items()}
+    values = _mapping(content, key, path)
+    return {name: _filled(cls, one, f"{path}: {key}.{name}") for name, one in values.items()}
+
+
+def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """An entry that has names below it; an empty one has none."""
+    found = content.pop(key, None) or {}
+    if not isinstance(found, dict):
+        raise ParamsError(f"{path}: {key} is {found!r}, expected names, each with what it stands for")
+    return found
 
 
 def _filled(cls: type[T], values: Any, where: str) -> T:
@@ -255,7 +264,18 @@ def _filled(cls: type[T], values: Any, where: str) -> T:
     }
     if not isinstance(values, dict) or needed - set(values) or set(values) - set(known):
         raise ParamsError(f"{where} is {values!r}, expected {', '.join(sorted(needed))}, and of {', '.join(known)}")
-    return cls(**values)
+    hints = get_type_hints(cls)
+    checked = {name: _value(value, hints[name], f"{where}.{name}") for name, value in values.items()}
+    return cls(**checked)
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    if get_origin(hint) is not dict:
+        return checked_value(value, hint, where)
+    if not isinstance(value, dict):
+        raise ParamsError(f"{where} is {value!r}, expected names, each with what it stands for")
+    inner = get_args(hint)[1]
+    return {name: one if inner is Any else checked_value(one, inner, f"{where}.{name}") for name, one in value.items()}
 
 
 def _sections(sections: Settings, defaults: Settings, path: Path) -> tuple[Settings, dict[str, list[str]]]:
@@ -284,7 +304,12 @@ def _check_names(study: Study, path: Path) -> None:
         raise ParamsError(f"{path}: split is {study.split!r}, expected test or dev")
     if type(study.workers) is not int or study.workers < 1:
         raise ParamsError(f"{path}: workers is {study.workers!r}, expected a whole number of at least 1")
+    for ablation, overrides in study.ablations.items():
+        if not overrides or not isinstance(overrides, dict):
+            raise ParamsError(f"{path}: ablations.{ablation} is {overrides!r}, expected the settings that it changes")
     for name, spec in study.sets.items():
+        if not spec.seeds or len(set(spec.seeds)) < len(spec.seeds):
+            raise ParamsError(f"{path}: sets.{name}.seeds is {spec.seeds}, expected one or more, all different")
         _known(spec.backbone, study.backbones, f"{path}: sets.{name}.backbone")
         study.cell_settings(Cell(name, spec.seeds[0]))
         for system in spec.leave_out:

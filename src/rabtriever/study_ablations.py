@@ -173,7 +173,9 @@ def _changes(
         for ablation in study.ablations_of(name):
             cells = list(by_seed(finished, name, ablation).values())
             for system in _systems(cells):
-                changed = [one for one in cells if system in one.per_query]
+                changed = [one for one in cells if system in one.per_query and system in one.start]
+                if not changed:  # its set leaves the system out
+                    continue
                 both = changed, [one.origin for one in changed]
                 yield (ablation, system), name, *(mean_over_seeds(part, system) for part in both)
 

@@ -96,18 +96,18 @@ def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
     text = (
         "on-policy candidates beat random ones at equal teacher calls on three sets, and over all queries significantly"
     )
-    pairs: dict[str, dict[str, Any]] = {}
+    pairs: dict[str, dict[str, list[Any]]] = {}
     for name, rows in details["on_policy"].items():
         for label, change in rows.items():
-            pairs.setdefault(label, {})[data[name]] = change
+            pairs.setdefault(label, {}).setdefault(data[name], []).append(change)
     ahead = {
-        label: {name for name, change in changes.items() if change["difference"] > 0}
-        for label, changes in pairs.items()
+        label: {name for name, changes in found.items() if all(one["difference"] > 0 for one in changes)}
+        for label, found in pairs.items()
     }
     lines = []
-    for label, changes in pairs.items():
-        sure = {name for name, change in changes.items() if change["low"] > 0}
-        counts = f"{len(ahead[label])} of {len(changes)}: {_list(ahead[label])}; significantly on {_list(sure)}"
+    for label, found in pairs.items():
+        sure = {name for name, changes in found.items() if all(one["low"] > 0 for one in changes)}
+        counts = f"{len(ahead[label])} of {len(found)}: {_list(ahead[label])}; significantly on {_list(sure)}"
         together = details["on_policy_together"][label]
         lines.append(f"{label}: {counts}; together {change_text(together)}")
         if ends := details["on_policy_resampled"][label]:

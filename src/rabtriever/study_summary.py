@@ -53,7 +53,7 @@ def summarise(
     bases = {name: by_seed(finished, name) for name in study.sets}
     bases = {name: cells for name, cells in bases.items() if cells}
     for name in bases:
-        _check_data(name, [one for cell, one in finished.items() if cell.set == name])
+        _check_data(study, name, [one for cell, one in finished.items() if cell.set == name])
     data = {name: spec.data for name, spec in study.sets.items()}
     alike = {name: (groups or {}).get(data[name], {}) for name in bases}
     devices = dict.fromkeys(one.info["device"] for one in finished.values())
@@ -96,12 +96,12 @@ def _hours(results: Iterable[CellResult]) -> float:
     return round(sum(one.info["spent"] for one in results) / 3600, 2)
 
 
-def _check_data(name: str, results: Sequence[CellResult]) -> None:
+def _check_data(study: Study, name: str, results: Sequence[CellResult]) -> None:
     hashes = {one.info["data_hash"] for one in results}
     if len(hashes) > 1:
         raise ArtifactMismatchError(
-            f"cells of {name} were measured on {len(hashes)} versions of the data; remove its folders from the study's "
-            "work folder, so that all are measured on the present one"
+            f"cells of {name} were measured on {len(hashes)} versions of the data; remove those of the earlier ones, "
+            f"{study.folder}/{name}-* and {study.committed}/{name}-*, so that all are measured on the present one"
         )
 
 

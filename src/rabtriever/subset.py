@@ -14,7 +14,8 @@ def subset(dataset: Dataset, limits: Mapping[str, int], documents: int) -> Datas
 
     The corpus keeps every document that is judged for a remaining test or dev query, then those judged for training
     queries, then others, each in the order of a hash of their ids. Judgements of documents that go, go with them, and
-    so do training queries that are left without any. A smaller corpus is an easier one: say its size beside a figure.
+    so do training queries that are left without a relevant document. A smaller corpus is an easier one: say its size
+    beside a figure.
 
     Args:
         dataset: with any splits.
@@ -36,7 +37,7 @@ def subset(dataset: Dataset, limits: Mapping[str, int], documents: int) -> Datas
         }
         for split, part in fewer.qrels.items()
     }
-    qrels["train"] = {query_id: judged for query_id, judged in qrels["train"].items() if judged}
+    qrels["train"] = {query_id: judged for query_id, judged in qrels["train"].items() if any(judged.values())}
     corpus = {doc: document for doc, document in fewer.corpus.items() if doc in kept}
     return sampled(Dataset(corpus, fewer.queries, qrels), {})
 

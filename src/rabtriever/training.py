@@ -163,6 +163,16 @@ class _ProgressLine(pl.Callback):
             self.progress.close(f"loss {float(trainer.callback_metrics['loss']):.3f}")
 
 
+class _KeptAtEnd(pl.Callback):
+    """Writes the finished weights as the checkpoint that a later fit resumes from, with nothing left to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
 def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> Path:
     """Scratch folder of a stage for exactly these inputs and this code; a run with others never resumes from it."""
     given = json.dumps({**inputs, "code": _code_hash()}, sort_keys=True, default=str)
@@ -188,7 +198,9 @@ def hardware() -> dict[str, Any]:
     return {"accelerator": "gpu", "devices": count, "strategy": "ddp_spawn_find_unused_parameters_true"}
 
 
-def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
+def fit(
+    module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None, keep: bool = False
+) -> None:
     """Trains a module for its steps, on all GPUs there are, resuming from `checkpoints` after a kill.
 
     Of several GPUs each draws batches of its own and gradients are averaged, so a step sees as many times the queries.
@@ -198,6 +210,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         label: what the progress line says.
         checkpoints: scratch folder; emptied after success. No checkpoints when None.
         logger: a Lightning logger, or None.
+        keep: leaves the last checkpoint there, for a caller with more to do before anything of this is saved.
 
     Raises:
         FloatingPointError: a loss that is not finite.
@@ -213,10 +226,11 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         interval = timedelta(seconds=CHECKPOINT_SECONDS)
         callbacks.append(
             pl.callbacks.ModelCheckpoint(
-                dirpath=checkpoints, filename="step", save_last=True, train_time_interval=interval, save_top_k=1
+                dirpath=checkpoints, filename="step", train_time_interval=interval, enable_version_counter=False
             )
         )
-        last = checkpoints / "last.ckpt"
+        last = checkpoints / "step.ckpt"
+        callbacks += [_KeptAtEnd(last)] if keep else []
         resume = last if last.is_file() else None
         if resume:
             print(f"{label}: resuming from {resume}", flush=True)
@@ -243,7 +257,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
     module.eval()
     for part, device in homes:
         part.to(device)
-    if checkpoints is not None:
+    if checkpoints is not None and not keep:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 

@@ -139,6 +139,9 @@ def test_pyfunc_answers_with_ranked_documents(store: Path) -> None:
         model.predict(pd.DataFrame({"question": ["need 0"]}))
     with pytest.raises(ValueError, match="at least 1"):
         model.predict(pd.DataFrame({"query": ["need 0"], "k": [0]}))
+    for missing in (None, float("nan")):
+        with pytest.raises((ValueError, MlflowException), match="expected a text|string"):
+            model.predict(pd.DataFrame({"query": ["need 0", missing]}))
 
 
 def test_version_answers_in_another_process(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

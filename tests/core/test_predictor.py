@@ -46,6 +46,17 @@ def test_folded_equals_unfolded(products, similarity, dtype, tolerance):
     assert torch.allclose(folded_scores(*folded, block=4), direct, rtol=0, atol=limit)
 
 
+def test_many_queries_are_scored_in_smaller_blocks(monkeypatch):
+    """Ten thousand queries against a block of documents ask for more memory than any device has."""
+    predictor, (queries, documents, head) = trained(3), sides()
+    folded = predictor.fold_queries(queries, head[0]), predictor.fold_documents(documents, head[0])
+    sizes, relu, whole = [], torch.relu, folded_scores(*folded)
+    monkeypatch.setattr("rabtriever.predictor.FOLD_CELLS", 2 * 5 * HIDDEN + 3)
+    monkeypatch.setattr(torch, "relu", lambda part: (sizes.append(part.numel()), relu(part))[1])
+    torch.testing.assert_close(folded_scores(*folded), whole)
+    assert max(sizes) == 2 * 5 * HIDDEN and len(sizes) == 12
+
+
 def test_fold_sizes():
     """A document costs more than the m + n + 1 numbers that the index is sized for."""
     predictor, (queries, documents, head) = trained(3), sides()

@@ -50,6 +50,9 @@ def test_what_is_shipped():
 
 def test_small_is_params_yaml():
     """`PROFILE=small` does not go back to the shipped settings."""
+    compared = ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"]
+    if subprocess.run(compared, cwd=ROOT, capture_output=True).returncode:
+        pytest.skip("params.yaml is not as it was committed, as after make run PROFILE=minilm or DATA=folder")
     present = all_values(PARAMS)
     for key, value in read_profile(FOLDER / "small.yaml").items():
         assert present[key] == value, f"{key}: `make run PROFILE=small` goes back to the defaults"

@@ -12,7 +12,7 @@ from rabtriever import records
 from rabtriever.records import DataContractError, Dataset, Document
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-IDS = st.text(min_size=1, max_size=8).filter(lambda text: not re.search(r"[\s\ufeff]", text))
+IDS = st.text(min_size=1, max_size=8).filter(lambda text: not re.search(r"[\s\ufeff\0]", text))
 TEXTS = st.text(max_size=30)
 FULL_TEXTS = TEXTS.filter(str.strip)
 CORPORA = st.dictionaries(IDS, st.tuples(TEXTS, FULL_TEXTS), max_size=6).map(
@@ -85,6 +85,7 @@ def test_contents(title, text, contents):
         ('{"_id": "a", "text": ["x"]}\n', 1, "expected a string"),
         ('{"_id": "a b", "text": "x"}\n', 1, "'a b' is empty or has whitespace"),
         ('{"_id": "", "text": "x"}\n', 1, "'' is empty"),
+        ('{"_id": "a\\u0000b", "text": "x"}\n', 1, "whitespace or NUL"),
         ('["a"]\n', 1, "found list, expected one JSON object per line"),
         ('{"_id": "a", "text": "\\ud800"}\n', 1, "surrogate"),
     ],
@@ -131,6 +132,8 @@ def test_title_may_be_missing_or_null_or_all_there_is(tmp_path):
         ("query-id\tcorpus-id\tscore\nq\td\t\n", 2, "grade '' is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t1_0\n", 2, "grade '1_0' is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t-1\n", 2, "grade -1 is negative"),
+        ("query-id\tcorpus-id\tscore\nq\td\t1700000000\n", 2, "grade 1700000000 is above 1000"),
+        ("query-id\tcorpus-id\tscore\nq\td\x00\t1\n", 2, "whitespace or NUL"),
         ("query-id\tcorpus-id\tscore\nq\td\t1\nq\td\t2\n", 3, "grade 2 here and grade 1 above"),
         ("query-id\tcorpus-id\tscore\n\td\t1\n", 2, "id '' is empty"),
     ],

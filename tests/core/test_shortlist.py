@@ -90,14 +90,23 @@ def test_flat_index_is_exact():
     np.testing.assert_allclose(scores, np.take_along_axis(queries @ vectors.T, expected, 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("factory", ["Flatt", "IVF64,Flat"])
-def test_factory_that_does_not_work(factory):
+@pytest.mark.parametrize(
+    ("factory", "vectors"), [("Flatt", "vectors of 4"), ("PQ3", "vectors of 4"), ("IVF64,Flat", "10 vectors of 4")]
+)
+def test_factory_that_does_not_work(factory, vectors):
     """A typing error, or too many cells for the corpus, ends in a C++ stack trace."""
-    vectors = np.zeros((10, 4), dtype=np.float32)
-    with pytest.raises(
-        ValueError, match=rf"index.factory '{factory}' does not work for 10 vectors of 4: .*take 'Flat'"
-    ):
-        build_faiss(vectors, factory)
+    with pytest.raises(ValueError, match=rf"index.factory '{factory}' does not work for {vectors}: .*take 'Flat'"):
+        build_faiss(np.zeros((10, 4), dtype=np.float32), factory)
+
+
+@pytest.mark.parametrize("factory", ["IVF32,SQ8", "PCA5,IVF32,Flat"])
+def test_an_index_of_cells_searches_several(factory, tmp_path):
+    """FAISS searches one cell unless told otherwise, and most of the right documents are in others."""
+    import faiss
+
+    vectors = np.random.default_rng(0).normal(size=(2000, 7)).astype(np.float32)
+    faiss.write_index(build_faiss(vectors, factory), str(tmp_path / "index"))
+    assert faiss.extract_index_ivf(faiss.read_index(str(tmp_path / "index"))).nprobe == 2
 
 
 def test_overlap():

@@ -30,6 +30,14 @@ def test_a_smaller_corpus_keeps_what_is_judged():
     assert len(tiny.corpus) == 8, "test and dev need eight documents"
 
 
+def test_a_query_left_with_wrong_documents_alone_goes():
+    """The preparation refuses a training query without a relevant document, and the whole cell with it."""
+    whole = dataset()
+    whole.qrels["train"]["a19"] = {"d19": 1, "d30": 0}
+    small = subset(whole, {}, documents=9)
+    assert "d30" in small.corpus and "d19" not in small.corpus and "a19" not in small.qrels["train"]
+
+
 def test_without_limits_the_data_stay_as_they_are():
     """A subset that always cuts something would change figures that claim the whole set."""
     assert subset(dataset(), {"train": 0}, 0) == dataset()

@@ -14,6 +14,8 @@ import pytest
 
 from rabtriever import records
 from rabtriever.backbone import build_tokenizer
+from rabtriever.params import save_param
+from rabtriever.profiles import load_profile, save_profile
 from tests.closure import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -74,12 +76,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data").mkdir()
     tiny_cut(root / "data/raw")
     tiny_llama(root / "llama")
-    params = (ROOT / "params.yaml").read_text()
-    params = re.sub(r"^(  (?:reader_)?steps:) \d+", rf"\1 {STEPS}", params, flags=re.MULTILINE)
-    params = params.replace("source: data/household", "source: data/raw", 1)
-    params = params.replace('source: ""', "source: llama", 1)
-    params = re.sub(r"(min_ndcg_10|min_recall_100): [\d.]+", r"\1: 0.0", params)
-    (root / "params.yaml").write_text(params)
+    path = shutil.copy(ROOT / "params.yaml", root)
+    save_profile(load_profile("small", path, ROOT / "profiles"), path)  # whatever the checkout has been set to
+    save_param(path, "prepare.source", "data/raw")
+    save_param(path, "backbone.source", "llama")
+    params = re.sub(r"^(  (?:reader_)?steps:) \d+", rf"\1 {STEPS}", Path(path).read_text(), flags=re.MULTILINE)
+    Path(path).write_text(re.sub(r"(min_ndcg_10|min_recall_100): [\d.]+", r"\1: 0.0", params))
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     return root
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows import prepare as stage
-from rabtriever import records
+from rabtriever import checks, records
 from rabtriever.artifacts import read_json, read_manifest
 from rabtriever.checks import normalised
 from rabtriever.params import ParamsError
@@ -92,6 +92,21 @@ def test_broken_source_leaves_the_prepared_data(here):
     with pytest.raises(DataContractError, match="raw/corpus.jsonl:11: broken JSON"):
         _prepare()
     assert (read_manifest("data/prepared", "data"), (here / "reports/data.json").read_bytes()) == before
+
+
+def test_source_that_changes_meanwhile_is_refused(here, monkeypatch):
+    """A folder refreshed while it is read passes for what the old data were made from, and is never read again."""
+    check = checks.check_dataset
+
+    def refreshed(dataset):
+        with open("raw/queries.jsonl", "a") as file:
+            file.write("\n")
+        return check(dataset)
+
+    monkeypatch.setattr(checks, "check_dataset", refreshed)
+    with pytest.raises(DataContractError, match="raw has changed while it was read; run again"):
+        _prepare()
+    assert not (here / "data/prepared").exists()
 
 
 def test_missing_source_is_named(here):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flows import _pipeline, _report, retrain
+from flows import _gate, _pipeline, _report, retrain
 from flows.common import guard
 from flows.register import register
 from rabtriever import registry, tracking
@@ -67,7 +67,14 @@ def test_life_of_a_champion(project: Path) -> None:
     assert run_gate(0.9) == better and alias("champion") == "2"
     assert "rollback --to 3` puts it back" in _report.promotion_text(registry.get("3"), better)
     registry.rollback(to="3")
-    assert [registry.is_withdrawn(registry.get(number)) for number in "123"] == [True, False, False]
+    assert [registry.is_withdrawn(registry.get(number)) for number in "123"] == [True, True, False]
+
+    assert run_gate(0.95)["promoted"] and alias("champion") == "4"
+    registry.rollback(to="2")  # taken out before and put back for another one: that one stays out too
+    run_gate(0.95)
+    assert alias("champion") == "2"
+    registry.rollback()  # this undoes it, and marks nothing
+    assert alias("champion") == "4" and not registry.is_withdrawn(registry.get("2"))
 
 
 def test_refused_version_is_heard_again_under_other_limits(project: Path) -> None:
@@ -107,9 +114,74 @@ def test_damaged_artefact_is_refused(project: Path, monkeypatch: pytest.MonkeyPa
         (registry.local_folder(version) / "best.json").write_text("{}")
         check(version)
 
-    monkeypatch.setattr(registry, "check_answers", damage_then_check)
-    decision = run_gate(0.5)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "check_answers", damage_then_check)
+        decision = run_gate(0.5)
     assert not decision["promoted"] and "best.json" in decision["reason"] and alias("champion") is None
+    again = run_gate(0.5)  # the same version is asked again, and registered anew as it advises
+    assert not again["promoted"] and "best.json" in again["fault"]
+    register.fn()
+    assert run_gate(0.5)["promoted"] and alias("champion") == "2"
+
+
+def test_a_store_out_of_reach_refuses_nobody_for_good(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a better retriever that is never heard again because the network failed when it was asked."""
+
+    def broken(folder: Path, query: str) -> None:
+        raise ConnectionResetError("the store is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "_ask", broken)
+        assert "the store is gone" in run_gate(0.5)["fault"] and alias("champion") is None
+    assert run_gate(0.5)["promoted"] and num_versions() == 1
+
+
+def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a champion that serves a fault mended long ago, and figures of another measure beside the new ones."""
+    run_gate(0.5)
+    register.fn()
+    assert num_versions() == 1
+    real = registry.code_hash
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "code_hash", lambda path: real(path) if "model" in str(path) else "mended")
+        register.fn()
+    assert num_versions() == 2
+    assert run_gate(0.5)["promoted"] and alias("champion") == "2"
+    registry.rollback(to="1")
+    Path("reports/runs/student.trec").write_text("")  # as if it were measured otherwise
+    register.fn()
+    assert num_versions() == 3 and registry.is_withdrawn(registry.get("3")), "the retriever is out of service"
+    run_gate(0.5)
+    assert alias("champion") == "1"
+
+
+def test_a_champion_that_lost_its_files(project: Path) -> None:
+    """Prevents a registry that nothing but an unmentioned command can mend."""
+    run_gate(0.5)
+    shutil.rmtree("mlruns/artifacts")
+    with pytest.raises(FileNotFoundError, match="champion, version 1, has lost its files.*rollback --to N"):
+        run_gate(0.9)
+    build(0.5)
+    register.fn()
+    assert retrain._refresh([])["promoted"] and alias("champion") == "3"
+
+
+def test_a_champion_of_meanwhile_is_not_replaced(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a shared registry from losing a champion that the challenger was never compared with."""
+    run_gate(0.5)
+    run_gate(0.2)
+    decide = _gate.decide
+
+    def slowly(*arguments: Any) -> Any:
+        registry.promote(registry.get("2"))
+        return decide(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_gate, "decide", slowly)
+        with pytest.raises(BlockingIOError, match="version 2 while version 3 was judged"):
+            run_gate(0.9)
+    assert alias("champion") == "2"
+    assert run_gate(0.9)["champion"] == "2" and alias("champion") == "3"
 
 
 def test_lost_registry_is_filled_again(project: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +212,7 @@ def test_stages_run_once_and_a_failure_harms_nothing(
         "== Evaluation ==",
         "version 1 was promoted",
         "need 0",
-        "mlflow ui --backend-store-uri sqlite:///",
+        "make ui",
     ):
         assert expected in printed
 
@@ -215,6 +287,31 @@ def test_misspelt_section_stops_before_any_stage(project: Path) -> None:
     """Prevents minutes of training before a setting nobody reads is noticed."""
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("index:", "indx:"))
     with pytest.raises(ValueError, match="did you mean 'index'"):
+        run_plain()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "final"),
+    [
+        ("[{number: 0, start: models/teacher/manifest.json}, {number: 1, start: models/student/0}]", 0),
+        ("[{number: 0, start: models/teacher/manifest.json}, {number: 1, start: models/teacher/manifest.json}]", 1),
+        ("[{number: 1, start: models/student/0}]", 1),
+        ("[]", -1),
+        ("null", "many"),
+    ],
+)
+def test_rounds_that_do_not_follow_each_other_stop_it(project: Path, rounds: str, final: Any) -> None:
+    """Prevents an older student that is served, or a round that is trained for nothing."""
+    with open("params.yaml", "a") as file:
+        file.write(f"\nrounds: {rounds}\nfinal_round: {final}\n")
+    with pytest.raises(ValueError, match=r"rounds is .*expected a line for each round up to final_round.*number: 0"):
+        run_plain()
+
+
+def test_a_wrong_entry_stops_before_any_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents hours of training before the settings of the last stage are read."""
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("tests.toy index", "flows.build_index --round 0"))
+    with pytest.raises(ValueError, match=r"unknown key index\.quality"):
         run_plain()
 
 

@@ -7,6 +7,8 @@ import torch
 from rabtriever.backbone import Backbone, SmallModelParams, build_small_model, build_tokenizer, load_backbone
 from rabtriever.document_terms import ScoreWeights
 from rabtriever.padding import last_states, pad, segment_mask
+from rabtriever.params import ParamsError
+from rabtriever.reranker import check_reading
 from tests.language_models import small_bert, small_llama
 
 TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change
@@ -139,13 +141,12 @@ def test_weights_keep_their_dtype(backbone, tmp_path, dtype):
 
 def encoder(name: str):
     """A sentence encoder as it is published: without a head to predict words with."""
-    from transformers import BertConfig, BertForPreTraining, BertModel, RobertaConfig, RobertaModel
+    from transformers import BertConfig, BertForPreTraining, BertModel
 
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     config, model = {
         "bert": (BertConfig, BertModel),
         "bert with its heads": (BertConfig, BertForPreTraining),
-        "roberta": (RobertaConfig, RobertaModel),
     }[name]
     return model(config(vocab_size=400, **shape))
 
@@ -161,7 +162,7 @@ def printed(capfd):
     logging.remove_handler(handler)
 
 
-@pytest.mark.parametrize("name", ["bert", "bert with its heads", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "bert with its heads"])
 def test_what_we_know_of_a_folder_is_not_reported(name, tokenizer, tmp_path, printed):
     """Every stage prints that the checkpoint seems corrupted, because it lacks what we never compute."""
     encoder(name).save_pretrained(tmp_path)
@@ -279,3 +280,33 @@ def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
     assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), wanted, atol=1e-5)
     again.configure(pooling="last")
     assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), torch.stack([states[0, 2], states[1, 1]]), atol=1e-5)
+
+
+def windowed(vocabulary: int, window: int):
+    """A Mistral, whose layers see the last `window` tokens alone."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape["initializer_range"] = 0.5  # untrained layers hardly look around
+    config = MistralConfig(vocab_size=vocabulary, num_key_value_heads=1, sliding_window=window, **shape)
+    return MistralForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("name", ["wide", "llama", "bert"])
+def test_a_model_that_reads_as_it_must(name, prompt, tokenizer):
+    """A model that works is refused."""
+    makers = {"wide": lambda size: windowed(size, 4096), "llama": small_llama, "bert": small_bert}
+    check_reading(Backbone(makers[name](len(tokenizer)), tokenizer), prompt)
+
+
+def test_a_model_that_does_not_is_refused(prompt, tokenizer):
+    """The teacher's states are wrong without a word: padding counts as distance, or positions begin elsewhere."""
+    from transformers import RobertaConfig, RobertaForCausalLM
+
+    with pytest.raises(ParamsError, match=r"mistral model, whose layers see 6 tokens,.*lower prompt\.max_document_tok"):
+        check_reading(Backbone(windowed(len(tokenizer), 6), tokenizer), prompt)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    for decoder in (True, False):
+        config = RobertaConfig(vocab_size=len(tokenizer), is_decoder=decoder, **shape)
+        with pytest.raises(ParamsError, match="roberta model does not read a document once"):
+            check_reading(Backbone(RobertaForCausalLM(config).eval(), tokenizer), prompt)

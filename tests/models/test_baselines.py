@@ -7,6 +7,7 @@ from rabtriever.baselines import calibrated_system
 from rabtriever.document_terms import remember, term_features, unit
 from rabtriever.fitting import TERMS, dev_candidates, fit_weights, share_to_take_for_new
 from rabtriever.inputs import TrainingInputs
+from rabtriever.lexical import Bm25
 from rabtriever.records import Dataset
 
 
@@ -29,3 +30,11 @@ def test_it_ranks_by_fitted_known_terms(backbone, prompt, toy, supervision, quer
         best = {supervision.doc_ids[row]: float(score) for row, score in enumerate(scores)}
         assert found.run[query_id] == pytest.approx(best, abs=1e-3)
     assert found.bytes_per_document == 4 * (backbone.width + 1) and np.isfinite(found.ms_per_query)
+
+
+def test_texts_without_a_word():
+    """A corpus of signs, or of single letters, ends in a stack trace after the teacher's training."""
+    index = Bm25(["的", "!"])
+    rows, scores = index.rank(["hello", "的"], 5)
+    assert rows.tolist() == [[0, 1]] * 2 and not scores.any() and index.bytes == 0
+    assert Bm25(["hello there", "!"]).rank(["hello"], 1)[0].tolist() == [[0]]

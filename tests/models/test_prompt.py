@@ -43,6 +43,19 @@ def test_a_text_of_exactly_the_budget_is_whole(tokenizer, prompt_params):
         assert exact.query.truncated == truncated
 
 
+def test_texts_are_tokenised_in_parts(prompt, toy, monkeypatch):
+    """The tokenizer keeps tens of kilobytes of each text until the last one is done."""
+    texts = [document.contents for document in toy.corpus.values()]
+    whole, asked = prompt.document.ids(texts), []
+    tokenizer = prompt.document._tokenizer
+    monkeypatch.setattr("rabtriever.prompt.TOKENIZED_AT_ONCE", 3)
+    monkeypatch.setattr(
+        prompt.document, "_tokenizer", lambda part, **how: (asked.append(len(part)), tokenizer(part, **how))[1]
+    )
+    assert prompt.document.ids(texts) == whole
+    assert max(asked) == 3 and sum(asked) == len(texts)
+
+
 def test_no_texts(prompt):
     """An empty list breaks the tokenizer, or counts as a text."""
     assert prompt.document.ids([]) == [] and prompt.document.seen == 0 and prompt.truncation() == {}

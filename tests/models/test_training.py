@@ -147,6 +147,17 @@ def test_kill_after_the_last_step(every_step, monkeypatch):
     assert torch.equal(weights(again), expected) and again.seen == []
 
 
+def test_a_kept_fit_is_not_done_again(tmp_path):
+    """A kill in a later phase of a stage costs the phases that were finished, or leaves their scratch for ever."""
+    first = Line(seed=3)
+    fit(first, "line", tmp_path / "scratch", keep=True)
+    again = Line(seed=3)
+    fit(again, "line", tmp_path / "scratch", keep=True)
+    assert torch.equal(weights(again), weights(first)) and again.seen == [] and not again.training
+    fit(again, "line", tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_an_interrupted_fit_does_not_return(every_step, error):
     """After Ctrl-C the half-trained weights are saved as the stage's result."""
@@ -207,6 +218,9 @@ def test_two_devices_average_their_gradients(every_step, monkeypatch):
     module = Line(seed=3, steps=2)
     fit(module, "line", every_step)
     assert not module.training and not every_step.exists()
+    kept = Line(seed=3, steps=2)
+    fit(kept, "line", every_step, keep=True)
+    assert torch.equal(weights(kept), weights(module)) and [one.name for one in every_step.iterdir()] == ["step.ckpt"]
     torch.testing.assert_close(weights(module), weights(expected))
 
 

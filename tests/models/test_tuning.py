@@ -137,6 +137,6 @@ def test_a_checkpoint_holds_no_frozen_weights(make_backbone, make_module, docume
     expected = train()
     with pytest.raises(ZeroDivisionError):
         train(kill_at=3)
-    saved = torch.load(tmp_path / "scratch/last.ckpt", weights_only=False)["state_dict"]
+    saved = torch.load(tmp_path / "scratch/step.ckpt", weights_only=False)["state_dict"]
     assert len(saved) == 2 * 7 * 2 and all("lora" in name for name in saved)
     assert np.array_equal(train(), expected)
