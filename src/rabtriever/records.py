@@ -294,9 +294,7 @@ def _new_id(row: dict[str, Any], known: dict[str, Any], where: str) -> str:
 def _checked_id(value: str, where: str) -> str:
     # Run files separate their columns by whitespace, readers drop a byte order mark, and metrics end an id at a NUL.
     if not value or re.search(r"[\s\ufeff\0]", value):
-        raise DataContractError(
-            f"{where}: id {value!r} is empty or has whitespace or NUL; rename it wherever used"
-        )
+        raise DataContractError(f"{where}: id {value!r} is empty or has whitespace or NUL; rename it wherever used")
     return value
 
 
