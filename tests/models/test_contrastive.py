@@ -49,7 +49,9 @@ def minings(monkeypatch) -> list[int]:
     """One entry for each mining done."""
     done: list[int] = []
     original = contrastive.mine_with_cosine
-    monkeypatch.setattr(contrastive, "mine_with_cosine", lambda *args: (done.append(1), original(*args))[1])
+    monkeypatch.setattr(
+        contrastive, "mine_with_cosine", lambda *args, **how: (done.append(1), original(*args, **how))[1]
+    )
     return done
 
 
