@@ -19,7 +19,6 @@ from rabtriever.study_differences import (
     mean_over_seeds,
     over_all_queries,
     paired,
-    per_cent,
 )
 from rabtriever.study_goals import DEFAULT, RIVAL_TITLES
 from rabtriever.study_resampling import Groups, grouped_bounds
@@ -88,11 +87,9 @@ def _row(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str
     """The student's figures; None where the ablation does not change the student."""
     if any("student" not in one.per_query for one in changed):
         return None
-    bounds = interval(mean_over_seeds(changed, "student"))
     return {
         "nDCG@10": mean_metric(changed, "student", "nDCG@10"),
-        "low": per_cent(bounds.low),
-        "high": per_cent(bounds.high),
+        **interval(changed, "student"),
         "teacher_calls": round(float(np.mean([one.info["teacher_calls"] for one in changed]))),
         "seconds": round(float(np.mean([one.info["seconds_to_student"] for one in changed])), 1),
     }

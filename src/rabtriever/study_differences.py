@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rabtriever.metrics import Interval, paired_bootstrap
+from rabtriever.metrics import paired_bootstrap
 from rabtriever.study import Cell
 from rabtriever.study_resampling import CONFIDENCE, SAMPLES, SEED
 from rabtriever.study_results import CellResult
@@ -33,9 +33,11 @@ def mean_over_seeds(results: Sequence[CellResult], system: str) -> Values:
     return {query_id: float(np.mean([part[query_id] for part in parts])) for query_id in parts[0]}
 
 
-def interval(values: Values) -> Interval:
-    """Mean and 95 % bootstrap interval over queries, in the unit of the values."""
-    return paired_bootstrap(values, dict.fromkeys(values, 0.0), SAMPLES, SEED, CONFIDENCE)
+def interval(results: Sequence[CellResult], system: str) -> dict[str, float]:
+    """The ends of the 95 % bootstrap interval over queries of a system's nDCG@10, per cent."""
+    values = mean_over_seeds(results, system)
+    found = paired_bootstrap(values, dict.fromkeys(values, 0.0), SAMPLES, SEED, CONFIDENCE)
+    return {"low": per_cent(found.low), "high": per_cent(found.high)}
 
 
 def difference(

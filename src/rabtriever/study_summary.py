@@ -17,8 +17,6 @@ from rabtriever.study_differences import (
     ends,
     interval,
     mean_metric,
-    mean_over_seeds,
-    per_cent,
 )
 from rabtriever.study_goals import RIVAL_TITLES, RIVALS, goals
 from rabtriever.study_resampling import Groups, grouped_bounds
@@ -121,11 +119,9 @@ def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str
 
 
 def _system_row(results: Sequence[CellResult], system: str) -> Values:
-    bounds = interval(mean_over_seeds(results, system))
     return {
         **{metric: mean_metric(results, system, metric) for metric in SHOWN},
-        "low": per_cent(bounds.low),
-        "high": per_cent(bounds.high),
+        **interval(results, system),
     }
 
 
