@@ -17,6 +17,7 @@ from rabtriever.objectives import (
     preference_loss,
     reranker_loss,
     reverse_kl,
+    spread,
 )
 
 STUDENT, TEACHER = torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log()
@@ -149,6 +150,14 @@ def test_margin_mse_properties(rows, shift, other):
     assert float(margin_mse(teacher + shift, teacher, mask)) == pytest.approx(0, abs=1e-18)
 
 
+def test_margin_mse_averages_over_pairs():
+    """A query with one margin counts as much as one with three (by hand: errors 2 and 1, 1, 1)."""
+    student = torch.tensor([[0.0, 0.0, 0.0, 0.0]] * 2)
+    teacher = torch.tensor([[2.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, False, False], [True] * 4])
+    assert float(margin_mse(student, teacher, mask)) == pytest.approx((2**2 + 3 * 1**2) / 4)
+
+
 def test_margin_mse_without_any_margin():
     """A query with a single candidate turns the loss of the whole batch into NaN."""
     student = torch.zeros(2, 2, requires_grad=True)
@@ -172,6 +181,15 @@ def test_reranker_loss_of_an_undecided_teacher():
     """The scale of the loss: log 2 when yes and no are equally likely."""
     loss = reranker_loss(torch.zeros(2, 3), torch.tensor([[1.0, 0, 0], [2.0, 1, 0]]), torch.ones(2, 3).bool())
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_weakly_relevant_is_relevant():
+    """A document of grade 1 is trained on as wrong, or others drown it (by hand: softplus of the wrong answer)."""
+    scores, grades = torch.tensor([[2.0, -1.0, -1.0, -1.0]]), torch.tensor([[1, 0, 0, 0]])
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    wanted = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
+    assert float(reranker_loss(scores, grades, mask)) == pytest.approx(wanted, abs=1e-6)
+    assert float(preference_loss(scores, torch.zeros(1, 4), grades, mask, 1.0)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_listwise_loss_closed_form():
@@ -221,3 +239,11 @@ def test_preference_loss_in_closed_form():
     wanted = -(math.log(1 / (1 + math.exp(-0.5))) + math.log(1 / (1 + math.exp(-1.0)))) / 2
     assert float(loss) == pytest.approx(wanted, abs=1e-9)
     assert float(preference_loss(reference, reference, grades, mask, 0.5)) == pytest.approx(math.log(2), abs=1e-9)
+
+
+def test_spread_of_a_dimension_that_hardly_moves():
+    """Noise of a dimension that is nearly constant is divided by next to nothing, and outweighs all others."""
+    moves = torch.tensor([[-1.0], [1.0]]).repeat(50, 1)
+    states = torch.cat([moves, 3 * moves, 1e-5 * moves], dim=1)
+    assert spread(states).tolist() == pytest.approx([1.0, 3.0, 0.01 * 4 / 3], abs=1e-5)
+    assert float(spread(torch.ones(4, 2)).min()) > 0

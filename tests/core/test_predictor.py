@@ -83,13 +83,18 @@ def test_without_additive_part_it_is_an_inner_product():
 def test_standardise_removes_the_scale_of_the_backbone():
     """The same weights mean something else on a backbone whose states are larger, shifted, or constant somewhere."""
     predictor = FoldablePredictor(WIDTH, HIDDEN, 0, 0.0).double()
-    sample = torch.randn(400, WIDTH, dtype=torch.float64) * 100 + 40
-    sample[:, 0] = 7.0  # a dead dimension
-    predictor.standardise(sample, sample, sample)
-    z = (sample - predictor.query_mean) / predictor.query_scale
-    assert torch.allclose(z[:, 1:].mean(0), torch.zeros(WIDTH - 1).double(), atol=1e-9)
-    assert torch.allclose(z[:, 1:].std(0, correction=0), torch.ones(WIDTH - 1).double(), atol=1e-9)
-    assert torch.isfinite(predictor(sample, sample)).all() and z[:, 0].abs().max() < 1e-6
+    sizes = {"query": 100, "document": 10, "target": 0.1}
+    samples = {name: torch.randn(400, WIDTH, dtype=torch.float64) * size + 4 * size for name, size in sizes.items()}
+    for sample in samples.values():
+        sample[:, 0] = 7.0  # a dead dimension
+    compared = torch.randn(400, WIDTH, dtype=torch.float64)  # of a query, beside what is read
+    predictor.standardise(torch.cat([compared, samples["query"]], dim=1), samples["document"], samples["target"])
+    for name, sample in samples.items():
+        z = (sample - getattr(predictor, f"{name}_mean")) / getattr(predictor, f"{name}_scale")
+        assert torch.allclose(z[:, 1:].mean(0), torch.zeros(WIDTH - 1).double(), atol=1e-9)
+        assert torch.allclose(z[:, 1:].std(0, correction=0), torch.ones(WIDTH - 1).double(), atol=1e-9)
+        assert z[:, 0].abs().max() < 1e-6
+    assert torch.isfinite(predictor(samples["query"], samples["document"])).all()
 
 
 def test_state_dict_keeps_the_standardisation():

@@ -123,6 +123,12 @@ def test_every_term_is_of_the_readers_evidence(make_module, backbone, reader, pr
         scores[row, column] = evidence(int(drawn.queries[row]), int(drawn.lists.documents[row, column]))
     wanted = 2.0 * listwise_loss(scores, drawn.lists.grades, drawn.lists.labelled)
     assert float(terms["listwise"].detach()) == pytest.approx(float(wanted), abs=1e-3)
+    near = module.alone(drawn.queries, drawn.column, drawn.read).detach().gather(1, drawn.lists.columns)
+    divergences = []
+    for said, cosine, listed in zip(scores, near, drawn.lists.mask, strict=True):
+        p, q = said[listed].log_softmax(-1), (cosine[listed] / PARAMS.temperature).log_softmax(-1)
+        divergences.append(float((q.exp() * (q - p)).sum()))
+    assert float(terms["agreement"].detach()) == pytest.approx(0.5 * np.mean(divergences), abs=1e-3)
 
 
 def test_the_nearest_wrong_queries_are_among_the_others(make_module):

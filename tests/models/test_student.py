@@ -66,9 +66,9 @@ def data(backbone, prompt, query_ids, document_ids) -> DistillationData:
 def make_module(data):
     """A student with a fresh, standardised predictor and some settings changed."""
 
-    def make(query_encoder=None, facts=data, **changes) -> StudentModule:
+    def make(query_encoder=None, facts=data, similarity=0.0, **changes) -> StudentModule:
         torch.manual_seed(2)
-        predictor = FoldablePredictor(32, 24, 8, 0.0)
+        predictor = FoldablePredictor(32, 24, 8, similarity)
         listed = facts.candidates >= 0
         predictor.standardise(facts.query_states, facts.documents.states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
@@ -284,6 +284,27 @@ def test_query_adapter_leaves_what_is_read_alone(make_module, make_backbone, dat
     module.losses(np.random.default_rng(0))["listwise"].backward()
     grads = [p.grad for p in module.query_encoder.parameters() if p.grad is not None]
     assert not grads or not any(grad.abs().sum() for grad in grads), "without a similarity nothing compares"
+    module = make_module(query_encoder=make_backbone(), facts=wide, query_adapter="full", similarity=2.0)
+    module.losses(np.random.default_rng(0))["listwise"].backward()
+    assert sum(p.grad.abs().sum() for p in module.query_encoder.parameters() if p.grad is not None) > 0
+
+
+def test_scores_are_compared_with_what_is_known(make_module, data):
+    """The predictor is to explain the whole score of the teacher, or other states are compared than at search."""
+    anchors, offsets = 3.0 * torch.randn_like(data.documents.states), torch.randn(len(data.documents.states))
+    facts = dataclasses.replace(data, documents=data.documents._replace(anchors=anchors, offsets=offsets))
+    module = make_module(facts=facts, similarity=2.0, queries=QUERIES, **only("listwise"))
+    rows, mask = data.candidates.clamp(min=0), data.candidates >= 0
+    with torch.no_grad():
+        found = module.losses(np.random.default_rng(0))["listwise"]
+        said = module.predictor(data.query_states[:, None], data.documents.states[rows]) @ data.direction
+    asked = data.query_states / data.query_states.norm(dim=1, keepdim=True)
+    scores = said + 2.0 * torch.einsum("qh,qch->qc", asked, anchors[rows]) + offsets[rows]
+    losses = []
+    for ours, teachers, kept in zip(scores, data.target_scores, mask, strict=True):
+        p, q = ours[kept].double().softmax(-1), teachers[kept].double().softmax(-1)
+        losses.append(float((p * (p / q).log()).sum()))
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-3)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "bert"])

@@ -304,20 +304,28 @@ def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone
 
 
 def test_unlabelled_documents_reach_the_agreement_term_only(make_module, supervision):
-    """A document without a judgement is trained on as wrong, or never seen at all."""
-    rng = np.random.default_rng(0)
-    module = make_module(unlabelled=1, agreement=1.0)
-    chosen = module.candidates(0, rng)
-    assert chosen[-1] in supervision.unjudged
-    queries = np.array([0, 1])
-    lists = [chosen, module.candidates(1, rng)]
-    column = {row: number for number, row in enumerate(dict.fromkeys(lists[0] + lists[1]))}
-    batch = module._lists(queries, lists, column)
-    assert not batch.labelled[0, len(chosen) - 1]
-    assert batch.labelled[0, : len(chosen) - 1].all()
-    terms = make_module(unlabelled=1, agreement=1.0).losses(np.random.default_rng(1))
-    assert set(terms) == {"pointwise", "listwise", "contrastive", "agreement"}
-    assert float(terms["agreement"].detach()) >= 0
+    """A document without a judgement is trained on as wrong, or never seen at all; or a term has another formula."""
+    module = make_module(similarity=5.0, evidence=0.7, agreement=0.5, unlabelled=1, pointwise=0.3, listwise=1.2)
+    with torch.no_grad():
+        terms = module.losses(np.random.default_rng(1))
+        queries, batch, column, prefix = module.batch(np.random.default_rng(1))
+        evidence = module.evidence(queries, batch, prefix)
+        near = module.cosine(queries, column, prefix).gather(1, batch.columns)
+    new = torch.isin(batch.documents, torch.from_numpy(supervision.unjudged)) & batch.mask
+    assert (new.sum(1) == 1).all() and torch.equal(batch.labelled, batch.mask & ~new)
+    alone = {"evidence": [], "listwise": [], "agreement": []}
+    parts = (evidence, near, batch.grades, ~new & batch.mask, batch.mask)
+    for said, cosine, grades, judged, listed in zip(*parts, strict=True):
+        shares = grades[judged] / grades[judged].sum()
+        alone["evidence"].append(0.7 * -(shares * said[judged].log_softmax(-1)).sum())
+        alone["listwise"].append(1.2 * -(shares * (said + 5.0 * cosine)[judged].log_softmax(-1)).sum())
+        p, q = said[listed].log_softmax(-1), (cosine[listed] / PARAMS.temperature).log_softmax(-1)
+        alone["agreement"].append(0.5 * (q.exp() * (q - p)).sum())
+    for term, values in alone.items():
+        assert float(terms[term]) == pytest.approx(float(torch.stack(values).mean()), abs=1e-4), term
+    right, wrong = batch.labelled & (batch.grades > 0), batch.labelled & (batch.grades == 0)
+    wanted = (torch.nn.functional.softplus(-evidence[right]).mean() + evidence[wrong].exp().log1p().mean()) / 2
+    assert float(terms["pointwise"]) == pytest.approx(0.3 * float(wanted), abs=1e-4)
 
 
 def test_score_is_evidence_and_similarity(any_backbone, prompt_params, toy):

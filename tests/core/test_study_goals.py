@@ -1,0 +1,85 @@
+"""The goals of the study where they are just reached and just missed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rabtriever.study_goals import RIVALS, goals
+
+EVEN = {"difference": 0.0, "low": -1.0, "high": 1.0}
+AHEAD = {"difference": 1.0, "low": 0.1, "high": 2.0}
+BEHIND = {"difference": -1.0, "low": -2.0, "high": -0.1}
+
+
+def judged(part: str, sets: dict[str, dict[str, Any]], data: dict[str, str] | None = None) -> bool | None:
+    """Whether a goal is reached by sets of which only what is named differs from a student that is level."""
+    summary, details = {}, {}
+    for name, row in sets.items():
+        versus = row.get("versus", (EVEN, EVEN))
+        summary[name] = {
+            "retention": row.get("retention", 100.0),
+            **{f"student_vs_{rival}": found for rival, found in zip(RIVALS, versus, strict=True)},
+            "systems": {system: dict(zip(("R@1", "MRR@10"), values[:2], strict=True)) for system, values in row.items()}
+            if "frequency" in row
+            else {},
+        }
+        details[name] = {
+            "rationale": row.get("rationale", True),
+            "resampled": {"student_vs": {}},
+            "systems": {system: {"R@3": values[2]} for system, values in row.items()} if "frequency" in row else {},
+        }
+    whole = {"sets": details, "on_policy": {}, "on_policy_together": {}, "on_policy_resampled": {}}
+    (found,) = [
+        one for one in goals({"sets": summary}, whole, data or {name: name for name in sets}) if part in one["goal"]
+    ]
+    return found["reached"]
+
+
+def alike(count: int, **row: Any) -> dict[str, dict[str, Any]]:
+    return {f"set{number}": row for number in range(count)}
+
+
+def test_retention_on_six_data_sets():
+    """Five are enough, a set a little below counts, or one set with two backbones counts twice."""
+    assert judged("98 %", alike(6, retention=98.0)) is True
+    assert judged("98 %", {**alike(5, retention=98.0), "other": {"retention": 97.9}}) is False
+    twice = {**alike(5), "again": {}}
+    assert judged("98 %", twice, {**{name: name for name in twice}, "again": "set0"}) is False
+    assert (
+        judged("98 %", {**alike(6), "again": {"retention": 97.9}}, {**{n: n for n in alike(6)}, "again": "set0"})
+        is False
+    )
+
+
+def test_retention_on_all():
+    """One set below is made up for by others."""
+    assert judged("95 %", alike(2, retention=95.0)) is True
+    assert judged("95 %", {**alike(9), "other": {"retention": 94.9}}) is False
+    assert judged("95 %", alike(1, retention=None)) is None
+
+
+def test_four_sets_won_and_none_lost():
+    """Three wins are enough, a win over one rival counts, a loss to one does not, or topical sets count."""
+    won = alike(4, versus=(AHEAD, AHEAD))
+    assert judged("beats both", won) is True
+    assert judged("beats both", alike(3, versus=(AHEAD, AHEAD))) is False
+    assert judged("beats both", {**alike(3, versus=(AHEAD, AHEAD)), "half": {"versus": (AHEAD, EVEN)}}) is False
+    assert judged("beats both", {**won, "lost": {"versus": (AHEAD, BEHIND)}}) is False
+    assert judged("beats both", {**won, "topical": {"versus": (AHEAD, BEHIND), "rationale": False}}) is True
+    three = alike(3, versus=(AHEAD, AHEAD))
+    assert judged("beats both", {**three, "topical": {"versus": (AHEAD, AHEAD), "rationale": False}}) is False
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_frequency_is_beaten_in_every_figure_of_every_backbone(place: int):
+    """One figure, or one backbone, is enough."""
+    above, level = [2.0, 2.0, 2.0], [2.0, 2.0, 2.0]
+    level[place] = 1.0
+    rows = {"first": {"student": above, "frequency": [1.0] * 3}, "second": {"student": level, "frequency": [1.0] * 3}}
+    data = dict.fromkeys(rows, "esconv")
+    assert judged("esconv", {"first": rows["first"]}, {"first": "esconv"}) is True
+    assert judged("esconv", rows, data) is False
+    assert judged("esconv", {"second": rows["second"]}, {"second": "esconv"}) is False
+    assert judged("esconv", rows) is None, "not esconv"
