@@ -124,11 +124,17 @@ def test_failed_swap_puts_the_old_folder_back(tmp_path, monkeypatch):
     assert _text(tmp_path / "out") == "old" and _names(tmp_path) == ["out"]
 
 
+def _write_artifact(path, text):
+    with atomic_folder(path) as temporary:
+        (temporary / "a.txt").write_text(text)
+        artifacts.write_manifest(temporary, "toy", {}, {"text": text})
+
+
 @pytest.mark.parametrize("renames", [0, 1, 2])
 def test_kill_at_any_moment_leaves_a_whole_folder(tmp_path, renames):
-    """A kill between moving the old folder away and the new one in leaves none."""
+    """A kill between moving the old folder away and the new one in leaves none, and the reader finds nothing."""
     path = tmp_path / "out"
-    _write_folder(path, "old")
+    _write_artifact(path, "old")
     rename = Path.rename
 
     def die():
@@ -142,13 +148,12 @@ def test_kill_at_any_moment_leaves_a_whole_folder(tmp_path, renames):
 
         counting.left = renames
         Path.rename = counting
-        _write_folder(path, "new")
+        _write_artifact(path, "new")
 
     assert _in_child(die) == -signal.SIGKILL
-    artifacts.recover_folder(path)
-    assert _text(path) == ("new" if renames == 2 else "old")
-    _write_folder(path, "newer")
-    assert _text(path) == "newer" and _names(tmp_path) == ["out"]
+    assert artifacts.read_manifest(path, "toy").info["text"] == ("new" if renames == 2 else "old")
+    _write_artifact(path, "newer")
+    assert (path / "a.txt").read_text() == "newer" and _names(tmp_path) == ["out"]
 
 
 def test_running_writers_folder_is_left_alone(tmp_path):
@@ -232,6 +237,11 @@ def test_manifest_is_the_same_for_equal_runs(artifact):
     assert (artifact / "manifest.json").read_bytes() == before and again == artifacts.read_manifest(artifact, "teacher")
 
 
+def _rename_in_manifest(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace(artifacts.content_hash(folder), "0" * 64))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -239,6 +249,7 @@ def test_manifest_is_the_same_for_equal_runs(artifact):
         (lambda folder: (folder / "sub" / "weights.bin").write_bytes(b"1234567"), "has 7 bytes, expected 8"),
         (lambda folder: (folder / "ids.txt").unlink(), "ids.txt is missing"),
         (lambda folder: (folder / "more.txt").write_text("x"), "more.txt is not listed"),
+        (_rename_in_manifest, "its manifest says 0000"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "no manifest"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is not JSON"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest"),

@@ -50,10 +50,13 @@ def test_without_these_terms_it_is_the_cosine():
         np.testing.assert_allclose(known_scores(QUERIES, encoded, 1.0), unit(QUERIES) @ unit(DOCUMENTS).T, atol=1e-6)
 
 
-def test_weights_without_a_memory_are_refused():
+@pytest.mark.parametrize("name", ["memory", "attraction", "prior"])
+def test_one_weight_alone_without_a_memory_is_refused(name):
     """A score whose terms are silently left out ranks differently than its teacher."""
+    weights = ScoreWeights(similarity=1.0, **{name: 0.5})
+    assert weights.need_memory and not ScoreWeights(similarity=1.0).need_memory
     with pytest.raises(ValueError, match="no memory of them"):
-        encoded_documents(DOCUMENTS, WEIGHTS)
+        encoded_documents(DOCUMENTS, weights)
 
 
 def test_the_bank_is_a_sample(monkeypatch):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from rabtriever.metrics import METRICS
+from rabtriever.metrics import METRICS, paired_bootstrap
 from rabtriever.promotion import Decision, GateParams, decide
 
 GATE = GateParams(tolerance=1.0, confidence=0.95, bootstrap_samples=2000, seed=3, min_ndcg_10=40.0, min_recall_100=80.0)
@@ -60,13 +63,45 @@ def test_bound_on_the_tolerance_is_refused() -> None:
     assert not decide(even, even, GateParams(**{**vars(GATE), "tolerance": 0.0})).promote
 
 
-def test_each_fault_refuses_and_is_named() -> None:
+def with_recall(challenger: dict[str, dict[str, float]], found: int) -> dict[str, dict[str, float]]:
+    """The same metrics, with the relevant documents of the first `found` queries alone within the first hundred."""
+    return {q: {**values, "R@100": float(place < found)} for place, (q, values) in enumerate(challenger.items())}
+
+
+@pytest.mark.parametrize("champion", [scores(10), None])
+def test_each_fault_refuses_and_is_named(champion: dict | None) -> None:
     """Prevents a better score from covering up lost documents or an artefact that does not load."""
-    lost = {query: {**values, "R@100": 0.79} for query, values in scores(90).items()}
-    decision = decide(lost, scores(10), GATE, fault="manifest of another kind")
-    assert not decision.promote
-    assert "R@100 79.0 is under the floor of 80.0" in decision.reason
-    assert "does not answer (manifest of another kind)" in decision.reason
+    lost, recall = with_recall(scores(90), 79), "R@100 79.0 is under the floor of 80.0"
+    answers = "does not answer (manifest of another kind)"
+    decisions = [
+        decide(lost, champion, GATE),
+        decide(scores(90), champion, GATE, fault="manifest of another kind"),
+        decide(lost, champion, GATE, fault="manifest of another kind"),
+    ]
+    assert not any(decision.promote for decision in decisions)
+    assert [recall in decision.reason for decision in decisions] == [True, False, True]
+    assert [answers in decision.reason for decision in decisions] == [False, True, True]
+
+
+@pytest.mark.parametrize("champion", [scores(10), None])
+def test_recall_at_the_floor_is_enough(champion: dict | None) -> None:
+    """Prevents reading 'at or above the floor' as 'above'."""
+    decision = decide(with_recall(scores(90), 80), champion, GATE)
+    assert decision.promote and decision.recall_100 == GATE.min_recall_100
+
+
+@pytest.mark.parametrize("changes", [{}, {"confidence": 0.5}, {"seed": 4}, {"bootstrap_samples": 150}])
+def test_interval_is_that_of_the_settings(changes: dict[str, Any]) -> None:
+    """Prevents a confidence, a seed or a number of resamples that can be set and does nothing."""
+    gate = replace(GATE, **changes)
+    found = {f"q{i:03}": i * i % 101 / 101 for i in range(100)}
+    challenger = {q: {**values, "nDCG@10": found[q]} for q, values in scores(0).items()}
+    decision = decide(challenger, scores(50), gate)
+    points = [{q: 100 * value for q, value in found.items()}, {q: 100 * v["nDCG@10"] for q, v in scores(50).items()}]
+    wanted = paired_bootstrap(*points, gate.bootstrap_samples, gate.seed, gate.confidence)
+    assert decision.interval == wanted
+    assert not changes or decision.interval != decide(challenger, scores(50), GATE).interval
+    assert f"{100 * gate.confidence:g} % interval" in decision.reason
 
 
 def test_same_inputs_give_the_same_decision() -> None:

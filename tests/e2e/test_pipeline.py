@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from tests.closure import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 STEPS = 40
+CHANCE = 100 * sum(1 / math.log2(rank + 1) for rank in range(1, 11)) / 60  # nDCG@10 of any order, one of 60 is right
+PROMOTED = (r"^version 1 was promoted ", r"^champion: version 1, this retriever \(models:/rabtriever@champion\)$")
 SYSTEMS = {"frequency", "bm25", "biencoder", "student", "teacher"}
 ROW = {"nDCG@10", "MRR@10", "R@1", "R@3", "R@10", "R@100", "S@1", "ms_per_query", "bytes_per_document"}
 
@@ -31,7 +34,7 @@ def tiny_cut(folder: Path) -> None:
     (folder / "qrels").mkdir(parents=True)
     records.write_corpus(folder / "corpus.jsonl", corpus)
     queries: dict[str, str] = {}
-    for split, limit in (("train", 80), ("test", 20)):
+    for split, limit in (("train", 80), ("test", 100)):
         inside = {
             query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id in corpus}
             for query_id, grades in source.qrels[split].items()
@@ -103,27 +106,41 @@ def test_raw_folder_to_promoted_retriever_and_back(project: Path):
     report = json.loads((project / "reports/evaluation.json").read_text())
     assert set(report["systems"]) == SYSTEMS
     assert all(set(row) == ROW for row in report["systems"].values())
-    assert report["num_documents"] == 60
-    assert "champion" in first.stdout
+    assert (report["num_documents"], report["num_queries"]) == (60, 100)
+    ranked = {name: row["nDCG@10"] for name, row in report["systems"].items()}
+    trained = {name: ranked[name] for name in ("biencoder", "teacher", "student")}
+    assert min(trained.values()) > 1.3 * max(ranked["frequency"], CHANCE), ranked
+    assert trained["student"] > 0.8 * trained["teacher"], ranked
+    for line in PROMOTED:
+        assert re.search(line, first.stdout, re.MULTILINE), first.stdout
+    decision = json.loads((project / "reports/promotion.json").read_text())
+    assert decision["promoted"] and decision["champion"] is None and decision["version"] == "1"
+    assert decision["ndcg_10"] == pytest.approx(trained["student"], abs=0.01)
     before = (project / "dvc.lock").read_text()
 
     second = run(project, sys.executable, "-m", "flows.retrain")
     assert second.returncode == 0, second.stdout + second.stderr
     assert (project / "dvc.lock").read_text() == before
     assert "train_teacher:" not in second.stderr, "a stage ran again with nothing changed"
+    for line in PROMOTED:
+        assert re.search(line, second.stdout, re.MULTILINE), second.stdout
+    assert json.loads((project / "reports/promotion.json").read_text()) == decision
     assert run(project, sys.executable, "-m", "dvc", "status", "--quiet").returncode == 0
 
-    folder = run(project, sys.executable, "-m", "rabtriever.cli", "search", "it is dark", "-k", "3")
-    assert folder.returncode == 0, folder.stderr
-    assert len([line for line in folder.stdout.splitlines() if re.search(r"\bd\d{3}\b", line)]) == 3
+    found = run(project, sys.executable, "-m", "rabtriever.cli", "search", "it is dark", "-k", "3")
+    assert found.returncode == 0, found.stderr
+    names = re.findall(r"^\d\. +-?[\d.]+  (d\d{3})\b", found.stdout, re.MULTILINE)
+    assert len(set(names)) == 3
     code = (
         "import mlflow; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
         "import pandas as pd; model = mlflow.pyfunc.load_model('models:/rabtriever@champion');"
-        "print(len(model.predict(pd.DataFrame({'query': ['it is dark', 'the floor is wet']}), params={'k': 2})))"
+        "answer = model.predict(pd.DataFrame({'query': ['it is dark', 'the floor is wet']}), params={'k': 2});"
+        "print(*(','.join(hit['doc_id'] for hit in hits) for hits in answer['hits']))"
     )
     loaded = run(project, sys.executable, "-c", code)
     assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.strip().endswith(("2", "4"))
+    dark, wet = (hits.split(",") for hits in loaded.stdout.splitlines()[-1].split())
+    assert dark == names[:2] and len(set(wet)) == 2
 
 
 def test_a_bad_folder_stops_before_anything_is_touched(project: Path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from flows.register import register
 from rabtriever import registry, tracking
 from rabtriever.artifacts import ArtifactMismatchError, content_hash
 from rabtriever.metrics import METRICS
-from tests.toy import build, dataset, set_params, wait_for, write_retriever
+from tests.toy import ToyRetriever, build, dataset, set_params, wait_for, write_retriever
 
 
 def run_plain() -> dict[str, Any]:
@@ -164,6 +165,26 @@ def test_a_champion_that_lost_its_files(project: Path) -> None:
     build(0.5)
     register.fn()
     assert retrain._refresh([])["promoted"] and alias("champion") == "3"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has it."""
+
+
+@pytest.mark.parametrize("error", [None, KeyError, RuntimeError, OutOfMemoryError])
+def test_a_champion_that_cannot_be_evaluated(project: Path, monkeypatch: pytest.MonkeyPatch, error: Any) -> None:
+    """Prevents new data from putting a challenger into service that was never compared with the champion."""
+    before = run_gate(0.9)
+    if error is None:
+        (registry.local_folder(registry.get("1")) / "best.json").write_text("{}")
+    else:
+        monkeypatch.setattr(ToyRetriever, "reindexed", Mock(side_effect=error("of another age")))
+    with pytest.raises((ArtifactMismatchError, OutOfMemoryError)) as raised:
+        run_gate(0.5, prefix="wish")
+    told = "champion, version 1, cannot be evaluated" in str(raised.value) and "rollback" in str(raised.value)
+    assert told == (error is not OutOfMemoryError), "a full GPU is no fault of the champion's"
+    assert alias("champion") == "1" and registry.last_decision(registry.get("2")) is None
+    assert json.loads(Path("reports/promotion.json").read_text()) == before
 
 
 def test_a_champion_of_meanwhile_is_not_replaced(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

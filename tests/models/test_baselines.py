@@ -6,22 +6,27 @@ import pytest
 from rabtriever.baselines import calibrated_system
 from rabtriever.document_terms import remember, term_features, unit
 from rabtriever.fitting import TERMS, dev_candidates, fit_weights, share_to_take_for_new
-from rabtriever.inputs import TrainingInputs
+from rabtriever.inputs import training_inputs
 from rabtriever.lexical import Bm25
 from rabtriever.records import Dataset
+from rabtriever.supervision import Supervision
 
 
 def test_it_ranks_by_fitted_known_terms(backbone, prompt, toy, supervision, query_ids, document_ids):
-    """The row gets other terms or weights than the student, so that the comparison says nothing."""
-    data = Dataset(toy.corpus, toy.queries, {"train": toy.qrels, "dev": toy.qrels, "test": toy.qrels})
-    inputs = TrainingInputs(data, supervision, prompt, query_ids, document_ids)
-    found = calibrated_system(inputs, toy.queries, backbone, 8, 0.05, 4, 2)
+    """The row gets other terms or weights than the student, is fitted on test queries, or remembers those of dev."""
+    first, second = ([query_id for query_id in toy.queries if query_id.endswith(end)] for end in ("-0", "-1"))
+    names = {"train": first, "dev": second[:3], "test": second[3:]}
+    qrels = {part: {query_id: toy.qrels[query_id] for query_id in those} for part, those in names.items()}
+    data = Dataset(toy.corpus, toy.queries, qrels)
+    found = calibrated_system(training_inputs(data, prompt), toy.queries, backbone, 8, 0.05, 4, 2)
     asked, documents = backbone.encode(query_ids, 4), backbone.encode(document_ids, 4)
-    memory = remember(asked, supervision.grades)
-    new_share = share_to_take_for_new(memory, supervision, len(documents))
+    train, dev = (Supervision.build(toy.corpus, qrels[part]) for part in ("train", "dev"))
+    of_train, of_dev = (asked[np.isin(supervision.query_ids, one.query_ids)] for one in (train, dev))
+    memory = remember(of_train, train.grades)
+    new_share = share_to_take_for_new(memory, dev, len(documents))
     assert new_share > 0, "the corpus has a document that no query names"
-    candidates = dev_candidates(supervision, asked, documents, memory, 8, 0.05)
-    weights = fit_weights(candidates, supervision, TERMS, 0.05, new_share).weights
+    candidates = dev_candidates(dev, of_dev, documents, memory, 8, 0.05)
+    weights = fit_weights(candidates, dev, TERMS, 0.05, new_share).weights
     terms = term_features(documents, memory)
     assert weights.evidence == 0.0 and weights.need_memory
     known = unit(asked) @ (weights.similarity * unit(documents) + weights.memory * terms.memory).T
