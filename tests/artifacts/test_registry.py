@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
-from rabtriever import registry, tracking
+from rabtriever import registry
 from rabtriever.artifacts import ArtifactMismatchError
-from tests.toy import ToyRetriever, dataset, per_query, write_retriever
-
-EVALUATION = {"dataset": "toy", "systems": {"student": {"nDCG@10": 50.0}}}
-
-
-def register(quality: float) -> registry.RegisteredVersion:
-    """Registers a toy retriever of this quality."""
-    data = dataset()
-    write_retriever("models/retriever", data, quality)
-    with tracking.stage_run("register", {}) as run:
-        return registry.register(run, "models/retriever", data.hash, EVALUATION, per_query(data, quality))
+from tests.artifacts.test_tracking import register
+from tests.toy import ToyRetriever
 
 
 @pytest.mark.parametrize("name", ["champion", "1"])

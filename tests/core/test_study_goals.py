@@ -13,28 +13,30 @@ AHEAD = {"difference": 1.0, "low": 0.1, "high": 2.0}
 BEHIND = {"difference": -1.0, "low": -2.0, "high": -0.1}
 
 
-def judged(part: str, sets: dict[str, dict[str, Any]], data: dict[str, str] | None = None) -> bool | None:
-    """Whether a goal is reached by sets of which only what is named differs from a student that is level."""
+def judged(part: str, sets: dict[str, dict[str, Any]], **data: str) -> bool | None:
+    """Whether a goal is reached by sets of which only what is named differs from a student that is level.
+
+    Args:
+        part: of the goal's text.
+        sets: what differs, by name.
+        data: the data of a set whose name it is not.
+    """
     summary, details = {}, {}
     for name, row in sets.items():
-        versus = row.get("versus", (EVEN, EVEN))
+        versus, systems = row.get("versus", (EVEN, EVEN)), row.get("systems", {})
         summary[name] = {
             "retention": row.get("retention", 100.0),
             **{f"student_vs_{rival}": found for rival, found in zip(RIVALS, versus, strict=True)},
-            "systems": {system: dict(zip(("R@1", "MRR@10"), values[:2], strict=True)) for system, values in row.items()}
-            if "frequency" in row
-            else {},
+            "systems": {one: {"R@1": values[0], "MRR@10": values[1]} for one, values in systems.items()},
         }
         details[name] = {
             "rationale": row.get("rationale", True),
             "resampled": {"student_vs": {}},
-            "systems": {system: {"R@3": values[2]} for system, values in row.items()} if "frequency" in row else {},
+            "systems": {one: {"R@3": values[2]} for one, values in systems.items()},
         }
     whole = {"sets": details, "on_policy": {}, "on_policy_together": {}, "on_policy_resampled": {}}
-    (found,) = [
-        one for one in goals({"sets": summary}, whole, data or {name: name for name in sets}) if part in one["goal"]
-    ]
-    return found["reached"]
+    found = goals({"sets": summary}, whole, {name: data.get(name, name) for name in sets})
+    return next(one["reached"] for one in found if part in one["goal"])
 
 
 def alike(count: int, **row: Any) -> dict[str, dict[str, Any]]:
@@ -45,12 +47,8 @@ def test_retention_on_six_data_sets():
     """Five are enough, a set a little below counts, or one set with two backbones counts twice."""
     assert judged("98 %", alike(6, retention=98.0)) is True
     assert judged("98 %", {**alike(5, retention=98.0), "other": {"retention": 97.9}}) is False
-    twice = {**alike(5), "again": {}}
-    assert judged("98 %", twice, {**{name: name for name in twice}, "again": "set0"}) is False
-    assert (
-        judged("98 %", {**alike(6), "again": {"retention": 97.9}}, {**{n: n for n in alike(6)}, "again": "set0"})
-        is False
-    )
+    assert judged("98 %", {**alike(5), "again": {}}, again="set0") is False
+    assert judged("98 %", {**alike(6), "again": {"retention": 97.9}}, again="set0") is False
 
 
 def test_retention_on_all():
@@ -77,9 +75,11 @@ def test_frequency_is_beaten_in_every_figure_of_every_backbone(place: int):
     """One figure, or one backbone, is enough."""
     above, level = [2.0, 2.0, 2.0], [2.0, 2.0, 2.0]
     level[place] = 1.0
-    rows = {"first": {"student": above, "frequency": [1.0] * 3}, "second": {"student": level, "frequency": [1.0] * 3}}
-    data = dict.fromkeys(rows, "esconv")
-    assert judged("esconv", {"first": rows["first"]}, {"first": "esconv"}) is True
-    assert judged("esconv", rows, data) is False
-    assert judged("esconv", {"second": rows["second"]}, {"second": "esconv"}) is False
+    rows = {
+        name: {"systems": {"student": values, "frequency": [1.0] * 3}}
+        for name, values in (("first", above), ("second", level))
+    }
+    assert judged("esconv", {"first": rows["first"]}, first="esconv") is True
+    assert judged("esconv", rows, first="esconv", second="esconv") is False
+    assert judged("esconv", {"second": rows["second"]}, second="esconv") is False
     assert judged("esconv", rows) is None, "not esconv"

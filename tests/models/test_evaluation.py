@@ -1,5 +1,6 @@
 """The evaluation table: what each row ranks, what it may know, and what the figures are of."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -65,7 +66,7 @@ def teacher(dataset, queries, backbone, prompt, document_ids):
     reranker = Reranker(backbone, prompt)
 
     def rank(others, **changes) -> tuple[System, str]:
-        params = EvaluateParams(**{**vars(PARAMS), **changes})
+        params = dataclasses.replace(PARAMS, **changes)
         return evaluation.teacher_system(dataset, queries, reranker, encoded, others, params)
 
     scores = {}

@@ -17,9 +17,9 @@ class Model(nn.Module):
         return (inputs @ self.matrix + self.vector - inputs[:, :3]).pow(2).mean()
 
 
-def built(model: Model, rate: float = 0.05) -> MuonAdamW:
-    others = [{"params": [model.vector], "lr": rate, "weight_decay": 0.0}]
-    return MuonAdamW([model.matrix], others, rate, weight_decay=0.1)
+def built(model: Model, weight_decay: float = 0.1) -> MuonAdamW:
+    others = [{"params": [model.vector], "lr": 0.05, "weight_decay": 0.0}]
+    return MuonAdamW([model.matrix], others, 0.05, weight_decay)
 
 
 def train(model: Model, optimizer: MuonAdamW, steps: range) -> None:
@@ -41,8 +41,7 @@ def test_both_parts_learn():
 def test_muon_moves_all_directions_of_a_matrix_alike():
     """The matrix is trained by AdamW, and takes half as many steps again (first step: nearly orthogonal)."""
     model, start = Model(), Model()
-    optimizer = MuonAdamW([model.matrix], [{"params": [model.vector], "lr": 0.05}], 0.05, weight_decay=0.0)
-    train(model, optimizer, range(1))
+    train(model, built(model, weight_decay=0.0), range(1))
     sizes = torch.linalg.svdvals((model.matrix - start.matrix).detach())
     assert sizes.min() > 0.5 * sizes.max() > 0
 

@@ -20,7 +20,7 @@ from rabtriever.prompt import Prompt
 from rabtriever.reading import ReaderModule
 from rabtriever.reranker import Reranker, ask, read_documents
 from rabtriever.training import fit
-from tests.models.test_teacher import PARAMS
+from tests.models.test_teacher import PARAMS, divergence
 
 SETTINGS = {
     "similarity": 3.0,
@@ -124,11 +124,8 @@ def test_every_term_is_of_the_readers_evidence(make_module, backbone, reader, pr
     wanted = 2.0 * listwise_loss(scores, drawn.lists.grades, drawn.lists.labelled)
     assert float(terms["listwise"].detach()) == pytest.approx(float(wanted), abs=1e-3)
     near = module.alone(drawn.queries, drawn.column, drawn.read).detach().gather(1, drawn.lists.columns)
-    divergences = []
-    for said, cosine, listed in zip(scores, near, drawn.lists.mask, strict=True):
-        p, q = said[listed].log_softmax(-1), (cosine[listed] / PARAMS.temperature).log_softmax(-1)
-        divergences.append(float((q.exp() * (q - p)).sum()))
-    assert float(terms["agreement"].detach()) == pytest.approx(0.5 * np.mean(divergences), abs=1e-3)
+    wanted = 0.5 * divergence(scores, near, drawn.lists.mask)
+    assert float(terms["agreement"].detach()) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_the_nearest_wrong_queries_are_among_the_others(make_module):

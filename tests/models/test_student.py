@@ -127,6 +127,13 @@ def test_a_perfect_student_has_no_loss(make_module, data, divergence, vocabulary
     assert all(abs(float(value.detach())) < 1e-6 for value in terms.values()), terms
 
 
+def expectation(student: torch.Tensor, teacher: torch.Tensor, divergence: str = "reverse") -> float:
+    """The divergence of scores of the last dimension by its definition; the mean over the others."""
+    p, q = student.double().softmax(-1), teacher.double().softmax(-1)
+    terms = p * (p / q).log() if divergence == "reverse" else q * (q / p).log()
+    return float(terms.sum(-1).mean())
+
+
 @pytest.mark.parametrize("divergence", ["reverse", "forward"])
 def test_the_divergence_is_that_of_both_terms(make_module, data, divergence):
     """The ablation turns one of the two around, or none (probabilities by hand, all queries and pairs)."""
@@ -134,19 +141,12 @@ def test_the_divergence_is_that_of_both_terms(make_module, data, divergence):
     with torch.no_grad():
         found = module.losses(np.random.default_rng(0))
         states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
-    mask = data.candidates >= 0
-
-    def expectation(student: torch.Tensor, teacher: torch.Tensor) -> float:
-        p, q = student.double().softmax(-1), teacher.double().softmax(-1)
-        terms = p * (p / q).log() if divergence == "reverse" else q * (q / p).log()
-        return float(terms.sum(-1).mean())
-
-    head = data.head_weight.T
-    logits = expectation(states[mask] @ head, data.target_states[mask].float() @ head)
+    mask, head = data.candidates >= 0, data.head_weight.T
+    logits = expectation(states[mask] @ head, data.target_states[mask].float() @ head, divergence)
     assert float(found["logits"]) == pytest.approx(logits, rel=1e-3)
     scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
     lists = [
-        expectation(student[kept], teacher[kept])
+        expectation(student[kept], teacher[kept], divergence)
         for student, teacher, kept in zip(scores, data.target_scores, mask, strict=True)
     ]
     assert float(found["listwise"]) == pytest.approx(np.mean(lists), rel=1e-3)
@@ -300,11 +300,11 @@ def test_scores_are_compared_with_what_is_known(make_module, data):
         said = module.predictor(data.query_states[:, None], data.documents.states[rows]) @ data.direction
     asked = data.query_states / data.query_states.norm(dim=1, keepdim=True)
     scores = said + 2.0 * torch.einsum("qh,qch->qc", asked, anchors[rows]) + offsets[rows]
-    losses = []
-    for ours, teachers, kept in zip(scores, data.target_scores, mask, strict=True):
-        p, q = ours[kept].double().softmax(-1), teachers[kept].double().softmax(-1)
-        losses.append(float((p * (p / q).log()).sum()))
-    assert float(found) == pytest.approx(np.mean(losses), rel=1e-3)
+    lists = [
+        expectation(ours[kept], teachers[kept])
+        for ours, teachers, kept in zip(scores, data.target_scores, mask, strict=True)
+    ]
+    assert float(found) == pytest.approx(np.mean(lists), rel=1e-3)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "bert"])

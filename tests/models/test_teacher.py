@@ -303,6 +303,15 @@ def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone
     assert torch.equal(run(-1, tmp_path / "scratch"), expected)
 
 
+def divergence(evidence: torch.Tensor, cosine: torch.Tensor, mask: torch.Tensor) -> float:
+    """KL(similarity || evidence) over the candidates of each query, by hand; its mean."""
+    found = []
+    for said, near, listed in zip(evidence, cosine / PARAMS.temperature, mask, strict=True):
+        p, q = said[listed].log_softmax(-1), near[listed].log_softmax(-1)
+        found.append(float((q.exp() * (q - p)).sum()))
+    return float(np.mean(found))
+
+
 def test_unlabelled_documents_reach_the_agreement_term_only(make_module, supervision):
     """A document without a judgement is trained on as wrong, or never seen at all; or a term has another formula."""
     module = make_module(similarity=5.0, evidence=0.7, agreement=0.5, unlabelled=1, pointwise=0.3, listwise=1.2)
@@ -313,16 +322,14 @@ def test_unlabelled_documents_reach_the_agreement_term_only(make_module, supervi
         near = module.cosine(queries, column, prefix).gather(1, batch.columns)
     new = torch.isin(batch.documents, torch.from_numpy(supervision.unjudged)) & batch.mask
     assert (new.sum(1) == 1).all() and torch.equal(batch.labelled, batch.mask & ~new)
-    alone = {"evidence": [], "listwise": [], "agreement": []}
-    parts = (evidence, near, batch.grades, ~new & batch.mask, batch.mask)
-    for said, cosine, grades, judged, listed in zip(*parts, strict=True):
+    alone = {"evidence": [], "listwise": []}
+    for said, cosine, grades, judged in zip(evidence, near, batch.grades, ~new & batch.mask, strict=True):
         shares = grades[judged] / grades[judged].sum()
         alone["evidence"].append(0.7 * -(shares * said[judged].log_softmax(-1)).sum())
         alone["listwise"].append(1.2 * -(shares * (said + 5.0 * cosine)[judged].log_softmax(-1)).sum())
-        p, q = said[listed].log_softmax(-1), (cosine[listed] / PARAMS.temperature).log_softmax(-1)
-        alone["agreement"].append(0.5 * (q.exp() * (q - p)).sum())
     for term, values in alone.items():
         assert float(terms[term]) == pytest.approx(float(torch.stack(values).mean()), abs=1e-4), term
+    assert float(terms["agreement"]) == pytest.approx(0.5 * divergence(evidence, near, batch.mask), abs=1e-4)
     right, wrong = batch.labelled & (batch.grades > 0), batch.labelled & (batch.grades == 0)
     wanted = (torch.nn.functional.softplus(-evidence[right]).mean() + evidence[wrong].exp().log1p().mean()) / 2
     assert float(terms["pointwise"]) == pytest.approx(0.3 * float(wanted), abs=1e-4)
