@@ -60,7 +60,7 @@ A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
 cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
 ablation is only ever compared with the very run that it started from. `tune` compares settings of the trained systems
-on dev queries, two to seven alternatives for each.
+on dev queries, four alternatives for each.
 """
 
 ALTERNATIVES = """\

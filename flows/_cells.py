@@ -76,17 +76,9 @@ def check_systems(study: Study) -> None:
     """Finds a system that nobody can measure before anything is run.
 
     Raises:
-        ParamsError: there is one, and names those that can be; or an ablation is to measure a system that has settings
-            of its own, which would be laid aside.
+        ParamsError: there is one, and names those that can be.
     """
     asked = [*study.ablate.systems, *study.ablate.alone] if study.ablate else []
-    varied = [name for name in asked if study.systems.get(name)]
-    if varied:
-        plain = ", ".join(name for name in MEASUREMENTS if not study.systems.get(name))
-        raise ParamsError(
-            f"study {study.name}: ablate names the systems {', '.join(varied)}, which have settings of their own; "
-            f"expected of {plain}"
-        )
     for name in [*study.systems, *asked]:
         plain = name in ("frequency", "bm25") and not study.systems.get(name)
         if name not in MEASUREMENTS and not plain:
@@ -132,10 +124,7 @@ def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any]
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue
-        bench = base
-        if overrides:
-            settings = overlaid(study.cell_settings(cell), overrides, f"systems.{name}")
-            bench = _bench(study, cell, settings, f"variants/{name}", base)
+        bench = _variant(study, cell, name, base) if overrides else base
         systems[name], per_query[name] = _row(bench, name)
         spent += bench.own_seconds() if bench is not base else 0.0
     facts = _facts(base, spent + base.own_seconds(), evaluated)
@@ -160,17 +149,27 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
     Raises:
         ParamsError: it changes none of those that the study asks for.
     """
-    bench = _bench(study, cell, study.cell_settings(cell), base=base)
+    product = _bench(study, cell, study.cell_settings(cell), base=base)
     sections = {key.split(".")[0] for key in study.ablations[cell.ablation]}
     changed = sections - {"evaluate"}  # how it is measured changes nobody
     asked = study.ablate.measured(cell.ablation)
-    names = [name for name in asked if changed & bench.reads(report(name))]
+    names = [name for name in asked if changed & product.reads(report(name))]
     if not names:
         raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(asked)}; remove it")
-    systems, per_query = {}, {}
+    systems, per_query, spent = {}, {}, 0.0
     for name in names:
+        bench = product
+        if study.systems.get(name):
+            start = _bench(study, cell.base, study.cell_settings(cell.base, name), f"variants/{name}")
+            bench = _variant(study, cell, name, start)
         systems[name], per_query[name] = _row(bench, name)
-    return systems, per_query, _facts(bench, bench.own_seconds(), "student" in names)
+        spent += bench.own_seconds() if bench is not product else 0.0
+    return systems, per_query, _facts(product, spent + product.own_seconds(), "student" in names)
+
+
+def _variant(study: Study, cell: Cell, name: str, base: Bench) -> Bench:
+    """The bench of a system that differs from the product in settings of its own, in a cell or in an ablation."""
+    return _bench(study, cell, study.cell_settings(cell, name), f"variants/{name}", base)
 
 
 def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:

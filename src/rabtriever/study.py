@@ -143,8 +143,12 @@ class Study:
         """As `conditions`, of the online cost."""
         return {**self.conditions(self.complexity_cell()), "complexity": dataclasses.asdict(self.complexity)}
 
-    def cell_settings(self, cell: Cell) -> Settings:
+    def cell_settings(self, cell: Cell, system: str = "") -> Settings:
         """All settings of a cell by section: params.yaml, profile, study, backbone, set, seed, ablation, in this order.
+
+        Args:
+            cell: one of the study's.
+            system: one that is measured in it, whose own settings come before the ablation's; empty for the product.
 
         Raises:
             ParamsError: a key that params.yaml does not have.
@@ -157,6 +161,8 @@ class Study:
             (f"sets.{cell.set}.settings", spec.settings),
             ("seed and source", {"random.seed": cell.seed, "prepare.source": spec.source}),
         ]
+        if system:
+            layers.append((f"systems.{system}", self.systems.get(system, {})))
         if cell.ablation:
             layers.append((f"ablations.{cell.ablation}", self.ablations[cell.ablation]))
         found = self.defaults
@@ -179,7 +185,8 @@ class Study:
         idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
         found = self.cell_settings(cell).items()
         settings = {name: value for name, value in found if name not in _NOT_READ | idle}
-        return {"format": FORMAT, **settings, **limits, "measured": measured}
+        own = {name: self.systems[name] for name in measured if self.systems.get(name)} if cell.ablation else {}
+        return {"format": FORMAT, **settings, **limits, "measured": measured, **({"systems": own} if own else {})}
 
 
 def read_study(name: str, root: str | Path = ".") -> Study:
@@ -314,8 +321,8 @@ def _check_names(study: Study, path: Path) -> None:
         study.cell_settings(Cell(name, spec.seeds[0]))
         for system in spec.leave_out:
             _known(system, study.systems, f"{path}: sets.{name}.leave_out")
-        for system, overrides in study.systems.items():
-            overlaid(study.cell_settings(Cell(name, spec.seeds[0])), overrides, f"{path}: systems.{system}")
+        for system in study.systems:
+            study.cell_settings(Cell(name, spec.seeds[0]), system)
     for section, readers in study.readers.items():
         for system in readers:
             _known(system, study.systems, f"{path}: sections.{section}.of")
@@ -344,7 +351,8 @@ def _check_ablations(study: Study, path: Path) -> None:
         for ablation in spec.ablate:
             _known(ablation, study.ablations, f"{path}: sets.{name}.ablate")
         for ablation in study.ablations_of(name):
-            study.cell_settings(Cell(name, spec.seeds[0], ablation))
+            for system in plan.measured(ablation):
+                study.cell_settings(Cell(name, spec.seeds[0], ablation), system)
 
 
 def _check_further(study: Study, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from rabtriever import study as study_module
 from rabtriever.artifacts import write_json
 from rabtriever.contrastive import BiencoderParams
 from rabtriever.distilled_biencoder import DistilledBiencoderParams
-from rabtriever.overlay import overlaid
 from rabtriever.params import ParamsError
 from rabtriever.study import Cell, read_study
 from rabtriever.study_results import commit_results, estimate, in_order, read_results
@@ -37,7 +37,7 @@ def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
     changed = [Cell(one, study.ablate.seeds[0], ablation) for one in study.ablate.sets for ablation in study.ablations]
     changed += [Cell(name, spec.seeds[0], ablation) for name, spec in study.sets.items() for ablation in spec.ablate]
     found = {str(cell): study.cell_settings(cell) for cell in [*every, *changed]}
-    found |= {system: overlaid(found[str(every[0])], changes, system) for system, changes in study.systems.items()}
+    found |= {system: study.cell_settings(every[0], system) for system in study.systems}
     for where, settings in found.items():
         monkeypatch.setattr(params, "read_settings", lambda _, settings=settings: settings)
         for section, cls in classes.items():
@@ -183,6 +183,30 @@ def test_an_ablation_of_one_system_alone(root: Path):
     own = {"one": {**SET, "seeds": [1], "ablate": ["no_mse"]}}
     change_study(root, sets=own, ablate={**ABLATE, "names": ["off_policy"], "alone": {"biencoder": ["no_mse"]}})
     assert read_study("toy", root).ablate.measured("no_mse") == ["biencoder"], "also one that a set names for itself"
+
+
+def test_an_ablation_of_a_system_with_settings_of_its_own(root: Path):
+    """The ablation would be laid below what it is to change, or cells of before would be unfinished for nothing."""
+    systems = {**dict.fromkeys(SYSTEMS, {}), "student_paper": {"distill.mse": 0.5, "distill.steps": 4}}
+    change_study(root, systems=systems)
+    cell = Cell("one", 1, "no_mse")
+    before = read_study("toy", root).conditions(cell)
+    change_study(root, ablate={**ABLATE, "alone": {"student_paper": ["no_mse"]}})
+    study = read_study("toy", root)
+    changed = study.cell_settings(cell, "student_paper")["distill"]
+    assert (changed["mse"], changed["steps"]) == (0.0, 4)
+    assert study.cell_settings(cell)["distill"]["steps"] == 10
+    assert "systems" not in before and study.conditions(cell)["systems"] == {"student_paper": systems["student_paper"]}
+
+
+def test_trained_systems_have_as_many_alternatives():
+    """A system tuned more than another would be ahead for that."""
+    study = read_study("tune", ROOT)
+    trained = {"biencoder", "biencoder_distilled", "late_interaction", "student_paper", "student", "teacher",
+               "teacher_dpo"}  # fmt: skip
+    for name in ("alfred", "argkp", "ecare-minilm"):
+        found = Counter(system for one in study.ablations_of(name) for system in study.ablate.measured(one))
+        assert found == dict.fromkeys(trained & set(study.systems_of(name)), 4), name
 
 
 def test_an_included_study_is_the_base(root: Path):
