@@ -58,9 +58,10 @@ make study STUDY=tiny                                    # a few minutes, to see
 
 A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds, systems, ablations. It runs the
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
-cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it; an
-ablation is only ever compared with the very run that it started from. `tune` compares settings of the trained systems
-on dev queries, four alternatives for each.
+cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it. A
+system that a study did not have is measured alone, in a run of its own, which is told below its set; an ablation is
+only ever compared with the very run that it started from. `tune` compares settings of the trained systems on dev
+queries, four alternatives for each.
 """
 
 ALTERNATIVES = """\
@@ -257,11 +258,12 @@ def set_part(name: str, row: dict, details: dict) -> str:
     limits = f" (cut to {limit:,}, or to those judged in test and dev)" if limit else ""
     seeds = _listed(row["seeds"])
     scope = f"; the teacher scores {details['teacher_scope']}" if details["teacher_scope"] else ""
+    added = f" Measured later, in runs of their own: {', '.join(details['added'])}." if details.get("added") else ""
     facts = (
         f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
         f"trained on, {row['num_documents']:,} documents{limits}. Backbone `{row['backbone']}` (profile "
         f"`{details['profile']}`), seeds {seeds}{scope}. "
-        f"{details['minutes']:.0f} minutes a seed on {details['device']}.\n"
+        f"{details['minutes']:.0f} minutes a seed on {details['device']}.{added}\n"
     )
     rows = []
     for system, values in row["systems"].items():
@@ -383,8 +385,9 @@ def missing_part(details: dict) -> str:
     cells: dict[tuple[str, str], list[str]] = {}
     for one in details["missing"]:
         name, seed, *ablation = one["cell"].split(", ")
-        cells.setdefault((f"{name}, {seed}", one["why"]), []).extend(ablation or ["every system"])
-    lines = [f"- {cell}: {', '.join(names)}: {why}" for (cell, why), names in cells.items()]
+        cells.setdefault((f"{name}, {seed}", one["why"]), []).extend(ablation)
+    parts = ([cell, ", ".join(names), why] for (cell, why), names in cells.items())
+    lines = [f"- {': '.join(filter(None, part))}" for part in parts]
     return "\n".join(lines) + "\n"
 
 

@@ -37,30 +37,36 @@ from rabtriever.params import ParamsError
 from rabtriever.preparation import write_dataset
 from rabtriever.records import load_dataset
 from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
+from rabtriever.study_results import CellResult, to_complete
 from rabtriever.subset import subset, with_dev_as_test
 
 TABLE = "evaluation.json"
 RAW = "data/raw"
 
 
-def run_cell(study: Study, cell: Cell) -> dict[str, Any]:
+def run_cell(study: Study, cell: Cell, whole: bool = False) -> dict[str, Any]:
     """The content of cell.json, after doing whatever of the cell is not done yet.
 
     Args:
         study: the definition.
         cell: one of its cells; the base cell of an ablation has to be finished here.
+        whole: measure all of a base cell here, also what others have measured of it; an ablation starts from no other.
     """
     folder = study.folder / cell.folder
     base = _bench(study, cell.base, study.cell_settings(cell.base))
-    systems, per_query, info = (_ablation if cell.ablation else _every_system)(study, cell, base)
+    if cell.ablation:
+        systems, per_query, info = _ablation(study, cell, base)
+    else:
+        known = None if whole else _known(study, cell, base)
+        systems, per_query, info = _every_system(study, cell, base, known)
     info = {
         "set": cell.set,
         "seed": cell.seed,
         "ablation": cell.ablation,
         "backbone": study.sets[cell.set].backbone,
-        "systems": systems,
-        **info,
         "device": device_name(),
+        **info,
+        "systems": systems,
         "conditions": study.conditions(cell),
     }
     write_json(folder / PER_QUERY, per_query)
@@ -114,9 +120,25 @@ def record_failure(study: Study, cell: Cell, error: Exception) -> None:
     write_json(study.folder / cell.folder / FAILURE, {"message": message, "traceback": trace})
 
 
-def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need."""
-    asked = study.systems_of(cell.set)
+def _known(study: Study, cell: Cell, base: Bench) -> CellResult | None:
+    """What others have measured of the cell on the same data, if it lacks nothing but some systems."""
+    found = to_complete(study, cell)
+    if found is None:
+        return None
+    base.make(str(PREPARED))
+    data = read_manifest(base.path(str(PREPARED)), "data", verify=False)
+    return found if found.info["data_hash"] == data.hash else None
+
+
+def _every_system(
+    study: Study, cell: Cell, base: Bench, known: CellResult | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need.
+
+    What is known of it is not measured again; the facts then name the systems that were added, with the device.
+    """
+    wanted = study.systems_of(cell.set)
+    asked = {name: overrides for name, overrides in wanted.items() if known is None or name not in known.per_query}
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
     systems, per_query, spent = {}, {}, 0.0
@@ -127,8 +149,13 @@ def _every_system(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any]
         bench = _variant(study, cell, name, base) if overrides else base
         systems[name], per_query[name] = _row(bench, name)
         spent += bench.own_seconds() if bench is not base else 0.0
-    facts = _facts(base, spent + base.own_seconds(), evaluated)
-    return systems, per_query, {**facts, "teacher_scope": table.get("teacher_scope")}
+    spent += base.own_seconds()
+    if known is not None:
+        systems, per_query = {**known.info["systems"], **systems}, {**known.per_query, **per_query}
+        added = {**known.info.get("added", {}), **dict.fromkeys(asked, device_name())}
+        facts = {**known.info, "spent": round(known.info["spent"] + spent, 2), "added": added}
+        return {name: systems[name] for name in wanted}, {name: per_query[name] for name in wanted}, facts
+    return systems, per_query, {**_facts(base, spent, evaluated), "teacher_scope": table.get("teacher_scope")}
 
 
 def _is_evaluated(name: str, overrides: Settings) -> bool:

@@ -69,7 +69,7 @@ def study(name: str, only: Sequence[str] = (), afresh: bool = False, further: bo
 
 
 @task(name="cell", cache_policy=NO_CACHE)
-def cell(definition: Study, where: str, seed: int, ablation: str) -> None:
+def cell(definition: Study, where: str, seed: int, ablation: str, whole: bool) -> None:
     """Runs one cell of a study.
 
     Args:
@@ -77,13 +77,14 @@ def cell(definition: Study, where: str, seed: int, ablation: str) -> None:
         where: the cell's set.
         seed: its seed.
         ablation: empty for the base cell.
+        whole: measure all of it here, also what others have measured.
     """
     from flows._bench import heeding_sigterm
     from flows._cells import run_cell
 
     one = Cell(where, seed, ablation)
     with heeding_sigterm(), _tracked(definition), pipeline_run(str(one)):
-        run_cell(definition, one)
+        run_cell(definition, one, whole)
 
 
 @task(name="complexity", cache_policy=NO_CACHE)
@@ -108,8 +109,8 @@ def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further:
     present = definition.present()
     chosen = [one for one in missing if one.set in present and (not only or known[one.set] & set(only))]
     chosen = [one for one in chosen if further or not definition.is_further(one)]
-    here, _ = read_results(definition, committed=False)
-    chosen += {one.base for one in chosen} - set(here) - set(chosen)
+    here = {one for one, found in read_results(definition, committed=False)[0].items() if found.run_here}
+    chosen += {one.base for one in chosen if one.ablation} - here - set(chosen)
     return [one for one, _ in in_order(definition, chosen, finished)]
 
 
@@ -118,7 +119,7 @@ def _run_cells(definition: Study, todo: Sequence[Cell], afresh: bool) -> dict[st
     from flows._cells import check_systems
 
     check_systems(definition)
-    turns = _Turns(definition, todo)
+    turns = _Turns(definition, todo, afresh)
     with crew(turns.workers) as executor:
         while turns.left():
             while turns.start(executor):
@@ -139,10 +140,11 @@ class _Turns:
         failed: why, by the name of the cell.
     """
 
-    def __init__(self, definition: Study, todo: Sequence[Cell]) -> None:
+    def __init__(self, definition: Study, todo: Sequence[Cell], afresh: bool) -> None:
         self.workers = max(1, min(definition.workers, len(todo)))
         self.failed: dict[str, str] = {}
         self._definition, self._count = definition, len(todo)
+        self._whole = set(todo) if afresh else {one.base for one in todo if one.ablation}
         self._waiting = list(todo)
         self._running: dict[Future[str | None], tuple[Cell, str, float]] = {}
 
@@ -167,7 +169,7 @@ class _Turns:
             self._ended(one, label, start, "the cell that it starts from failed")
         else:
             try:
-                future = executor.submit(run_one, self._definition, one, self.workers > 1)
+                future = executor.submit(run_one, self._definition, one, one in self._whole, self.workers > 1)
             except BrokenExecutor:
                 self._killed(one, label, start)
                 return False
@@ -199,12 +201,12 @@ class _Turns:
         print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
 
 
-def run_one(definition: Study, one: Cell, mark: bool) -> str | None:
+def run_one(definition: Study, one: Cell, whole: bool, mark: bool) -> str | None:
     """Runs a cell, its lines marked with its name if others print too; why it failed, None if it did not."""
     from flows._cells import record_failure
 
     with marked(str(one)) if mark else contextlib.nullcontext():
-        error = _attempt(cell, str(one), definition, *one)
+        error = _attempt(cell, str(one), definition, *one, whole)
     if error is not None:
         record_failure(definition, one, error)
         return str(error)

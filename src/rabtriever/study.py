@@ -7,7 +7,7 @@ cell with some settings changed. Pure: nothing here trains, and nothing knows Pr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -172,14 +172,18 @@ class Study:
         formulas = {key: value for key, value in flat(self.sections).items() if is_formula(values[key])}
         return overlaid(found, formulas, f"{self.name}: sections")
 
-    def conditions(self, cell: Cell) -> Settings:
+    def conditions(self, cell: Cell, without: Collection[str] = ()) -> Settings:
         """All that a finished cell must have been run with to count: another value makes it unfinished.
 
         Settings of systems that it does not measure are not among them.
+
+        Args:
+            cell: one of the study's.
+            without: systems of a base cell that are taken for left out.
         """
         spec = self.sets[cell.set]
         limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
-        measured = self.systems_of(cell.set)
+        measured = {name: own for name, own in self.systems_of(cell.set).items() if name not in without}
         if cell.ablation and self.ablate:
             measured = self.ablate.measured(cell.ablation)
         idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}

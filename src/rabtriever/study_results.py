@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ GROUPS = "groups.json"
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
 # whose training takes as long as train_biencoder
 _APART = {"biencoder", "biencoder_distilled", "distilled_calibrated", "late_interaction"}
+_FROM_BACKBONE = {"biencoder", "late_interaction"}  # of those, whose training wants nothing but a warmed-up backbone
 _FIRST_STAGE = {
     "train_biencoder": 1,
     "train_teacher": 2,
@@ -50,6 +51,11 @@ class CellResult:
     start: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
+    def run_here(self) -> bool:
+        """Whether all of it was measured in the cell's work folder, where it lies: an ablation can start from it."""
+        return not self.info.get("added")
+
+    @property
     def origin(self) -> CellResult:
         """The run that an ablation started from, as far as the ablation has changed it."""
         return replace(self, per_query=self.start)
@@ -67,8 +73,9 @@ class CellResult:
 def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellResult], dict[Cell, str]]:
     """The finished cells of a study, and why each other one is missing.
 
-    A cell that was run here goes before a committed one. An ablation whose teacher read other documents than it would
-    now is among both: finished without its teacher.
+    A cell that was run here goes before a committed one. Among both are an ablation whose teacher read other documents
+    than it would now, finished without its teacher, and a base cell that lacks some systems and is otherwise as it
+    would be now.
 
     Args:
         study: the definition.
@@ -84,16 +91,47 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
         if [] in changes:
             finished[cell] = found[changes.index([])]
         elif changes:
-            missing[cell] = f"was run with other settings: {'; '.join(changes[0])}"
-            both = zip(found, changes, strict=True)
-            rest = [one.without("teacher") for one, changed in both if _of_teacher_alone(cell, changed)]
-            if rest and rest[0].per_query:
-                finished[cell] = rest[0]
+            missing[cell], part = _unfinished(study, cell, found, changes)
+            if part is not None:
+                finished[cell] = part
         elif (study.folder / cell.folder / FAILURE).is_file():
             missing[cell] = f"failed: {read_json(study.folder / cell.folder / FAILURE)['message']}"
         else:
             missing[cell] = "not run yet" if cell.set in present else "its data are not there"
     return finished, missing
+
+
+def _unfinished(
+    study: Study, cell: Cell, found: Sequence[CellResult], changes: Sequence[Sequence[str]]
+) -> tuple[str, CellResult | None]:
+    """Why a cell has to be run again, and what counts of it until then."""
+    for one in found:
+        if added := lacking(study, cell, one):
+            return f"was run without {', '.join(added)}", one
+    both = zip(found, changes, strict=True)
+    rest = [one.without("teacher") for one, changed in both if _of_teacher_alone(cell, changed)]
+    kept = rest[0] if rest and rest[0].per_query else None
+    return f"was run with other settings: {'; '.join(changes[0])}", kept
+
+
+def lacking(study: Study, cell: Cell, one: CellResult) -> list[str]:
+    """The systems that a base cell was run without, where nothing else of it is different; else none."""
+    if cell.ablation:
+        return []
+    added = [name for name in study.systems_of(cell.set) if name not in one.info["conditions"].get("measured", ())]
+    return [] if differences(one.info["conditions"], study.conditions(cell, added)) else added
+
+
+def to_complete(study: Study, cell: Cell) -> CellResult | None:
+    """What others have measured of a base cell that lacks nothing but some systems.
+
+    None without such, and where the cell was run here: what it lacks is then measured in the very same run.
+    """
+    here = _read_here(study, cell)
+    if here is not None and here.run_here and lacking(study, cell, here):
+        return None
+    known = [here, _read_committed(study, cell) if study.publish else None]
+    return next((one for one in known if one is not None and lacking(study, cell, one)), None)
 
 
 def _of_teacher_alone(cell: Cell, changes: Iterable[str]) -> bool:
@@ -187,8 +225,12 @@ def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> f
     Args:
         study: with a guess for every set.
         cell: finished or not.
-        finished: the cells measured so far.
+        finished: the cells measured so far; one may lack some systems.
     """
+    added = lacking(study, cell, finished[cell]) if cell in finished else []
+    took = finished[cell].info.get("seconds") if added else None
+    if took and set(added) <= _FROM_BACKBONE:
+        return took["backbone"] + len(added) * took["train_biencoder"]
     alike = [one.info["spent"] for other, one in finished.items() if other._replace(seed=cell.seed) == cell]
     if alike:
         return sum(alike) / len(alike)

@@ -54,7 +54,9 @@ def summarise(
         _check_data(study, name, [one for cell, one in finished.items() if cell.set == name])
     data = {name: spec.data for name, spec in study.sets.items()}
     alike = {name: (groups or {}).get(data[name], {}) for name in bases}
-    devices = dict.fromkeys(one.info["device"] for one in finished.values())
+    devices = dict.fromkeys(
+        device for one in finished.values() for device in (one.info["device"], *one.info.get("added", {}).values())
+    )
     summary = {
         "sets": {name: _set_row(study, name, list(cells.values())) for name, cells in bases.items()},
         "ablations": ablation_rows(study, finished),
@@ -105,7 +107,7 @@ def _check_data(study: Study, name: str, results: Sequence[CellResult]) -> None:
 
 def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
     info = results[0].info
-    systems = {system: _system_row(results, system) for system in study.systems_of(name)}
+    systems = {system: _system_row(results, system) for system in _measured(study, name, results)}
     versus = {f"student_vs_{rival}": difference(results, "student", results, rival) for rival in RIVALS}
     return {
         "num_queries": info["num_queries"],
@@ -163,6 +165,7 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "teacher_scope": results[0].info["teacher_scope"],
         "documents_limit": spec.documents,
         "train_queries": results[0].info["train_queries"],
+        "added": list(dict.fromkeys(system for one in results for system in one.info.get("added", {}))),
         "missing_seeds": [seed for seed in spec.seeds if seed not in {one.info["seed"] for one in results}],
         "minutes": round(float(np.mean([one.info["spent"] for one in results])) / 60, 1),
         "systems": {
@@ -170,6 +173,11 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
                 **{metric: mean_metric(results, system, metric) for metric in shown},
                 "per_seed": [one.info["systems"][system]["nDCG@10"] for one in results],
             }
-            for system in study.systems_of(name)
+            for system in _measured(study, name, results)
         },
     }
+
+
+def _measured(study: Study, name: str, results: Sequence[CellResult]) -> list[str]:
+    """The systems of a set that every one of its cells has measured."""
+    return [system for system in study.systems_of(name) if all(system in one.per_query for one in results)]

@@ -17,7 +17,7 @@ from rabtriever.contrastive import BiencoderParams
 from rabtriever.distilled_biencoder import DistilledBiencoderParams
 from rabtriever.params import ParamsError
 from rabtriever.study import Cell, read_study
-from rabtriever.study_results import commit_results, estimate, in_order, read_results
+from rabtriever.study_results import commit_results, estimate, in_order, read_results, to_complete
 from tests.closure import ROOT
 from tests.toy_study import SYSTEMS, change_study, flat_result, result, save
 
@@ -302,6 +302,36 @@ def test_a_cell_does_not_depend_on_systems_that_it_leaves_out(root: Path):
     change_study(root, sections=sections)
     after = [read_study("toy", root).conditions(cell) for cell in cells]
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
+
+
+def test_a_cell_that_lacks_a_system_counts_until_it_is_completed(root: Path):
+    """A new row would take a whole set off the page, or a cell of other settings would be taken for one to complete."""
+    systems = dict.fromkeys([*SYSTEMS, "late_interaction"], {})
+    sections = {"train_late_interaction": {"like": "train_biencoder", "of": ["late_interaction"]}}
+    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    less = {**sets, "one": {**sets["one"], "leave_out": ["late_interaction"]}}
+    change_study(root, publish=True, systems=systems, sections=sections, sets=less)
+    cell = Cell("one", 1)
+    study = read_study("toy", root)
+    values = dict.fromkeys(SYSTEMS, 0.5)
+    commit_results(study, {cell: flat_result(study, cell, **values)}, {})
+    change_study(root, sets=sets)
+    more = read_study("toy", root)
+    finished, missing = read_results(more)
+    assert set(finished[cell].per_query) == set(SYSTEMS) and missing[cell] == "was run without late_interaction"
+    summary, _ = study_summary.summarise(more, finished, missing, "make study")
+    assert list(summary["sets"]["one"]["systems"]) == list(SYSTEMS)
+    assert to_complete(more, cell).per_query == finished[cell].per_query
+    assert to_complete(study, cell) is None, "it lacks nothing"
+    assert estimate(more, cell, finished) == 14, "the warm-up and a training like a bi-encoder's"
+
+    save(study, cell, flat_result(study, cell, **values))
+    assert to_complete(more, cell) is None, "what was run here goes on from there"
+    (more.folder / cell.folder / study_module.RESULT).unlink()
+    change_study(root, settings={"distill.steps": 11})
+    other = read_study("toy", root)
+    assert to_complete(other, cell) is None and not read_results(other)[0]
+    assert "distill.steps: 10 -> 11" in read_results(other)[1][cell]
 
 
 def test_committed_cells_count_as_those_run_here(root: Path):

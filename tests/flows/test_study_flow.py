@@ -12,7 +12,8 @@ import yaml
 
 from flows import study
 from rabtriever import tracking
-from rabtriever.artifacts import read_json
+from rabtriever.artifacts import read_json, write_json
+from rabtriever.study import Cell
 from tests.closure import ROOT
 from tests.toy import wait_for
 
@@ -157,17 +158,46 @@ def check_that_a_clone_has_the_figures(project: Path, content: dict, summary: di
     shutil.copy(ROOT / study.PAGE, project / study.PAGE)
     (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
     study.run_once("toy")
-    shutil.rmtree(project / ".cache/study/toy")
+    shutil.rmtree(project / ".cache/study/toy/few-1")
+    (project / ".cache/study/toy/complexity.json").unlink()
     study.run_once("toy")
     assert read_json(project / "reports/study/summary.json") == summary, "a clone has the figures without running"
     assert "**few**" in (project / "docs/results.md").read_text()
     assert (project / "docs/study/toy-complexity.png").is_file()
+    check_that_a_system_is_added_to_what_others_measured(project, content)
     (project / "docs/study/toy/few-1/ablations/plain_mlp.json").unlink()
     published = study.read_study("toy")
     assert not study._todo(published, [])
     todo = [str(one) for one in study._todo(published, [], further=True)]
     assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a cell that was run here"
+    assert study._Turns(published, study._todo(published, [], further=True), afresh=False)._whole == {Cell("few", 1)}
     assert len(study._todo(published, [], afresh=True)) == 4 and not study._complexity_due(published, afresh=False)
+
+
+def check_that_a_system_is_added_to_what_others_measured(project: Path, content: dict):
+    """One more system would cost all the others again, hours of them, or nobody would know that it was another run."""
+    path, committed = project / "profiles/study/toy.yaml", project / "docs/study/toy/few-1.json"
+    before = read_json(committed)
+    few = {**content["sets"]["few"], "leave_out": ["late_interaction"]}
+    path.write_text(yaml.safe_dump({**content, "publish": True, "sets": {"few": few}}, sort_keys=False))
+    less = {name: found for name, found in before["per_query"].items() if name != "late_interaction"}
+    systems = {name: row for name, row in before["info"]["systems"].items() if name in less}
+    info = {
+        **before["info"],
+        "systems": systems,
+        "device": "abacus",
+        "conditions": study.read_study("toy").conditions(Cell("few", 1)),
+    }
+    write_json(committed, {**before, "info": info, "per_query": less})
+    path.write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
+    study.study.fn("toy")
+    after = read_json(committed)
+    assert after["per_query"] == before["per_query"] and list(after["info"]["systems"]) == SYSTEMS
+    assert after["info"]["device"] == "abacus" and list(after["info"]["added"]) == ["late_interaction"]
+    assert after["info"]["spent"] > before["info"]["spent"] and after["info"]["seconds"] == before["info"]["seconds"]
+    assert "Measured later, in runs of their own: late_interaction." in (project / "docs/results.md").read_text()
+    models = {one.name for one in (project / ".cache/study/toy/few-1/models").iterdir()}
+    assert models == {"backbone", "late_interaction"}, "more was trained than the new system needs"
 
 
 @pytest.mark.slow
@@ -202,7 +232,8 @@ def test_rivals_alone_want_no_teacher(project: Path):
     content = yaml.safe_load(path.read_text())
     rivals = ["zeroshot", "biencoder"]
     content["sets"] = {"few": {**content["sets"]["few"], "leave_out": [one for one in SYSTEMS if one not in rivals]}}
-    content |= {"ablate": {**content["ablate"], "names": ["sharp"]}, "further": None, "complexity": None}
+    ablate = {**content["ablate"], "names": ["sharp"], "alone": {"biencoder": ["sharp"]}}
+    content |= {"ablate": ablate, "further": None, "complexity": None}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     summary = study.study.fn("toy")
     assert list(summary["sets"]["few"]["systems"]) == rivals
@@ -232,6 +263,7 @@ def test_only_what_is_named_is_run(project: Path, capsys):
         "few, seed 1",
         "few, seed 1, no_similarity",
         "few, seed 1, sharp",
+        "few, seed 1, paper_wide",
     }
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
@@ -289,8 +321,8 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
 
     ran = []
 
-    def run_cell(definition, cell):
-        ran.append(str(cell))
+    def run_cell(definition, cell, whole):
+        ran.append((str(cell), whole))
         if cell.set == "bad":
             raise ValueError("a bad cell")
 
@@ -300,11 +332,14 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
             study.study("toy", further=True)
         # the server records task runs from events, which may come after the flow has ended
         wait_for(
-            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 5, 30
+            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 6, 30
         )
         states = {run.name: run.state_name for run in client.read_task_runs()}
         flows = [run.state_name for run in client.read_flow_runs()]
-    names = ["no_similarity", "plain_mlp", "sharp"]
+    names = ["no_similarity", "plain_mlp", "sharp", "paper_wide"]
     ablations = dict.fromkeys([f"few, seed 1, {name}" for name in names], "Completed")
     assert states == {"few, seed 1": "Completed", **ablations, "bad, seed 1": "Failed"}
-    assert flows == ["Failed"] and len(ran) == 5
+    assert flows == ["Failed"] and len(ran) == 6
+    assert [name for name, whole in ran if whole] == ["few, seed 1"], (
+        "ablations start from nothing that others measured"
+    )
