@@ -22,6 +22,7 @@ FOLDER = "profiles/study"
 RESULT, PER_QUERY, START, FAILURE = "cell.json", "per_query.json", "start.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
+_SWITCHES = {"train_teacher.dpo_steps": ("train_teacher.dpo_beta", "train_teacher.dpo_learning_rate")}  # read with it
 
 T = TypeVar("T")
 
@@ -175,7 +176,8 @@ class Study:
     def conditions(self, cell: Cell, without: Collection[str] = ()) -> Settings:
         """All that a finished cell must have been run with to count: another value makes it unfinished.
 
-        Settings of systems that it does not measure are not among them.
+        Settings of systems that it does not measure are not among them; those of DPO, where it runs none, are there as
+        params.yaml has them.
 
         Args:
             cell: one of the study's.
@@ -187,10 +189,14 @@ class Study:
         if cell.ablation and self.ablate:
             measured = self.ablate.measured(cell.ablation)
         idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
-        found = self.cell_settings(cell).items()
-        settings = {name: value for name, value in found if name not in _NOT_READ | idle}
-        own = {name: self.systems[name] for name in measured if self.systems.get(name)} if cell.ablation else {}
-        return {"format": FORMAT, **settings, **limits, "measured": measured, **({"systems": own} if own else {})}
+        own = {name: self.systems[name] for name in measured if self.systems.get(name)}
+        found, usual = self.cell_settings(cell), flat(self.defaults)
+        for switch, keys in _SWITCHES.items():
+            if not flat(found)[switch] and not any(switch in overrides for overrides in own.values()):
+                found = overlaid(found, {key: usual[key] for key in keys}, "conditions")
+        settings = {name: value for name, value in found.items() if name not in _NOT_READ | idle}
+        apart = {"systems": own} if own and cell.ablation else {}
+        return {"format": FORMAT, **settings, **limits, "measured": measured, **apart}
 
 
 def read_study(name: str, root: str | Path = ".") -> Study:

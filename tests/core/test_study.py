@@ -304,6 +304,20 @@ def test_a_cell_does_not_depend_on_systems_that_it_leaves_out(root: Path):
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
 
 
+def test_a_cell_without_dpo_does_not_depend_on_its_settings(root: Path):
+    """To tune DPO in a profile would make every cell of that backbone unfinished."""
+    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    sets["two"]["leave_out"] = ["teacher_dpo"]
+    change_study(root, sets=sets, systems={**dict.fromkeys(SYSTEMS, {}), "teacher_dpo": {"train_teacher.dpo_steps": 3}})
+    cells = [Cell("one", 1), Cell("two", 1), Cell("one", 1, "no_mse")]
+    before = [read_study("toy", root).conditions(cell) for cell in cells]
+    change_study(root, settings={"distill.steps": 10, "train_teacher.dpo_learning_rate": 0.5})
+    after = [read_study("toy", root).conditions(cell) for cell in cells]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
+    change_study(root, settings={"distill.steps": 10, "train_teacher.dpo_steps": 1})
+    assert read_study("toy", root).conditions(cells[1])["train_teacher"]["dpo_steps"] == 1
+
+
 def test_a_cell_that_lacks_a_system_counts_until_it_is_completed(root: Path):
     """A new row would take a whole set off the page, or a cell of other settings would be taken for one to complete."""
     systems = dict.fromkeys([*SYSTEMS, "late_interaction"], {})
