@@ -382,11 +382,11 @@ def cost_part(cost: dict) -> str:
 
 def missing_part(details: dict) -> str:
     """Cells without figures, and why."""
-    cells: dict[tuple[str, str], list[str]] = {}
+    cells: dict[tuple[str, str, bool], list[str]] = {}
     for one in details["missing"]:
         name, seed, *ablation = one["cell"].split(", ")
-        cells.setdefault((f"{name}, {seed}", one["why"]), []).extend(ablation)
-    parts = ([cell, ", ".join(names), why] for (cell, why), names in cells.items())
+        cells.setdefault((f"{name}, {seed}", one["why"], bool(ablation)), []).extend(ablation)
+    parts = ([cell, ", ".join(names), why] for (cell, why, _), names in cells.items())
     lines = [f"- {': '.join(filter(None, part))}" for part in parts]
     return "\n".join(lines) + "\n"
 

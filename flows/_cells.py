@@ -1,8 +1,9 @@
 """One cell of a study, from a data folder to its figures.
 
-A base cell runs the whole pipeline and measures every system; a system that differs from the product in some settings
-is a variant, with a bench of its own that starts from the cell's. An ablation is a variant too, of which only what it
-changes is measured, and the student without building its index: not every form of it has one.
+A base cell runs the whole pipeline and measures every system, or those alone that others measured it without; a system
+that differs from the product in some settings is a variant, with a bench of its own that starts from the cell's. An
+ablation is a variant too, of the product or of such a system, of which only what it changes is measured, and the
+student without building its index: not every form of it has one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rabtriever.params import ParamsError
 from rabtriever.preparation import write_dataset
 from rabtriever.records import load_dataset
 from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
-from rabtriever.study_results import CellResult, to_complete
+from rabtriever.study_results import CellResult, lacking, to_complete
 from rabtriever.subset import subset, with_dev_as_test
 
 TABLE = "evaluation.json"
@@ -121,9 +122,12 @@ def record_failure(study: Study, cell: Cell, error: Exception) -> None:
 
 
 def _known(study: Study, cell: Cell, base: Bench) -> CellResult | None:
-    """What others have measured of the cell on the same data, if it lacks nothing but some systems."""
-    found = to_complete(study, cell)
-    if found is None:
+    """What others have measured of the cell on the same data, if it lacks nothing but some systems.
+
+    None where the whole pipeline has to be run for those anyway: student and teacher are then of the same run.
+    """
+    found, systems = to_complete(study, cell), study.systems_of(cell.set)
+    if found is None or any(_is_evaluated(name, systems[name]) for name in lacking(study, cell, found)):
         return None
     base.make(str(PREPARED))
     data = read_manifest(base.path(str(PREPARED)), "data", verify=False)
@@ -138,10 +142,13 @@ def _every_system(
     What is known of it is not measured again; the facts then name the systems that were added, with the device.
     """
     wanted = study.systems_of(cell.set)
-    asked = {name: overrides for name, overrides in wanted.items() if known is None or name not in known.per_query}
+    asked = {
+        name: overrides for name, overrides in wanted.items() if known is None or name not in known.info["systems"]
+    }
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
+    before = base.own_seconds() if known else 0.0
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
-    systems, per_query, spent = {}, {}, 0.0
+    systems, per_query, spent = {}, {}, -before
     for name, overrides in asked.items():
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
@@ -179,7 +186,8 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
     product = _bench(study, cell, study.cell_settings(cell), base=base)
     sections = {key.split(".")[0] for key in study.ablations[cell.ablation]}
     changed = sections - {"evaluate"}  # how it is measured changes nobody
-    asked = study.ablate.measured(cell.ablation)
+    measured = study.systems_of(cell.set)
+    asked = [one for one in study.ablate.measured(cell.ablation) if one in measured or not study.systems.get(one)]
     names = [name for name in asked if changed & product.reads(report(name))]
     if not names:
         raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(asked)}; remove it")

@@ -32,7 +32,7 @@ from rabtriever import study_plots, study_summary
 from rabtriever.artifacts import atomic_folder, read_json, write_json
 from rabtriever.params import ParamsError
 from rabtriever.plots import draw_complexity
-from rabtriever.study import Cell, Study, read_study
+from rabtriever.study import Cell, Study, read_study, without_idle
 from rabtriever.study_results import commit_results, estimate, in_order, read_groups, read_results
 from rabtriever.tracking import pipeline_run
 
@@ -52,7 +52,7 @@ def study(name: str, only: Sequence[str] = (), afresh: bool = False, further: bo
     Args:
         name: a study of profiles/study, or a YAML file.
         only: sets to run, by name or by the name of their data; all when empty.
-        afresh: a cell that is committed but was not run here is not finished.
+        afresh: a cell of which anything was measured elsewhere and committed is not finished.
         further: whether to run the cells of the study's `further` too.
 
     Raises:
@@ -96,7 +96,7 @@ def complexity(definition: Study) -> None:
 
 
 def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further: bool = False) -> list[Cell]:
-    """The cells to run of the sets chosen, in order; before an ablation the cell it starts from, if not run here yet.
+    """The cells to run of the sets chosen, in order; before an ablation the cell it starts from, if not all run here.
 
     Raises:
         ParamsError: a name in `only` that is neither a set's nor its data's.
@@ -109,7 +109,8 @@ def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further:
     present = definition.present()
     chosen = [one for one in missing if one.set in present and (not only or known[one.set] & set(only))]
     chosen = [one for one in chosen if further or not definition.is_further(one)]
-    here = {one for one, found in read_results(definition, committed=False)[0].items() if found.run_here}
+    found, lacking = read_results(definition, committed=False)
+    here = set(found) - set(lacking)
     chosen += {one.base for one in chosen if one.ablation} - here - set(chosen)
     return [one for one, _ in in_order(definition, chosen, finished)]
 
@@ -227,14 +228,19 @@ def _complexity_due(definition: Study, afresh: bool) -> bool:
     """Whether the cell that it is measured with is finished and it is not."""
     if definition.complexity is None or _known_complexity(definition, afresh) is not None:
         return False
-    return definition.complexity_cell() in read_results(definition, not afresh)[0]
+    finished, missing = read_results(definition, not afresh)
+    return definition.complexity_cell() in set(finished) - set(missing)
 
 
 def _known_complexity(definition: Study, afresh: bool) -> dict[str, Any] | None:
     """What was measured of the online cost with the present settings, here or else by others."""
     committed = [definition.committed] if definition.publish and not afresh else []
+    now = definition.complexity_conditions()
     for path in (folder / COMPLEXITY for folder in (definition.folder, *committed)):
-        if path.is_file() and (found := read_json(path))["conditions"] == definition.complexity_conditions():
+        if not path.is_file():
+            continue
+        found = read_json(path)  # which may tell the systems measured, too
+        if without_idle({name: found["conditions"].get(name) for name in now}) == now:
             return found
     return None
 

@@ -22,7 +22,7 @@ FOLDER = "profiles/study"
 RESULT, PER_QUERY, START, FAILURE = "cell.json", "per_query.json", "start.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
 _NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
-_SWITCHES = {"train_teacher.dpo_steps": ("train_teacher.dpo_beta", "train_teacher.dpo_learning_rate")}  # read with it
+_OF_DPO = ("dpo_beta", "dpo_learning_rate")  # of train_teacher, and read only where it has dpo_steps
 
 T = TypeVar("T")
 
@@ -141,8 +141,11 @@ class Study:
         return Cell(name, self.sets[name].seeds[0])
 
     def complexity_conditions(self) -> Settings:
-        """As `conditions`, of the online cost."""
-        return {**self.conditions(self.complexity_cell()), "complexity": dataclasses.asdict(self.complexity)}
+        """As `conditions`, of the online cost, whichever systems the cell measures."""
+        found = self.conditions(self.complexity_cell(), without=self.systems)
+        return {name: value for name, value in found.items() if name != "measured"} | {
+            "complexity": dataclasses.asdict(self.complexity)
+        }
 
     def cell_settings(self, cell: Cell, system: str = "") -> Settings:
         """All settings of a cell by section: params.yaml, profile, study, backbone, set, seed, ablation, in this order.
@@ -176,8 +179,8 @@ class Study:
     def conditions(self, cell: Cell, without: Collection[str] = ()) -> Settings:
         """All that a finished cell must have been run with to count: another value makes it unfinished.
 
-        Settings of systems that it does not measure are not among them; those of DPO, where it runs none, are there as
-        params.yaml has them.
+        Settings of systems that it does not measure are not among them. Of an ablation's systems with settings of their
+        own those in which they differ from the product are.
 
         Args:
             cell: one of the study's.
@@ -189,14 +192,26 @@ class Study:
         if cell.ablation and self.ablate:
             measured = self.ablate.measured(cell.ablation)
         idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
-        own = {name: self.systems[name] for name in measured if self.systems.get(name)}
-        found, usual = self.cell_settings(cell), flat(self.defaults)
-        for switch, keys in _SWITCHES.items():
-            if not flat(found)[switch] and not any(switch in overrides for overrides in own.values()):
-                found = overlaid(found, {key: usual[key] for key in keys}, "conditions")
+        found = self.cell_settings(cell)
         settings = {name: value for name, value in found.items() if name not in _NOT_READ | idle}
-        apart = {"systems": own} if own and cell.ablation else {}
-        return {"format": FORMAT, **settings, **limits, "measured": measured, **apart}
+        apart = {}
+        if varied := [name for name in measured if self.systems.get(name)] if cell.ablation else []:
+            usual, own = flat(found), {name: flat(self.cell_settings(cell, name)) for name in varied}
+            apart["systems"] = {
+                name: {key: value for key, value in values.items() if value != usual[key]}
+                for name, values in own.items()
+            }
+        return without_idle({"format": FORMAT, **settings, **limits, "measured": measured, **apart})
+
+
+def without_idle(conditions: Settings) -> Settings:
+    """Conditions without the settings of DPO, where neither the cell nor a system of it runs any."""
+    parts = [conditions.get("measured"), conditions.get("systems")]
+    own = [overrides for part in parts if isinstance(part, dict) for overrides in part.values()]
+    teacher = conditions["train_teacher"]
+    if teacher["dpo_steps"] or any("train_teacher.dpo_steps" in overrides for overrides in own):
+        return conditions
+    return {**conditions, "train_teacher": {key: one for key, one in teacher.items() if key not in _OF_DPO}}
 
 
 def read_study(name: str, root: str | Path = ".") -> Study:

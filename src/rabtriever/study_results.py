@@ -11,7 +11,7 @@ from typing import Any
 from rabtriever.artifacts import atomic_write, read_json
 from rabtriever.overlay import differences
 from rabtriever.records import read_qrels
-from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study
+from rabtriever.study import FAILURE, PER_QUERY, RESULT, START, Cell, Study, without_idle
 from rabtriever.study_resampling import relevance_groups
 
 GROUPS = "groups.json"
@@ -79,35 +79,44 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
 
     Args:
         study: the definition.
-        committed: whether cells that others have finished and committed count.
+        committed: whether what others have measured and committed counts.
     """
     finished: dict[Cell, CellResult] = {}
     missing: dict[Cell, str] = {}
     present = study.present()
     for cell in study.cells():
-        known = [_read_here(study, cell), _read_committed(study, cell) if committed and study.publish else None]
+        here = _read_here(study, cell)
+        known = [here if committed or (here and here.run_here) else None]
+        known += [_read_committed(study, cell)] if committed and study.publish else []
         found = [one for one in known if one is not None]
-        changes = [differences(one.info["conditions"], study.conditions(cell)) for one in found]
+        changes = [_changes(study, cell, one) for one in found]
+        failure = study.folder / cell.folder / FAILURE
+        failed = f"failed: {read_json(failure)['message']}" if failure.is_file() else ""
         if [] in changes:
             finished[cell] = found[changes.index([])]
         elif changes:
-            missing[cell], part = _unfinished(study, cell, found, changes)
+            why, part = _unfinished(study, cell, found, changes)
+            missing[cell] = f"{why}; {failed}" if failed else why
             if part is not None:
                 finished[cell] = part
-        elif (study.folder / cell.folder / FAILURE).is_file():
-            missing[cell] = f"failed: {read_json(study.folder / cell.folder / FAILURE)['message']}"
         else:
-            missing[cell] = "not run yet" if cell.set in present else "its data are not there"
+            missing[cell] = failed or ("not run yet" if cell.set in present else "its data are not there")
     return finished, missing
+
+
+def _changes(study: Study, cell: Cell, one: CellResult, without: Sequence[str] = ()) -> list[str]:
+    """What of a cell's conditions is different now, systems in `without` apart."""
+    return differences(without_idle(one.info["conditions"]), study.conditions(cell, without))
 
 
 def _unfinished(
     study: Study, cell: Cell, found: Sequence[CellResult], changes: Sequence[Sequence[str]]
 ) -> tuple[str, CellResult | None]:
     """Why a cell has to be run again, and what counts of it until then."""
-    for one in found:
-        if added := lacking(study, cell, one):
-            return f"was run without {', '.join(added)}", one
+    parts = [(added, one) for one in found if (added := lacking(study, cell, one))]
+    if parts:
+        added, fullest = min(parts, key=lambda part: len(part[0]))
+        return f"was run without {', '.join(added)}", fullest
     both = zip(found, changes, strict=True)
     rest = [one.without("teacher") for one, changed in both if _of_teacher_alone(cell, changed)]
     kept = rest[0] if rest and rest[0].per_query else None
@@ -119,7 +128,7 @@ def lacking(study: Study, cell: Cell, one: CellResult) -> list[str]:
     if cell.ablation:
         return []
     added = [name for name in study.systems_of(cell.set) if name not in one.info["conditions"].get("measured", ())]
-    return [] if differences(one.info["conditions"], study.conditions(cell, added)) else added
+    return added if added and not _changes(study, cell, one, added) else []
 
 
 def to_complete(study: Study, cell: Cell) -> CellResult | None:

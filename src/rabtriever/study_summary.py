@@ -180,4 +180,4 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
 
 def _measured(study: Study, name: str, results: Sequence[CellResult]) -> list[str]:
     """The systems of a set that every one of its cells has measured."""
-    return [system for system in study.systems_of(name) if all(system in one.per_query for one in results)]
+    return [system for system in study.systems_of(name) if all(system in one.info["systems"] for one in results)]

@@ -196,7 +196,11 @@ def test_an_ablation_of_a_system_with_settings_of_its_own(root: Path):
     changed = study.cell_settings(cell, "student_paper")["distill"]
     assert (changed["mse"], changed["steps"]) == (0.0, 4)
     assert study.cell_settings(cell)["distill"]["steps"] == 10
-    assert "systems" not in before and study.conditions(cell)["systems"] == {"student_paper": systems["student_paper"]}
+    assert "systems" not in before and study.conditions(cell)["systems"] == {"student_paper": {"distill.steps": 4}}
+    change_study(root, ablations={"no_mse": {"distill.steps": "= distill.steps * 2"}, "off_policy": {"mine.depth": 0}})
+    assert read_study("toy", root).conditions(cell)["systems"] == {
+        "student_paper": {"distill.steps": 8, "distill.mse": 0.5}
+    }, "an ablation of what the system sets must not look like another one"
 
 
 def test_trained_systems_have_as_many_alternatives():
@@ -314,8 +318,19 @@ def test_a_cell_without_dpo_does_not_depend_on_its_settings(root: Path):
     change_study(root, settings={"distill.steps": 10, "train_teacher.dpo_learning_rate": 0.5})
     after = [read_study("toy", root).conditions(cell) for cell in cells]
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
-    change_study(root, settings={"distill.steps": 10, "train_teacher.dpo_steps": 1})
-    assert read_study("toy", root).conditions(cells[1])["train_teacher"]["dpo_steps"] == 1
+    settings = {"distill.steps": 10, "train_teacher.dpo_steps": 1, "train_teacher.dpo_beta": 0.5}
+    change_study(root, settings=settings)
+    assert read_study("toy", root).conditions(cells[1])["train_teacher"]["dpo_beta"] == 0.5
+
+
+def test_cells_of_before_have_the_settings_of_dpo_that_nobody_read(root: Path):
+    """They told them in any case, and would all be run again."""
+    study = read_study("toy", root)
+    cell = Cell("one", 1)
+    found = flat_result(study, cell, student=0.5, teacher=0.6)
+    found.info["conditions"]["train_teacher"] |= {"dpo_beta": 0.7, "dpo_learning_rate": 0.1}
+    save(study, cell, found)
+    assert cell in read_results(study)[0] and cell not in read_results(study)[1]
 
 
 def test_a_cell_that_lacks_a_system_counts_until_it_is_completed(root: Path):
@@ -339,8 +354,14 @@ def test_a_cell_that_lacks_a_system_counts_until_it_is_completed(root: Path):
     assert to_complete(study, cell) is None, "it lacks nothing"
     assert estimate(more, cell, finished) == 14, "the warm-up and a training like a bi-encoder's"
 
+    completed = flat_result(more, cell, **values, late_interaction=0.4)
+    completed.info["added"] = {"late_interaction": "abacus"}
+    save(more, cell, completed)
+    assert cell not in read_results(more)[1] and cell in read_results(more, committed=False)[1]
+
     save(study, cell, flat_result(study, cell, **values))
     assert to_complete(more, cell) is None, "what was run here goes on from there"
+    assert cell in read_results(more, committed=False)[1], "an ablation of the system would start from nothing"
     (more.folder / cell.folder / study_module.RESULT).unlink()
     change_study(root, settings={"distill.steps": 11})
     other = read_study("toy", root)

@@ -246,7 +246,7 @@ def test_page_shows_the_study_and_keeps_remarks(update_results, root: Path, tmp_
     assert "| **student** | 50.0 |" in text and "| off_policy | −25.0 (−50.0 to +0.0) |" in text, "of all sets"
     assert "| one | +25.0 (+0.0 to +50.0) |" in text, "on-policy less off-policy"
     assert "| queries of all sets | +25.0 (+0.0 to +50.0) |" in text
-    assert "- two, seed 1: not run yet" in text and "abacus" in text and "not reached" in text
+    assert "- two, seed 1: not run yet\n" in text and "abacus" in text and "not reached" in text
     page.write_text(text)
     assert update_results.rendered(page, studies) == text, "written twice, the page changes"
 

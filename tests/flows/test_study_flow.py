@@ -16,6 +16,7 @@ from rabtriever.artifacts import read_json, write_json
 from rabtriever.study import Cell
 from tests.closure import ROOT
 from tests.toy import wait_for
+from tests.toy_study import flat_result
 
 SET = {"source": str(ROOT / "data/household"), "backbone": "small", "seeds": [1], "minutes": 1}
 STUDY = {
@@ -198,6 +199,24 @@ def check_that_a_system_is_added_to_what_others_measured(project: Path, content:
     assert "Measured later, in runs of their own: late_interaction." in (project / "docs/results.md").read_text()
     models = {one.name for one in (project / ".cache/study/toy/few-1/models").iterdir()}
     assert models == {"backbone", "late_interaction"}, "more was trained than the new system needs"
+    assert Cell("few", 1) in study.read_results(study.read_study("toy"), committed=False)[1]
+    assert not study._complexity_due(study.read_study("toy"), afresh=False)
+
+
+def test_student_and_teacher_are_of_one_run(project: Path):
+    """A student added to what others measured would be compared with another run's teacher."""
+    from flows._cells import _known
+
+    path = project / "profiles/study/toy.yaml"
+    content = {**yaml.safe_load(path.read_text()), "publish": True}
+    left = {**content["sets"]["few"], "leave_out": ["student"]}
+    path.write_text(yaml.safe_dump({**content, "sets": {"few": left}, "further": None, "complexity": None}))
+    less, cell = study.read_study("toy"), Cell("few", 1)
+    study.commit_results(less, {cell: flat_result(less, cell, **dict.fromkeys(less.systems_of("few"), 0.5))}, {})
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    more = study.read_study("toy")
+    assert study.read_results(more)[1][cell] == "was run without student"
+    assert _known(more, cell, base=None) is None
 
 
 @pytest.mark.slow
