@@ -258,7 +258,7 @@ def set_part(name: str, row: dict, details: dict) -> str:
     limits = f" (cut to {limit:,}, or to those judged in test and dev)" if limit else ""
     seeds = _listed(row["seeds"])
     scope = f"; the teacher scores {details['teacher_scope']}" if details["teacher_scope"] else ""
-    added = f" Measured later, in runs of their own: {', '.join(details['added'])}." if details.get("added") else ""
+    added = f" Measured later, in runs of their own: {', '.join(details['added'])}." if details["added"] else ""
     facts = (
         f"**{name}**: data `{details['data']}`, {row['num_queries']} queries measured, {details['train_queries']:,} "
         f"trained on, {row['num_documents']:,} documents{limits}. Backbone `{row['backbone']}` (profile "
