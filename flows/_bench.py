@@ -14,7 +14,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,10 +185,15 @@ class Bench:
         stamp = {"inputs": inputs, "outputs": self._outputs(step), "seconds": seconds, "own": True}
         write_json(self._stamp(step.name), stamp)
 
-    def own_seconds(self) -> float:
-        """Seconds of all steps that were really done here."""
-        stamps = (read_json(path) for path in (self.folder / _STAMPS).glob("*.json"))
-        return sum(stamp["seconds"] for stamp in stamps if stamp["own"])
+    def own_seconds(self, without: Collection[str] = ()) -> float:
+        """Seconds of all steps that were really done here, but for those named."""
+        stamps = {path.stem: read_json(path) for path in (self.folder / _STAMPS).glob("*.json")}
+        return sum(stamp["seconds"] for name, stamp in stamps.items() if stamp["own"] and name not in without)
+
+    def alike(self, name: str, other: Bench) -> bool:
+        """Whether a step here has the settings that it has there, and so has all that it depends on."""
+        sections = {section for one in self._chain(name) for section in self._steps[one].sections}
+        return all(self.settings[section] == other.settings[section] for section in sections)
 
     def _current(self, step: Step) -> bool:
         path = self._stamp(step.name)

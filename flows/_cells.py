@@ -139,15 +139,17 @@ def _every_system(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need.
 
-    What is known of it is not measured again; the facts then name the systems that were added, with the device.
+    What is known of it is not measured again; the facts then name the systems that were added, with the device, and
+    what they have cost is what they would have in that run: steps done again for them are not counted.
     """
     wanted = study.systems_of(cell.set)
     asked = {
         name: overrides for name, overrides in wanted.items() if known is None or name not in known.info["systems"]
     }
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
-    before = base.own_seconds() if known else 0.0
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
+    again = set(known.info["seconds"]) if known else set()
+    before = base.own_seconds(again) if known else 0.0
     systems, per_query, spent = {}, {}, -before
     for name, overrides in asked.items():
         if not overrides and name in table["systems"]:
@@ -155,8 +157,8 @@ def _every_system(
             continue
         bench = _variant(study, cell, name, base) if overrides else base
         systems[name], per_query[name] = _row(bench, name)
-        spent += bench.own_seconds() if bench is not base else 0.0
-    spent += base.own_seconds()
+        spent += bench.own_seconds({one for one in again if bench.alike(one, base)}) if bench is not base else 0.0
+    spent += base.own_seconds(again)
     if known is not None:
         systems, per_query = {**known.info["systems"], **systems}, {**known.per_query, **per_query}
         added = {**known.info.get("added", {}), **dict.fromkeys(asked, device_name())}

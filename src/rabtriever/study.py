@@ -135,6 +135,10 @@ class Study:
         left_out = self.sets[name].leave_out
         return {system: overrides for system, overrides in self.systems.items() if system not in left_out}
 
+    def idle(self, measured: Collection[str]) -> set[str]:
+        """The sections that none of these systems reads."""
+        return {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
+
     def complexity_cell(self) -> Cell:
         """The cell whose models the online cost is measured with."""
         name = self.complexity.set
@@ -191,9 +195,8 @@ class Study:
         measured = {name: own for name, own in self.systems_of(cell.set).items() if name not in without}
         if cell.ablation and self.ablate:
             measured = self.ablate.measured(cell.ablation)
-        idle = {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
-        found = self.cell_settings(cell)
-        settings = {name: value for name, value in found.items() if name not in _NOT_READ | idle}
+        found, unread = self.cell_settings(cell), _NOT_READ | self.idle(measured)
+        settings = {name: value for name, value in found.items() if name not in unread}
         apart = {}
         if varied := [name for name in measured if self.systems.get(name)] if cell.ablation else []:
             usual, own = flat(found), {name: flat(self.cell_settings(cell, name)) for name in varied}

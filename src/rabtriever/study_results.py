@@ -60,11 +60,11 @@ class CellResult:
         """The run that an ablation started from, as far as the ablation has changed it."""
         return replace(self, per_query=self.start)
 
-    def without(self, system: str) -> CellResult:
-        """The same without one of the systems."""
+    def without(self, *systems: str) -> CellResult:
+        """The same without some of the systems."""
 
         def kept(part: dict[str, Any]) -> dict[str, Any]:
-            return {name: found for name, found in part.items() if name != system}
+            return {name: found for name, found in part.items() if name not in systems}
 
         info = {**self.info, "systems": kept(self.info["systems"])}
         return CellResult(info, kept(self.per_query), kept(self.start))
@@ -74,8 +74,8 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
     """The finished cells of a study, and why each other one is missing.
 
     A cell that was run here goes before a committed one. Among both are an ablation whose teacher read other documents
-    than it would now, finished without its teacher, and a base cell that lacks some systems and is otherwise as it
-    would be now.
+    than it would now, finished without its teacher, and a base cell that lacks some systems, or had other settings of
+    theirs, and is otherwise as it would be now; it is finished without those.
 
     Args:
         study: the definition.
@@ -106,7 +106,12 @@ def read_results(study: Study, committed: bool = True) -> tuple[dict[Cell, CellR
 
 def _changes(study: Study, cell: Cell, one: CellResult, without: Sequence[str] = ()) -> list[str]:
     """What of a cell's conditions is different now, systems in `without` apart."""
-    return differences(without_idle(one.info["conditions"]), study.conditions(cell, without))
+    before = one.info["conditions"]
+    if without:  # of a base cell
+        measured = {name: own for name, own in before.get("measured", {}).items() if name not in without}
+        idle = study.idle(measured)
+        before = {name: value for name, value in before.items() if name not in idle} | {"measured": measured}
+    return differences(without_idle(before), study.conditions(cell, without))
 
 
 def _unfinished(
@@ -116,23 +121,35 @@ def _unfinished(
     parts = [(added, one) for one in found if (added := lacking(study, cell, one))]
     if parts:
         added, fullest = min(parts, key=lambda part: len(part[0]))
-        return f"was run without {', '.join(added)}", fullest
+        return _told(added, fullest), fullest.without(*added)
     both = zip(found, changes, strict=True)
     rest = [one.without("teacher") for one, changed in both if _of_teacher_alone(cell, changed)]
     kept = rest[0] if rest and rest[0].per_query else None
     return f"was run with other settings: {'; '.join(changes[0])}", kept
 
 
+def _told(added: Iterable[str], one: CellResult) -> str:
+    """Why those systems have to be measured."""
+    new = [name for name in added if name not in one.info["systems"]]
+    changed = [name for name in added if name in one.info["systems"]]
+    parts = ("was run without", new), ("was run with other settings of", changed)
+    return "; ".join(f"{why} {', '.join(names)}" for why, names in parts if names)
+
+
 def lacking(study: Study, cell: Cell, one: CellResult) -> list[str]:
-    """The systems that a base cell was run without, where nothing else of it is different; else none."""
+    """The systems that a base cell was run without, or with other settings of their own.
+
+    None where anything else of it is different.
+    """
     if cell.ablation:
         return []
-    added = [name for name in study.systems_of(cell.set) if name not in one.info["conditions"].get("measured", ())]
+    before = one.info["conditions"].get("measured", {})
+    added = [name for name, own in study.systems_of(cell.set).items() if before.get(name) != own]
     return added if added and not _changes(study, cell, one, added) else []
 
 
 def to_complete(study: Study, cell: Cell) -> CellResult | None:
-    """What others have measured of a base cell that lacks nothing but some systems.
+    """What counts of what others have measured of a base cell that lacks nothing but some systems.
 
     None without such, and where the cell was run here: what it lacks is then measured in the very same run.
     """
@@ -140,7 +157,8 @@ def to_complete(study: Study, cell: Cell) -> CellResult | None:
     if here is not None and here.run_here and lacking(study, cell, here):
         return None
     known = [here, _read_committed(study, cell) if study.publish else None]
-    return next((one for one in known if one is not None and lacking(study, cell, one)), None)
+    parts = ((one, lacking(study, cell, one)) for one in known if one is not None)
+    return next((one.without(*added) for one, added in parts if added), None)
 
 
 def _of_teacher_alone(cell: Cell, changes: Iterable[str]) -> bool:
@@ -240,6 +258,8 @@ def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> f
     took = finished[cell].info.get("seconds") if added else None
     if took and set(added) <= _FROM_BACKBONE:
         return took["backbone"] + len(added) * took["train_biencoder"]
+    if took:
+        return sum(took.values()) + len(_FROM_BACKBONE & set(added)) * took["train_biencoder"]
     alike = [one.info["spent"] for other, one in finished.items() if other._replace(seed=cell.seed) == cell]
     if alike:
         return sum(alike) / len(alike)

@@ -369,6 +369,28 @@ def test_a_cell_that_lacks_a_system_counts_until_it_is_completed(root: Path):
     assert "distill.steps: 10 -> 11" in read_results(other)[1][cell]
 
 
+def test_a_system_with_other_settings_of_its_own_is_measured_again_alone(root: Path):
+    """To choose a setting for one row would take a whole set off the page, or show the row as it was before."""
+    systems = {**dict.fromkeys(SYSTEMS, {}), "student_paper": {"predictor.products": 0}}
+    change_study(root, publish=True, systems=systems)
+    cell = Cell("one", 1)
+    study = read_study("toy", root)
+    commit_results(study, {cell: flat_result(study, cell, **dict.fromkeys(systems, 0.5))}, {})
+    systems["student_paper"] = {"predictor.products": 0, "predictor.hidden": 7}
+    change_study(root, systems=systems)
+    changed = read_study("toy", root)
+    finished, missing = read_results(changed)
+    assert missing[cell] == "was run with other settings of student_paper"
+    assert set(finished[cell].per_query) == set(finished[cell].info["systems"]) == set(SYSTEMS)
+    assert to_complete(changed, cell) == finished[cell]
+    assert estimate(changed, cell, finished) == 28, "all that leads to a student"
+    change_study(root, systems={**systems, "late_interaction": {}})
+    both = read_results(read_study("toy", root))[1][cell]
+    assert both == "was run without late_interaction; was run with other settings of student_paper"
+    change_study(root, systems=systems, settings={"distill.steps": 11})
+    assert not read_results(read_study("toy", root))[0], "the others have changed too"
+
+
 def test_committed_cells_count_as_those_run_here(root: Path):
     """A fresh clone would measure again for hours what its repository has; and without the data it would lose it."""
     change_study(root, publish=True)
