@@ -32,6 +32,7 @@ LAYERS = [
         "study_summary",
         "study_goals",
         "study_plots",
+        "study_tables",
     },
     {"prompt", "padding", "backbone", "encoder", "checkpointing", "checks", "training", "optimizers", "scan"},
     {

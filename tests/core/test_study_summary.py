@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rabtriever import study as study_module
-from rabtriever import study_goals, study_plots, study_summary
+from rabtriever import study_goals, study_plots, study_summary, study_tables
 from rabtriever.artifacts import ArtifactMismatchError, write_json
 from rabtriever.study import Cell, Study, read_study
 from rabtriever.study_results import CellResult, commit_results, estimate, read_groups, read_results
@@ -84,7 +84,7 @@ def test_an_ablation_is_compared_with_the_run_that_it_started_from(root: Path):
         assert details["on_policy"]["one"]["default"]["difference"] == 25.0
 
 
-def test_a_system_that_some_seeds_lack_names_the_others(root: Path, update_results):
+def test_a_system_that_some_seeds_lack_names_the_others(root: Path):
     """The mean of one seed beside that of two is another draw; a reader has to know."""
     study = read_study("toy", root)
     cells = finished_toy(study)
@@ -98,7 +98,7 @@ def test_a_system_that_some_seeds_lack_names_the_others(root: Path, update_resul
     assert changed["systems"]["teacher"]["seeds"] == [2]
     assert changed["systems"]["teacher"]["difference"] == pytest.approx(-30.0)
     assert details["ablations_together"]["off_policy"]["teacher"]["difference"] == pytest.approx(-30.0)
-    assert "teacher (seeds 2) 20.0" in update_results.ablation_part("one", summary, details)
+    assert "teacher (seeds 2) 20.0" in study_tables.ablation_part("one", summary, details)
 
 
 def test_cells_of_different_data_are_not_averaged(root: Path):
