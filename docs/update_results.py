@@ -124,9 +124,9 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         parts.append(tables.goals_table(details["goals"]))
     if summary["sets"]:
         parts += ["### nDCG@10 of every system\n", tables.systems_table(summary, details)]
-        parts += ["### The student against its teacher and the bi-encoders\n", tables.student_table(summary, details)]
+        parts += ["### The student against its teacher and its rivals\n", tables.student_table(summary, details)]
         if any(change for row in student_changes(summary, details).values() for change in row.values()):
-            parts.append(plot(name, "rivals", "the student less each bi-encoder on every set, with intervals"))
+            parts.append(plot(name, "rivals", "the student less each rival on every set, with intervals"))
         if details["split"] == "test":
             parts += ["### How sure these differences are\n", RESAMPLED, tables.resampled_table(summary, details)]
             parts.append(remarks.place(f"{name}-sure"))

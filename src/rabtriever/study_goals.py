@@ -11,6 +11,7 @@ RIVAL_TITLES = {
     "biencoder_distilled": "distilled bi-encoder",
     "biencoder_calibrated": "bi-encoder with its terms",
     "distilled_calibrated": "distilled bi-encoder with its terms",
+    "late_interaction": "late interaction",
 }
 DEFAULT = "default"  # what nothing was changed in
 

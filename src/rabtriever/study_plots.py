@@ -41,7 +41,7 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
 
 
 def draw_rivals(summary: Mapping[str, Any], details: Mapping[str, Any], path: str | Path) -> bool:
-    """How far the student is above each bi-encoder on each set, with the paired interval, as a PNG: a panel per rival.
+    """How far the student is above each rival on each set, with the paired interval, as a PNG: a panel per rival.
 
     Returns:
         Whether there was anything to draw: a study of rivals alone has no student.

@@ -24,7 +24,7 @@ from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
-CALIBRATED = ("biencoder_calibrated", "distilled_calibrated")  # what the student gains beside its teacher's reading
+OTHERS = tuple(rival for rival in RIVAL_TITLES if rival not in RIVALS)  # of which no goal speaks
 
 
 def summarise(
@@ -160,7 +160,7 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "data": spec.data,
         "profile": study.backbones[spec.backbone].profile,
         "rationale": spec.rationale,
-        "student_vs": {rival: difference(results, "student", results, rival) for rival in CALIBRATED},
+        "student_vs": {rival: difference(results, "student", results, rival) for rival in OTHERS},
         "device": "; ".join(dict.fromkeys(one.info["device"] for one in results)),
         "teacher_scope": results[0].info["teacher_scope"],
         "documents_limit": spec.documents,

@@ -38,7 +38,8 @@ def goals_table(goals: list[dict]) -> str:
 
 def systems_table(summary: dict, details: dict) -> str:
     """One row for each set: its backbone, sizes and seeds, and nDCG@10 by system, the best in bold."""
-    systems = list(dict.fromkeys(name for row in summary["sets"].values() for name in row["systems"]))
+    fullest = sorted(summary["sets"].values(), key=lambda row: -len(row["systems"]))  # it has their order
+    systems = list(dict.fromkeys(name for row in fullest for name in row["systems"]))
     rows = []
     for name, row in summary["sets"].items():
         values = {system: row["systems"][system]["nDCG@10"] for system in row["systems"]}
@@ -50,7 +51,7 @@ def systems_table(summary: dict, details: dict) -> str:
 
 
 def student_table(summary: dict, details: dict) -> str:
-    """Retention, and the differences to both bi-encoders, as they are and with the terms of the training queries."""
+    """Retention, and the differences to each of `RIVAL_TITLES`."""
     rows = []
     for name, changes in student_changes(summary, details).items():
         retention = summary["sets"][name]["retention"]
