@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rabtriever.study_goals import DEFAULT, RIVAL_TITLES
-from rabtriever.study_summary import student_changes
+from rabtriever.study_summary import student_changes, systems_measured
 
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
@@ -20,7 +20,7 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
     sets = summary["sets"]
     columns = min(4, max(1, len(sets)))
     rows = -(-len(sets) // columns)
-    systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
+    systems = systems_measured(summary)
     height = 1.1 + 0.24 * len(systems)
     figure, panels = pyplot.subplots(
         rows,

@@ -79,6 +79,12 @@ def summarise(
     return summary, details
 
 
+def systems_measured(summary: Mapping[str, Any]) -> list[str]:
+    """The systems of all sets, in the order of the set that has most of them."""
+    fullest = sorted(summary["sets"].values(), key=lambda row: -len(row["systems"]))
+    return list(dict.fromkeys(system for row in fullest for system in row["systems"]))
+
+
 def student_changes(summary: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, dict[str, Values | None]]:
     """How far the student is above each of `RIVAL_TITLES`, by set; None for what was not measured.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rabtriever.study_goals import RIVAL_TITLES, RIVALS, change_text, ends_text
-from rabtriever.study_summary import student_changes
+from rabtriever.study_summary import student_changes, systems_measured
 
 COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
@@ -38,9 +38,7 @@ def goals_table(goals: list[dict]) -> str:
 
 def systems_table(summary: dict, details: dict) -> str:
     """One row for each set: its backbone, sizes and seeds, and nDCG@10 by system, the best in bold."""
-    fullest = sorted(summary["sets"].values(), key=lambda row: -len(row["systems"]))  # it has their order
-    systems = list(dict.fromkeys(name for row in fullest for name in row["systems"]))
-    rows = []
+    systems, rows = systems_measured(summary), []
     for name, row in summary["sets"].items():
         values = {system: row["systems"][system]["nDCG@10"] for system in row["systems"]}
         best = max(values.values())

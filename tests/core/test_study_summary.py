@@ -364,6 +364,13 @@ def test_a_student_changed_with_its_rival_is_compared_with_that_one(root: Path):
     assert details["student_vs_changed"]["one"]["no_mse"]["rivals"]["biencoder"]["difference"] == pytest.approx(10.0)
 
 
+def test_systems_keep_their_order_where_the_first_set_lacks_some():
+    """A column moved behind the teacher when household had not measured it yet."""
+    rows = {"a": ["bm25", "student"], "b": ["bm25", "student_paper", "student"], "c": ["zeroshot"]}
+    summary = {"sets": {name: {"systems": dict.fromkeys(systems, {})} for name, systems in rows.items()}}
+    assert study_summary.systems_measured(summary) == ["bm25", "student_paper", "student", "zeroshot"]
+
+
 def test_plots_are_drawn(root: Path, tmp_path: Path):
     """A study of hours must not end in a picture that cannot be drawn."""
     study = read_study("toy", root)
