@@ -126,9 +126,7 @@ class Study:
         plan = self.further
         if cell.set in plan.sets or cell.seed in plan.seeds.get(cell.set, []):
             return True
-        if not cell.ablation:
-            return False
-        return cell.ablation in plan.ablations.get(cell.set, []) or cell.seed in plan.ablation_seeds.get(cell.set, [])
+        return cell.ablation in plan.ablations.get(cell.set, [])
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""
@@ -385,12 +383,11 @@ def _check_ablations(study: Study, path: Path) -> None:
 
 def _check_further(study: Study, path: Path) -> None:
     plan = study.further
-    for name in [*plan.sets, *plan.seeds, *plan.ablations, *plan.ablation_seeds]:
+    for name in [*plan.sets, *plan.seeds, *plan.ablations]:
         _known(name, study.sets, f"{path}: further")
-    for key, by_set in (("seeds", plan.seeds), ("ablation_seeds", plan.ablation_seeds)):
-        for name, seeds in by_set.items():
-            for seed in seeds:
-                _known(seed, study.sets[name].seeds, f"{path}: further.{key}.{name}")
+    for name, seeds in plan.seeds.items():
+        for seed in seeds:
+            _known(seed, study.sets[name].seeds, f"{path}: further.seeds.{name}")
     for name, ablations in plan.ablations.items():
         for ablation in ablations:
             _known(ablation, study.ablations_of(name), f"{path}: further.ablations.{name}")

@@ -82,13 +82,11 @@ class FurtherPlan:
         sets: all cells of these sets.
         seeds: by set, all cells of these seeds.
         ablations: by set, these ablations with every seed.
-        ablation_seeds: by set, every ablation with these seeds.
     """
 
     sets: list[str] = field(default_factory=list)
     seeds: dict[str, list[int]] = field(default_factory=dict)
     ablations: dict[str, list[str]] = field(default_factory=dict)
-    ablation_seeds: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,6 @@ def test_layers_of_settings(root: Path):
         ({"further": {"sets": ["three"]}}, "further names 'three'"),
         ({"further": {"seeds": {"one": [9]}}}, "further.seeds.one names 9"),
         ({"further": {"ablations": {"two": ["no_mse"]}}}, "further.ablations.two names 'no_mse'"),
-        ({"further": {"ablation_seeds": {"one": [9]}}}, "further.ablation_seeds.one names 9"),
         ({"ablations": {"no_mse": {"distill.mes": 0}}}, "did you mean 'distill.mse'"),
         ({"systems": {"student_paper": {"predictor.product": 0}}}, "did you mean 'predictor.products'"),
         ({"split": "train"}, "expected test or dev"),
@@ -160,15 +159,6 @@ def test_what_a_study_leaves_to_those_who_ask(root: Path):
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     assert (details["hours"], details["further_hours"]) == (0.12, 0.05), "minutes of seven cells and of three"
     assert set(summary["sets"]) == {"one", "two", "gone"}, "what was measured is shown"
-
-
-def test_a_study_may_leave_only_the_ablations_of_a_seed(root: Path):
-    """The systems of that seed would be put off with them, or the ablations of the first seed."""
-    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
-    sets["one"]["ablate"] = sets["two"]["ablate"] = ["off_policy"]
-    change_study(root, sets=sets, further={"ablation_seeds": {"one": [2]}})
-    study = read_study("toy", root)
-    assert [str(cell) for cell in study.cells() if study.is_further(cell)] == ["one, seed 2, off_policy"]
 
 
 def test_an_ablation_of_one_system_alone(root: Path):
