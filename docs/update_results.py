@@ -55,9 +55,9 @@ make study STUDY=tiny                                    # a few minutes, to see
 A study is a file of [profiles/study](../profiles/study): sets, backbones, seeds, systems, ablations. It runs the
 pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
 cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it. A
-system that a study did not have, or had with other settings, is measured alone, in a run of its own, which is told
-below its set; an ablation is only ever compared with the very run that it started from. `tune` compares settings of the
-trained systems on dev queries, four alternatives for each.
+system that `systems` of a study did not have, or gave other settings, is measured alone, in a run of its own, which is
+told below its set (student and teachers are run again together); an ablation is only ever compared with the very run
+that it started from. `tune` compares settings of the trained systems on dev queries, four alternatives for each.
 """
 
 ALTERNATIVES = """\

@@ -147,12 +147,12 @@ class Bench:
 
     def seconds(self, *outputs: str) -> dict[str, float]:
         """What the steps took that the outputs were made by, also those that were done in the base."""
-        names = dict.fromkeys(name for output in outputs for name in self._chain(self._writer[output]))
+        names = dict.fromkeys(name for output in outputs for name in self.steps(output))
         return {name: read_json(self._stamp(name))["seconds"] for name in names}
 
     def reads(self, output: str) -> set[str]:
         """The sections of the settings that an output depends on."""
-        return {section for name in self._chain(self._writer[output]) for section in self._steps[name].sections}
+        return {section for name in self.steps(output) for section in self._steps[name].sections}
 
     def _chain(self, name: str) -> list[str]:
         """A step after all it depends on."""
@@ -185,10 +185,14 @@ class Bench:
         stamp = {"inputs": inputs, "outputs": self._outputs(step), "seconds": seconds, "own": True}
         write_json(self._stamp(step.name), stamp)
 
-    def own_seconds(self, without: Collection[str] = ()) -> float:
-        """Seconds of all steps that were really done here, but for those named."""
-        stamps = {path.stem: read_json(path) for path in (self.folder / _STAMPS).glob("*.json")}
-        return sum(stamp["seconds"] for name, stamp in stamps.items() if stamp["own"] and name not in without)
+    def own_seconds(self) -> float:
+        """Seconds of all steps that were really done here."""
+        stamps = (read_json(path) for path in (self.folder / _STAMPS).glob("*.json"))
+        return sum(stamp["seconds"] for stamp in stamps if stamp["own"])
+
+    def steps(self, output: str) -> list[str]:
+        """The steps that an output is made by, in their order."""
+        return self._chain(self._writer[output])
 
     def alike(self, name: str, other: Bench) -> bool:
         """Whether a step here has the settings that it has there, and so has all that it depends on."""
@@ -229,6 +233,25 @@ class Bench:
             if not target.exists():
                 target.symlink_to(os.path.relpath(source.resolve(), target.parent))
         write_json(self._stamp(step.name), {**read_json(stamp), "own": False})
+
+
+def seconds_beside(base: Bench, known: Collection[str], added: Mapping[str, Bench]) -> float:
+    """Seconds that more outputs would have taken in one run with others, wherever they were really made.
+
+    Args:
+        base: the bench of that run.
+        known: its outputs there.
+        added: the others, each with the bench that it was made in. What has the settings of the base counts once, and
+            not at all where what is known takes it too.
+    """
+    done = {step for output in known for step in base.steps(output)}
+    found: dict[tuple[str, Path], float] = {}
+    for output, bench in added.items():
+        for step, seconds in bench.seconds(output).items():
+            alike = bench.alike(step, base)
+            if not alike or step not in done:
+                found[step, base.folder if alike else bench.folder] = seconds
+    return sum(found.values())
 
 
 def _identity(path: Path) -> str:

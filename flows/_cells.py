@@ -1,9 +1,9 @@
 """One cell of a study, from a data folder to its figures.
 
-A base cell runs the whole pipeline and measures every system, or those alone that others measured it without; a system
-that differs from the product in some settings is a variant, with a bench of its own that starts from the cell's. An
-ablation is a variant too, of the product or of such a system, of which only what it changes is measured, and the
-student without building its index: not every form of it has one.
+A base cell runs the whole pipeline and measures every system, or those alone that others measured it without, or with
+other settings of their own; a system that differs from the product in some settings is a variant, with a bench of its
+own that starts from the cell's. An ablation is a variant too, of the product or of such a system, of which only what it
+changes is measured, and the student without building its index: not every form of it has one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from flows._bench import Bench, Step, pipeline_steps
+from flows._bench import Bench, Step, pipeline_steps, seconds_beside
 from flows._systems import (
     MEASUREMENTS,
     POOL,
@@ -124,10 +124,11 @@ def record_failure(study: Study, cell: Cell, error: Exception) -> None:
 def _known(study: Study, cell: Cell, base: Bench) -> CellResult | None:
     """What others have measured of the cell on the same data, if it lacks nothing but some systems.
 
-    None where the whole pipeline has to be run for those anyway: student and teacher are then of the same run.
+    None where the whole pipeline has to be run for those anyway, and for a student, which is of its teacher's run.
     """
     found, systems = to_complete(study, cell), study.systems_of(cell.set)
-    if found is None or any(_is_evaluated(name, systems[name]) for name in lacking(study, cell, found)):
+    asked = lacking(study, cell, found) if found else []
+    if found is None or any(name == "student" or _is_evaluated(name, systems[name]) for name in asked):
         return None
     base.make(str(PREPARED))
     data = read_manifest(base.path(str(PREPARED)), "data", verify=False)
@@ -140,7 +141,7 @@ def _every_system(
     """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need.
 
     What is known of it is not measured again; the facts then name the systems that were added, with the device, and
-    what they have cost is what they would have in that run: steps done again for them are not counted.
+    their cost is what they would have added to that run. An earlier measurement of theirs stays counted.
     """
     wanted = study.systems_of(cell.set)
     asked = {
@@ -148,22 +149,21 @@ def _every_system(
     }
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
-    again = set(known.info["seconds"]) if known else set()
-    before = base.own_seconds(again) if known else 0.0
-    systems, per_query, spent = {}, {}, -before
+    systems, per_query, benches = {}, {}, {}
     for name, overrides in asked.items():
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue
-        bench = _variant(study, cell, name, base) if overrides else base
+        benches[report(name)] = bench = _variant(study, cell, name, base) if overrides else base
         systems[name], per_query[name] = _row(bench, name)
-        spent += bench.own_seconds({one for one in again if bench.alike(one, base)}) if bench is not base else 0.0
-    spent += base.own_seconds(again)
     if known is not None:
+        plain = [report(name) for name in known.info["systems"] if name in MEASUREMENTS and not wanted[name]]
+        spent = seconds_beside(base, plain, benches)
         systems, per_query = {**known.info["systems"], **systems}, {**known.per_query, **per_query}
         added = {**known.info.get("added", {}), **dict.fromkeys(asked, device_name())}
         facts = {**known.info, "spent": round(known.info["spent"] + spent, 2), "added": added}
         return {name: systems[name] for name in wanted}, {name: per_query[name] for name in wanted}, facts
+    spent = sum(bench.own_seconds() for bench in {base, *benches.values()})
     return systems, per_query, {**_facts(base, spent, evaluated), "teacher_scope": table.get("teacher_scope")}
 
 

@@ -21,6 +21,7 @@ _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine
 # whose training takes as long as train_biencoder
 _APART = {"biencoder", "biencoder_distilled", "distilled_calibrated", "late_interaction"}
 _FROM_BACKBONE = {"biencoder", "late_interaction"}  # of those, whose training wants nothing but a warmed-up backbone
+_TOGETHER = {"student", "teacher", "teacher_dpo"}  # for which the whole pipeline is run
 _FIRST_STAGE = {
     "train_biencoder": 1,
     "train_teacher": 2,
@@ -139,13 +140,14 @@ def _told(added: Iterable[str], one: CellResult) -> str:
 def lacking(study: Study, cell: Cell, one: CellResult) -> list[str]:
     """The systems that a base cell was run without, or with other settings of their own.
 
-    None where anything else of it is different.
+    None where anything else of it is different, or nothing would be left of it.
     """
     if cell.ablation:
         return []
     before = one.info["conditions"].get("measured", {})
     added = [name for name, own in study.systems_of(cell.set).items() if before.get(name) != own]
-    return added if added and not _changes(study, cell, one, added) else []
+    kept = set(before) - set(added)
+    return added if added and kept and not _changes(study, cell, one, added) else []
 
 
 def to_complete(study: Study, cell: Cell) -> CellResult | None:
@@ -258,7 +260,7 @@ def estimate(study: Study, cell: Cell, finished: Mapping[Cell, CellResult]) -> f
     took = finished[cell].info.get("seconds") if added else None
     if took and set(added) <= _FROM_BACKBONE:
         return took["backbone"] + len(added) * took["train_biencoder"]
-    if took:
+    if took and not set(added) & _TOGETHER:
         return sum(took.values()) + len(_FROM_BACKBONE & set(added)) * took["train_biencoder"]
     alike = [one.info["spent"] for other, one in finished.items() if other._replace(seed=cell.seed) == cell]
     if alike:

@@ -92,7 +92,10 @@ def student_changes(summary: Mapping[str, Any], details: Mapping[str, Any]) -> d
         summary, details: of `summarise`. Sets without a student are left out.
     """
     return {
-        name: {rival: row[f"student_vs_{rival}"] for rival in RIVALS} | details["sets"][name]["student_vs"]
+        name: {
+            rival: row.get(f"student_vs_{rival}") or details["sets"][name]["student_vs"].get(rival)
+            for rival in RIVAL_TITLES
+        }
         for name, row in summary["sets"].items()
         if "student" in row["systems"]
     }
@@ -171,7 +174,11 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "teacher_scope": results[0].info["teacher_scope"],
         "documents_limit": spec.documents,
         "train_queries": results[0].info["train_queries"],
-        "added": list(dict.fromkeys(system for one in results for system in one.info.get("added", {}))),
+        "added": [
+            system
+            for system in _measured(study, name, results)
+            if any(system in one.info.get("added", {}) for one in results)
+        ],
         "missing_seeds": [seed for seed in spec.seeds if seed not in {one.info["seed"] for one in results}],
         "minutes": round(float(np.mean([one.info["spent"] for one in results])) / 60, 1),
         "systems": {

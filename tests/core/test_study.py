@@ -379,6 +379,9 @@ def test_a_system_with_other_settings_of_its_own_is_measured_again_alone(root: P
     assert both == "was run without late_interaction; was run with other settings of student_paper"
     change_study(root, systems=systems, settings={"distill.steps": 11})
     assert not read_results(read_study("toy", root))[0], "the others have changed too"
+    change_study(root, systems={name: {"predictor.hidden": 7} for name in systems}, settings={"distill.steps": 10})
+    nothing = read_study("toy", root)
+    assert not read_results(nothing)[0] and to_complete(nothing, cell) is None, "nothing would be left"
 
 
 def test_committed_cells_count_as_those_run_here(root: Path):

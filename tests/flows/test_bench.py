@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -127,6 +128,25 @@ def test_a_variant_follows_a_base_that_was_made_anew(work: Work, tmp_path: Path)
     variant = work.bench(tmp_path / "variant", base, second="new", third="other")
     variant.make("out/third")
     assert variant.path("out/second").is_symlink() and variant.path("out/second/text").read_text() == "secondnew"
+
+
+def test_what_more_outputs_cost_is_what_one_run_would_have_taken(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Hours of a study would grow by every step that was done again elsewhere, or a changed one would be free."""
+    monkeypatch.setattr(_bench.time, "perf_counter", itertools.count().__next__)  # a step takes a second
+    base = work.bench(tmp_path / "base")
+    base.make("out/first")
+    wide = work.bench(tmp_path / "wide", base, second="x")
+    wide.make("out/third")
+    assert _bench.seconds_beside(base, ["out/first"], {"out/third": wide}) == 2
+    assert _bench.seconds_beside(base, ["out/third"], {"out/third": wide}) == 2, "changed, so not what is known"
+    assert _bench.seconds_beside(base, [], {"out/third": wide}) == 3
+    apart = work.bench(tmp_path / "apart", third="x")
+    apart.make("out/third")
+    base.make("out/second")
+    both = {"out/second": base, "out/third": apart}
+    assert _bench.seconds_beside(base, ["out/first"], both) == 2, "the second step is the same, and counts once"
 
 
 def test_what_an_output_reads_is_known(work: Work, tmp_path: Path):

@@ -219,7 +219,8 @@ def check_what_it_cost(cell: Path, spent: float):
     assert spent == pytest.approx(sum(own[name] for name in added), abs=0.05)
 
 
-def test_student_and_teacher_are_of_one_run(project: Path):
+@pytest.mark.parametrize("own", [{}, {"distill.labels": 0.5}])
+def test_student_and_teacher_are_of_one_run(project: Path, own: dict):
     """A student added to what others measured would be compared with another run's teacher."""
     from flows._cells import _known
 
@@ -229,7 +230,8 @@ def test_student_and_teacher_are_of_one_run(project: Path):
     path.write_text(yaml.safe_dump({**content, "sets": {"few": left}, "further": None, "complexity": None}))
     less, cell = study.read_study("toy"), Cell("few", 1)
     study.commit_results(less, {cell: flat_result(less, cell, **dict.fromkeys(less.systems_of("few"), 0.5))}, {})
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    systems = {**content["systems"], "student": own}
+    path.write_text(yaml.safe_dump({**content, "systems": systems}, sort_keys=False))
     more = study.read_study("toy")
     assert study.read_results(more)[1][cell] == "was run without student"
     assert _known(more, cell, base=None) is None
