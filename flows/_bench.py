@@ -152,7 +152,11 @@ class Bench:
 
     def reads(self, output: str) -> set[str]:
         """The sections of the settings that an output depends on."""
-        return {section for name in self.steps(output) for section in self._steps[name].sections}
+        return self._sections(self._writer[output])
+
+    def _sections(self, name: str) -> set[str]:
+        """Those that a step reads, and all it depends on."""
+        return {section for one in self._chain(name) for section in self._steps[one].sections}
 
     def _chain(self, name: str) -> list[str]:
         """A step after all it depends on."""
@@ -196,8 +200,7 @@ class Bench:
 
     def alike(self, name: str, other: Bench) -> bool:
         """Whether a step here has the settings that it has there, and so has all that it depends on."""
-        sections = {section for one in self._chain(name) for section in self._steps[one].sections}
-        return all(self.settings[section] == other.settings[section] for section in sections)
+        return all(self.settings[section] == other.settings[section] for section in self._sections(name))
 
     def _current(self, step: Step) -> bool:
         path = self._stamp(step.name)

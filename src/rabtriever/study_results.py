@@ -109,7 +109,7 @@ def _changes(study: Study, cell: Cell, one: CellResult, without: Sequence[str] =
     """What of a cell's conditions is different now, systems in `without` apart."""
     before = one.info["conditions"]
     if without:  # of a base cell
-        measured = {name: own for name, own in before.get("measured", {}).items() if name not in without}
+        measured = {name: own for name, own in before["measured"].items() if name not in without}
         idle = study.idle(measured)
         before = {name: value for name, value in before.items() if name not in idle} | {"measured": measured}
     return differences(without_idle(before), study.conditions(cell, without))
