@@ -22,15 +22,18 @@ import numpy as np
 from flows._bench import Bench, Step, pipeline_steps, seconds_beside
 from flows._systems import (
     MEASUREMENTS,
+    PLAIN_TEACHER,
     POOL,
     STAGES,
+    adds_preference,
     final_student,
+    going_on,
     measuring_steps,
     open_student,
     report,
     training_steps,
 )
-from flows.common import PREPARED, REPORTS
+from flows.common import PREPARED, REPORTS, TEACHER
 from rabtriever import complexity
 from rabtriever.artifacts import read_json, read_manifest, write_json
 from rabtriever.overlay import Settings, overlaid
@@ -154,7 +157,7 @@ def _every_system(
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue
-        benches[report(name)] = bench = _variant(study, cell, name, base) if overrides else base
+        benches[report(name)] = bench = _variant(study, cell, name, base, base) if overrides else base
         systems[name], per_query[name] = _row(bench, name)
     if known is not None:
         plain = [report(name) for name in known.info["systems"] if name in MEASUREMENTS and not wanted[name]]
@@ -198,15 +201,15 @@ def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], di
         bench = product
         if study.systems.get(name):
             start = _bench(study, cell.base, study.cell_settings(cell.base, name), f"variants/{name}")
-            bench = _variant(study, cell, name, start)
+            bench = _variant(study, cell, name, start, base)
         systems[name], per_query[name] = _row(bench, name)
         spent += bench.own_seconds() if bench is not product else 0.0
     return systems, per_query, _facts(product, spent + product.own_seconds(), "student" in names)
 
 
-def _variant(study: Study, cell: Cell, name: str, base: Bench) -> Bench:
+def _variant(study: Study, cell: Cell, name: str, start: Bench, product: Bench) -> Bench:
     """The bench of a system that differs from the product in settings of its own, in a cell or in an ablation."""
-    return _bench(study, cell, study.cell_settings(cell, name), f"variants/{name}", base)
+    return _bench(study, cell, study.cell_settings(cell, name), f"variants/{name}", start, product)
 
 
 def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -215,8 +218,19 @@ def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
     return found["row"], found["per_query"]
 
 
-def _bench(study: Study, cell: Cell, settings: Settings, below: str = "", base: Bench | None = None) -> Bench:
-    """The bench of a cell, or of a variant below it; the data come from a subset where the study limits them."""
+def _bench(
+    study: Study,
+    cell: Cell,
+    settings: Settings,
+    below: str = "",
+    base: Bench | None = None,
+    product: Bench | None = None,
+) -> Bench:
+    """The bench of a cell, or of a variant below it.
+
+    The data come from a subset where the study limits them. What `base` made is taken from there where it is the same,
+    and a teacher that is the product's with DPO goes on from that one.
+    """
     spec = study.sets[cell.set]
     limited = spec.documents or spec.train_queries or study.split == "dev"
     source = (study.root / spec.source).resolve()
@@ -228,13 +242,21 @@ def _bench(study: Study, cell: Cell, settings: Settings, below: str = "", base: 
         steps.append(Step(name, ("prepare",), (str(source),), (RAW,), cut))
     final_round = settings["final_round"]
     steps += [*training_steps(final_round), *measuring_steps(final_round, served=not cell.ablation)]
-    bench = Bench(study.folder / cell.folder / below, settings, steps, base)
+    goes_on = product is not None and adds_preference(settings, product)
+    bench = Bench(study.folder / cell.folder / below, settings, going_on(steps) if goes_on else steps, base)
     if base is not None:
-        pool = bench.path(POOL)
-        pool.unlink(missing_ok=True)
-        pool.parent.mkdir(parents=True, exist_ok=True)
-        pool.symlink_to(os.path.relpath(base.path(str(REPORTS / "runs")), pool.parent))
+        _point(bench.path(POOL), base.path(str(REPORTS / "runs")))
+    if goes_on:
+        product.make(str(TEACHER))
+        _point(bench.path(PLAIN_TEACHER), product.path(str(TEACHER)))
     return bench
+
+
+def _point(link: Path, target: Path) -> None:
+    """Makes a link, or makes it anew."""
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(target, link.parent))
 
 
 def _cut(source: Path, documents: int, train_queries: int, split: str, prepare: Settings) -> None:

@@ -5,13 +5,14 @@ Run in the folder of a bench; paths are those of `flows.common`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows._bench import Step
+from flows._bench import Bench, Step
 from flows.backbone import backbone
 from flows.build_index import build_index
 from flows.common import (
@@ -32,7 +33,7 @@ from flows.evaluate import evaluate
 from flows.mine_candidates import mine
 from flows.prepare import prepare
 from flows.train_biencoder import train_biencoder
-from flows.train_teacher import train_teacher
+from flows.train_teacher import add_preference, train_teacher
 from rabtriever import evaluation
 from rabtriever.annotation import Annotated, read_candidates
 from rabtriever.artifacts import write_json
@@ -54,6 +55,7 @@ from rabtriever.inputs import (
 )
 from rabtriever.late_interaction import LateInteractionModule
 from rabtriever.lora import tuning
+from rabtriever.overlay import Settings
 from rabtriever.params import load_params
 from rabtriever.prompt import Prompt, PromptParams
 from rabtriever.records import Dataset, read_run
@@ -79,6 +81,7 @@ STAGES: dict[str, Callable[..., object]] = {
 DISTILLED, LATE = Path("models/biencoder_distilled"), Path("models/late_interaction")
 POOL = "reports/pool"  # the runs of the cell's product, whose best documents a teacher scores where the corpus is large
 POOLED = ("bm25", "biencoder", "student")
+PLAIN_TEACHER = "models/teacher_before_dpo"  # the product's, which one that differs in DPO alone goes on from
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,24 @@ def training_steps(final_round: int) -> list[Step]:
             )
         )
     return steps
+
+
+def adds_preference(settings: Settings, product: Bench) -> bool:
+    """Whether a teacher of these settings is the product's with DPO: all that it is made by is alike, but for that."""
+    own, plain = settings["train_teacher"], product.settings["train_teacher"]
+    before = {**own, **{name: value for name, value in plain.items() if name.startswith("dpo_")}}
+    others = product.reads(str(TEACHER)) - {"train_teacher"}
+    alike = before == plain and all(settings[name] == product.settings[name] for name in others)
+    return alike and own["dpo_steps"] > 0 and plain["dpo_steps"] == 0
+
+
+def going_on(steps: list[Step]) -> list[Step]:
+    """The steps where `adds_preference`: no teacher is trained from the start again."""
+    run = functools.partial(add_preference, Path(PLAIN_TEACHER))
+    return [
+        dataclasses.replace(one, inputs=(*one.inputs, PLAIN_TEACHER), run=run) if str(TEACHER) in one.outputs else one
+        for one in steps
+    ]
 
 
 def _train(what: Trained, rounds: list[Path]) -> None:

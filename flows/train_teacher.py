@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,23 @@ import numpy as np
 from prefect import flow
 
 from flows.common import BIENCODER, CHECKPOINTS, PARAMS, PREPARED, TEACHER, main
+from rabtriever.artifacts import check_parent
 from rabtriever.averaging import average_weights
 from rabtriever.backbone import Backbone
 from rabtriever.contrastive import mine_with_cosine
 from rabtriever.distilled_biencoder import DistilledBiencoderModule
 from rabtriever.fitting import TERMS, fit_on_dev
-from rabtriever.inputs import PREFIX, READER, TrainingInputs, open_model, prepared_data, save_model, training_inputs
+from rabtriever.inputs import (
+    PREFIX,
+    READER,
+    Teacher,
+    TrainingInputs,
+    open_model,
+    open_teacher,
+    prepared_data,
+    save_model,
+    training_inputs,
+)
 from rabtriever.lora import tuning
 from rabtriever.params import load_params
 from rabtriever.polishing import PolishParams, polishing_candidates
@@ -35,11 +46,28 @@ from rabtriever.tracking import stage_run
 from rabtriever.training import checkpoint_folder, fit
 
 FIT_BATCH = 256  # pairs of one forward pass
+Candidates = tuple[np.ndarray, np.ndarray]
 
 
 @flow(name="train_teacher")
 def train_teacher() -> str:
     """The hash of models/teacher, after training it."""
+    return _train(None)
+
+
+def add_preference(start: Path) -> str:
+    """The same from a teacher without DPO, all of whose other settings are the present ones: nothing is trained twice.
+
+    Args:
+        start: that teacher's folder, made from the present bi-encoder.
+
+    Raises:
+        ArtifactMismatchError: it was made from another bi-encoder, from other data or with another prompt.
+    """
+    return _train(start)
+
+
+def _train(start: Path | None) -> str:
     params = load_params(TeacherParams, "train_teacher", PARAMS)
     polish = load_params(PolishParams, "polish", PARAMS)
     prompt_params = load_params(PromptParams, "prompt", PARAMS)
@@ -50,7 +78,15 @@ def train_teacher() -> str:
         parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
         scratch = checkpoint_folder(CHECKPOINTS, "train_teacher", {**parents, "seed": seed, **asdict(params)})
-        reader = _trained(model, inputs, params, seed, scratch, run.lightning_logger)
+        phases = _Phases(inputs, params, seed, scratch, run.lightning_logger)
+        if start is None:
+            reader, candidates = _trained(model, phases)
+        else:
+            trained = open_teacher(start, prompt_params, data)
+            check_parent(trained.manifest, "biencoder", parent.hash)
+            model, reader, candidates = _as_trained(trained, model, phases)
+        if params.dpo_steps:
+            phases.tune("train_teacher-dpo", PreferenceModule, reader, candidates, model)
         run.log_metrics(prompt.truncation())
         prefix, fitted = model, params.similarity > 0 and params.fit_depth > 0
         if fitted:
@@ -66,38 +102,54 @@ def train_teacher() -> str:
     return manifest.hash
 
 
-def _trained(
-    model: Backbone,
-    inputs: TrainingInputs,
-    params: TeacherParams,
-    seed: int,
-    scratch: Path,
-    logger: Callable[[], Any],
-) -> Backbone:
-    """The reader, after training the model in place and averaging it; the model itself where it has none."""
+@dataclass(frozen=True)
+class _Phases:
+    """What the phases of the fine-tuning have in common; attributes as of `TeacherModule` and `fit`."""
 
-    def mined(label: str) -> tuple[np.ndarray, np.ndarray]:
-        ids = inputs.query_ids, inputs.document_ids
-        return mine_with_cosine(model, inputs.supervision, *ids, params.mining_depth, label=label)
+    inputs: TrainingInputs
+    params: TeacherParams
+    seed: int
+    scratch: Path
+    logger: Callable[[], Any]
 
-    def tune(name: str, module: type[TeacherModule], trained: Backbone, candidates: tuple) -> None:
-        seed_torch(seed)  # of the adapters, also where a resumed run has skipped the phase before
-        apart = model if trained is not model else None
-        facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params, seed)
+    def mined(self, model: Backbone, of: str = "") -> Candidates:
+        """Hard negatives by the model's cosine, (Q, depth) documents and their cosines."""
+        ids = self.inputs.query_ids, self.inputs.document_ids
+        label = f"train_teacher: hard negatives{of}"
+        return mine_with_cosine(model, self.inputs.supervision, *ids, self.params.mining_depth, label=label)
+
+    def tune(
+        self, name: str, module: type[TeacherModule], trained: Backbone, candidates: Candidates, model: Backbone
+    ) -> None:
+        """Trains a backbone in place: the model itself, or a reader beside it."""
+        seed_torch(self.seed)  # of the adapters, also where a resumed run has skipped the phase before
+        apart, inputs, params = model if trained is not model else None, self.inputs, self.params
+        facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params)
         with tuning(trained, params.lora_rank, params.gradient_checkpointing and apart is None):
-            fit(module(trained, *facts, apart), name, scratch / name, logger(), keep=True)
+            fit(module(trained, *facts, self.seed, apart), name, self.scratch / name, self.logger(), keep=True)
 
-    candidates = mined("train_teacher: hard negatives")
-    tune("train_teacher", TeacherModule, model, candidates)
-    average_weights(model, BIENCODER / "model", params.start_share)
-    reader = model
-    if params.reader_steps:
-        reader = copy.deepcopy(model)
-        candidates = mined("train_teacher: hard negatives of the reader")
-        tune("train_teacher-reader", ReaderModule, reader, candidates)
-    if params.dpo_steps:
-        tune("train_teacher-dpo", PreferenceModule, reader, candidates)
-    return reader
+
+def _trained(model: Backbone, phases: _Phases) -> tuple[Backbone, Candidates]:
+    """The reader, after training the model in place and averaging it, with the candidates that it was trained on.
+
+    The reader is the model itself where it has none of its own.
+    """
+    candidates = phases.mined(model)
+    phases.tune("train_teacher", TeacherModule, model, candidates, model)
+    average_weights(model, BIENCODER / "model", phases.params.start_share)
+    if not phases.params.reader_steps:
+        return model, candidates
+    reader, candidates = copy.deepcopy(model), phases.mined(model, " of the reader")
+    phases.tune("train_teacher-reader", ReaderModule, reader, candidates, model)
+    return reader, candidates
+
+
+def _as_trained(trained: Teacher, biencoder: Backbone, phases: _Phases) -> tuple[Backbone, Backbone, Candidates]:
+    """Model, reader and candidates as `_trained` left them when a teacher was made of them."""
+    model = trained.prefix  # the states before they were polished
+    if not phases.params.reader_steps:
+        return model, model, phases.mined(biencoder)
+    return model, trained.reader, phases.mined(model, " of the reader")
 
 
 def _polished(

@@ -147,7 +147,7 @@ def fit_weights(
             shares = np.exp(scores - top)
             total = shares.sum(1, keepdims=True)
             likely = np.where(mask, scores - top - np.log(total), 0.0)
-            told = np.einsum("qc,qcf->f", shares / total - wanted, np.where(mask[..., None], features, 0.0))
+            told = np.einsum("qc,qcf->f", shares / total - wanted, features)
             value, gradient = value - (wanted * likely).sum() / len(readings), gradient + told / len(readings)
         return float(value), gradient
 

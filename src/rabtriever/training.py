@@ -220,27 +220,17 @@ def fit(
         module.eval()
         return
     _quiet()
-    callbacks: list[pl.Callback] = [_ProgressLine(label)]
-    resume = None
-    if checkpoints is not None:
-        interval = timedelta(seconds=CHECKPOINT_SECONDS)
-        callbacks.append(
-            pl.callbacks.ModelCheckpoint(
-                dirpath=checkpoints, filename="step", train_time_interval=interval, enable_version_counter=False
-            )
-        )
-        last = checkpoints / "step.ckpt"
-        callbacks += [_KeptAtEnd(last)] if keep else []
-        resume = last if last.is_file() else None
-        if resume:
-            print(f"{label}: resuming from {resume}", flush=True)
+    last = checkpoints / "step.ckpt" if checkpoints is not None else None
+    resume = last if last is not None and last.is_file() else None
+    if resume:
+        print(f"{label}: resuming from {resume}", flush=True)
     trainer = pl.Trainer(
         max_steps=module.steps,
         max_epochs=-1,
         **hardware(),
         precision="32-true",  # a backbone says itself which of its parts are computed in less
         logger=logger if logger is not None else False,
-        callbacks=callbacks,
+        callbacks=[_ProgressLine(label), *(_checkpoints(last, keep) if last is not None else [])],
         enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -259,6 +249,15 @@ def fit(
         part.to(device)
     if checkpoints is not None and not keep:
         shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _checkpoints(last: Path, keep: bool) -> list[pl.Callback]:
+    """What writes a checkpoint from time to time, each over the one before, and at the end where that one is kept."""
+    interval = timedelta(seconds=CHECKPOINT_SECONDS)
+    from_time_to_time = pl.callbacks.ModelCheckpoint(
+        dirpath=last.parent, filename=last.stem, train_time_interval=interval, enable_version_counter=False
+    )
+    return [from_time_to_time, *([_KeptAtEnd(last)] if keep else [])]
 
 
 def _devices(module: torch.nn.Module) -> list[tuple[torch.nn.Module, torch.device]]:

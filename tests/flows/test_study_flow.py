@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import study
+from flows import _systems, study
 from rabtriever import tracking
 from rabtriever.artifacts import read_json, write_json
 from rabtriever.study import Cell
@@ -30,7 +30,7 @@ STUDY = {
         "small_model.feed_forward": 16,
         "warmup.steps": 2,
         "warmup.batch_size": 8,
-        "train_teacher.steps": 2,
+        "train_teacher.steps": 4,  # a quarter of it is the steps of DPO
         "train_teacher.queries": 2,
         "train_teacher.reader_steps": 2,
         "polish.steps": 2,
@@ -58,8 +58,13 @@ STUDY = {
         "plain_mlp": {"predictor.form": "mlp"},
         "sharp": {"train_biencoder.temperature": 0.03},
         "paper_wide": {"predictor.hidden": 12},
+        "dpo_tight": {"train_teacher.dpo_beta": 2.0},
     },
-    "ablate": {"sets": ["few"], "seeds": [1], "alone": {"biencoder": ["sharp"], "student_paper": ["paper_wide"]}},
+    "ablate": {
+        "sets": ["few"],
+        "seeds": [1],
+        "alone": {"biencoder": ["sharp"], "student_paper": ["paper_wide"], "teacher_dpo": ["dpo_tight"]},
+    },
     "further": {"ablations": {"few": ["plain_mlp"]}},
     "complexity": {"set": "few", "sizes": [20, 40], "lengths": [4, 8], "repeats": 1},
 }
@@ -88,8 +93,6 @@ def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """A kill must cost one step, a failing cell itself alone, and a finished study nothing."""
-    from flows import _systems
-
     with monkeypatch.context() as patch:
         patch.setattr(_systems.evaluation, "biencoder_system", killed_after(1, _systems.evaluation.biencoder_system))
         with pytest.raises(KeyboardInterrupt):
@@ -116,6 +119,7 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert set(details["ablations"]["few"]["sharp"]["systems"]) == {"biencoder"}, "which is what it is about"
     assert (cell / "ablations/sharp/models/teacher").is_symlink(), "a teacher was trained for a bi-encoder's setting"
     check_an_ablation_of_a_system_with_settings_of_its_own(cell)
+    check_that_dpo_goes_on_from_the_teacher(cell)
     assert {one["system"] for one in details["complexity"]["rows"]} >= {"teacher", "student", "biencoder"}
     assert [one["cell"] for one in details["missing"]] == ["bad, seed 1"]
     for name in ("quality", "ablations", "complexity"):
@@ -123,7 +127,7 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert (cell / "ablations/no_similarity/models/backbone").is_symlink()
     assert not (cell / "ablations/no_similarity/models/teacher").is_symlink()
     indices = [path / "models/retriever" for path in (cell / "ablations").iterdir()]
-    assert len(indices) == 4 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
+    assert len(indices) == 5 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
     info = read_json(cell / "cell.json")
     assert info["teacher_calls"] > 0 and info["seconds"]["train_teacher"] > 0 and info["device"]
 
@@ -133,9 +137,18 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
     capsys.readouterr()
     study.run_once("toy")
-    assert "5 cells finished" in capsys.readouterr().out
+    assert "6 cells finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
     check_that_a_clone_has_the_figures(project, content, summary)
+
+
+def check_that_dpo_goes_on_from_the_teacher(cell: Path):
+    """A teacher and its reader trained again, for a row that shall differ from `teacher` by DPO alone."""
+    for where in (cell, cell / "ablations/dpo_tight"):
+        bench = where / "variants/teacher_dpo"
+        start = read_json(bench / ".stamps/train_teacher.json")["inputs"]["hashes"][_systems.PLAIN_TEACHER]
+        assert start == read_json(cell / "models/teacher/manifest.json")["hash"]
+        assert not (bench / "models/teacher").is_symlink()
 
 
 def check_an_ablation_of_a_system_with_settings_of_its_own(cell: Path):
@@ -172,7 +185,7 @@ def check_that_a_clone_has_the_figures(project: Path, content: dict, summary: di
     todo = [str(one) for one in study._todo(published, [], further=True)]
     assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a cell that was run here"
     assert study._Turns(published, study._todo(published, [], further=True), afresh=False)._whole == {Cell("few", 1)}
-    assert len(study._todo(published, [], afresh=True)) == 4 and not study._complexity_due(published, afresh=False)
+    assert len(study._todo(published, [], afresh=True)) == 5 and not study._complexity_due(published, afresh=False)
 
 
 def check_that_a_system_is_added_to_what_others_measured(project: Path, content: dict):
@@ -301,6 +314,7 @@ def test_only_what_is_named_is_run(project: Path, capsys):
         "few, seed 1, no_similarity",
         "few, seed 1, sharp",
         "few, seed 1, paper_wide",
+        "few, seed 1, dpo_tight",
     }
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
