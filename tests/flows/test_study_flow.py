@@ -383,14 +383,14 @@ def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.Monk
             study.study("toy", further=True)
         # the server records task runs from events, which may come after the flow has ended
         wait_for(
-            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 6, 30
+            lambda: sum(run.state is not None and run.state.is_final() for run in client.read_task_runs()) == 7, 30
         )
         states = {run.name: run.state_name for run in client.read_task_runs()}
         flows = [run.state_name for run in client.read_flow_runs()]
-    names = ["no_similarity", "plain_mlp", "sharp", "paper_wide"]
+    names = ["no_similarity", "plain_mlp", "sharp", "paper_wide", "dpo_tight"]
     ablations = dict.fromkeys([f"few, seed 1, {name}" for name in names], "Completed")
     assert states == {"few, seed 1": "Completed", **ablations, "bad, seed 1": "Failed"}
-    assert flows == ["Failed"] and len(ran) == 6
+    assert flows == ["Failed"] and len(ran) == 7
     assert [name for name, whole in ran if whole] == ["few, seed 1"], (
         "ablations start from nothing that others measured"
     )
