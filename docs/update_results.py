@@ -127,6 +127,8 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
         parts += ["### The student against its teacher and its rivals\n", tables.student_table(summary, details)]
         if any(change for row in student_changes(summary, details).values() for change in row.values()):
             parts.append(plot(name, "rivals", "the student less each rival on every set, with intervals"))
+        if any(change for row in details["sets"].values() for change in row["forms"].values()):
+            parts += ["### Other forms of student and teacher\n", tables.forms_table(summary, details)]
         if details["split"] == "test":
             parts += ["### How sure these differences are\n", RESAMPLED, tables.resampled_table(summary, details)]
             parts.append(remarks.place(f"{name}-sure"))

@@ -24,6 +24,7 @@ from rabtriever.study_results import CellResult
 
 SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
 FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
+FORMS = (("student_paper", "student"), ("teacher_dpo", "teacher"))  # of the method, each less the default's
 OTHERS = tuple(rival for rival in RIVAL_TITLES if rival not in RIVALS)  # of which no goal speaks
 
 
@@ -170,6 +171,7 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
         "profile": study.backbones[spec.backbone].profile,
         "rationale": spec.rationale,
         "student_vs": {rival: difference(results, "student", results, rival) for rival in OTHERS},
+        "forms": {form: difference(results, form, results, usual) for form, usual in FORMS},
         "device": "; ".join(dict.fromkeys(one.info["device"] for one in results)),
         "teacher_scope": results[0].info["teacher_scope"],
         "documents_limit": spec.documents,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rabtriever.study_goals import RIVAL_TITLES, RIVALS, change_text, ends_text
-from rabtriever.study_summary import student_changes, systems_measured
+from rabtriever.study_summary import FORMS, student_changes, systems_measured
 
 COLUMNS = ("nDCG@10", "R@1", "R@3", "MRR@10", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
@@ -56,6 +56,15 @@ def student_table(summary: dict, details: dict) -> str:
         kept = "" if retention is None else f"{retention:.1f} %"
         rows.append([name, kept, *(_change(changes[rival]) for rival in RIVAL_TITLES)])
     return table(["", "retention:", *(f"student − {title}:" for title in RIVAL_TITLES.values())], rows)
+
+
+def forms_table(summary: dict, details: dict) -> str:
+    """What other forms of student and teacher change; sets that have none of them are left out."""
+    changes = {name: details["sets"][name]["forms"] for name in summary["sets"]}
+    rows = [
+        [name, *(_change(found[form]) for form, _ in FORMS)] for name, found in changes.items() if any(found.values())
+    ]
+    return table(["", *(f"{form} − {usual}:" for form, usual in FORMS)], rows)
 
 
 def resampled_table(summary: dict, details: dict) -> str:

@@ -331,6 +331,23 @@ def test_groups_are_of_the_data_or_as_committed(root: Path):
     assert read_groups(replace(study, split="dev"), finished) == {}
 
 
+def test_other_forms_are_compared_with_the_default(root: Path, tmp_path: Path, update_results):
+    """DPO that helps no set but one, and a page on which one has to subtract to see it."""
+    names = ("student", "student_paper", "teacher", "teacher_dpo")
+    change_study(root, systems={name: {} for name in names}, ablate=None)
+    study = read_study("toy", root)
+    rows = {"student": [0.5] * 4, "teacher": [0.6, 0.6, 0.6, 0.2]}
+    one = result(study, Cell("one", 1), student_paper=[0.4] * 4, teacher_dpo=[0.6, 0.6, 0.6, 0.6], **rows)
+    finished = {Cell("one", 1): one, Cell("two", 1): result(study, Cell("two", 1), **rows)}
+    summary, details = study_summary.summarise(study, finished, {}, "make study")
+    (tmp_path / "study").mkdir()
+    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
+    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    head, _, *body = text.split("### Other forms of student and teacher\n\n")[1].split("\n\n")[0].splitlines()
+    assert head == "|  | student_paper − student | teacher_dpo − teacher |"
+    assert body == ["| one | **−10.0 (−10.0 to −10.0)** | +10.0 (+0.0 to +30.0) |"], "set two has neither"
+
+
 def test_student_is_compared_with_changed_rivals_of_its_own_run(root: Path, tmp_path: Path, update_results):
     """A rival given more steps may be ahead of the student, and no row of the table said by how much."""
     names = {"sets": ["one"], "seeds": [1], "names": ["no_mse"], "alone": {"biencoder": ["no_mse"]}}
