@@ -261,9 +261,7 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     assert not details["goals"] and set(summary["ablations"]["one"]) == {"default", "off_policy"}
     study_plots.draw_ablations(summary, details, tmp_path / "ablations.png")
-    (tmp_path / "study").mkdir()
-    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
-    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    text = page(update_results, tmp_path, summary, details)
     lines = [line.strip("| ") for line in text.split("### Alternatives")[1].splitlines() if line.startswith("|")]
     starts = ("**student** | 50.0", "off_policy | −25.0 (", "**biencoder** | ", "no_mse | ")
     assert all(line.startswith(start) for line, start in zip(lines[2:6], starts, strict=True)), lines
@@ -273,6 +271,13 @@ def test_page_of_a_study_on_dev_queries(update_results, root: Path, tmp_path: Pa
     write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
     text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
     assert "## Study `toy`" in text and "Alternatives" not in text, "nothing is finished yet"
+
+
+def page(update_results, folder: Path, summary: dict, details: dict) -> str:
+    """The page of this study alone."""
+    (folder / "study").mkdir()
+    write_json(folder / "study/toy.json", {"summary": summary, "details": details})
+    return update_results.rendered(folder / "results.md", folder / "study")
 
 
 def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results):
@@ -292,9 +297,7 @@ def test_study_may_be_of_rivals_alone(root: Path, tmp_path: Path, update_results
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     study_plots.draw_ablations(summary, details, tmp_path / "ablations.png")
     assert not study_plots.draw_rivals(summary, details, tmp_path / "rivals.png"), "there is no student to compare"
-    (tmp_path / "study").mkdir()
-    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
-    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    text = page(update_results, tmp_path, summary, details)
     assert "| no_mse | **−10.0 (−10.0 to −10.0)** |" in text
     assert "the teacher scores" not in text and "| one |  |" not in text, "what there is none of is not shown as empty"
 
@@ -340,9 +343,7 @@ def test_other_forms_are_compared_with_the_default(root: Path, tmp_path: Path, u
     one = result(study, Cell("one", 1), student_paper=[0.4] * 4, teacher_dpo=[0.6, 0.6, 0.6, 0.6], **rows)
     finished = {Cell("one", 1): one, Cell("two", 1): result(study, Cell("two", 1), **rows)}
     summary, details = study_summary.summarise(study, finished, {}, "make study")
-    (tmp_path / "study").mkdir()
-    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
-    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    text = page(update_results, tmp_path, summary, details)
     head, _, *body = text.split("### Other forms of student and teacher\n\n")[1].split("\n\n")[0].splitlines()
     assert head == "|  | student_paper − student | teacher_dpo − teacher |"
     assert body == ["| one | **−10.0 (−10.0 to −10.0)** | +10.0 (+0.0 to +30.0) |"], "set two has neither"
@@ -359,9 +360,7 @@ def test_student_is_compared_with_changed_rivals_of_its_own_run(root: Path, tmp_
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     (change,) = details["student_vs_changed"]["one"]["no_mse"]["rivals"].values()
     assert change["difference"] == pytest.approx(-10.0)
-    (tmp_path / "study").mkdir()
-    write_json(tmp_path / "study/toy.json", {"summary": summary, "details": details})
-    text = update_results.rendered(tmp_path / "results.md", tmp_path / "study")
+    text = page(update_results, tmp_path, summary, details)
     assert "| one | no_mse | bi-encoder | 1 | −10.0 (−60.0 to +40.0) |" in text
     other = {**finished, Cell("one", 1): result(study, Cell("one", 1), student=[0.0] * 4, biencoder=[0.1] * 4)}
     _, details = study_summary.summarise(replace(study, systems={"student": {}, "biencoder": {}}), other, {}, "")
