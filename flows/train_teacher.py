@@ -113,7 +113,7 @@ class _Phases:
     logger: Callable[[], Any]
 
     def mined(self, model: Backbone, of: str = "") -> Candidates:
-        """Hard negatives by the model's cosine, (Q, depth) documents and their cosines."""
+        """Judged and unjudged documents most similar to each query, (Q, depth) rows each."""
         ids = self.inputs.query_ids, self.inputs.document_ids
         label = f"train_teacher: hard negatives{of}"
         return mine_with_cosine(model, self.inputs.supervision, *ids, self.params.mining_depth, label=label)

@@ -101,23 +101,30 @@ def recover_folder(path: str | Path) -> None:
     """Puts `path` back if a run was killed between moving the old folder aside and the new one in."""
     path, aside = Path(path), _aside(Path(path))
     if aside.is_dir() and not path.exists():
-        aside.rename(path)
+        try:
+            aside.rename(path)
+        except OSError:
+            if not path.exists():  # else no run was killed: it has moved the new folder in meanwhile
+                raise
 
 
 def _swap(new: Path, path: Path) -> None:
     """Moves `new` to `path`; the old folder steps aside first, as a rename replaces only an empty folder."""
     aside = _aside(path)
     _remove(aside)
-    if not path.exists():
-        new.rename(path)
+    while path.exists():
+        _remove(aside)  # of another writer, in a further turn
+        path.rename(aside)
+        try:
+            new.rename(path)
+        except BaseException as error:
+            if isinstance(error, OSError) and path.exists():
+                continue  # a reader took this run for a killed one and has put the old folder back
+            aside.rename(path)
+            raise
+        _remove(aside)
         return
-    path.rename(aside)
-    try:
-        new.rename(path)
-    except BaseException:
-        aside.rename(path)
-        raise
-    _remove(aside)
+    new.rename(path)
 
 
 def _aside(path: Path) -> Path:

@@ -171,9 +171,10 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
         folder = _download(version, _MODEL_FOLDER)
         alike = code_hash(_code(version)) == code_hash(_PACKAGE)
         hits = (_ask if alike else _ask_apart)(folder, query)
+        scores = [float(hit["score"]) for hit in hits]
     except Exception as error:  # whatever stops it from answering is the finding
         raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
-    if len(hits) != 1 or not math.isfinite(hits[0]["score"]):
+    if len(scores) != 1 or not math.isfinite(scores[0]):
         raise ArtifactMismatchError(f"{version} answers {hits!r}, expected one document with a finite score; {advice}")
 
 

@@ -42,3 +42,14 @@ def test_an_answer_of_no_use_is_refused(store: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ToyRetriever, "search", useless)
     with pytest.raises(ArtifactMismatchError, match="version 1 answers .*expected one document with a finite score"):
         registry.check_answers(version)
+
+
+@pytest.mark.parametrize("hits", [[{"doc_id": "d05"}], [{"score": None}], [["d05", 0.5]], None])
+def test_answer_of_other_code_without_a_score_is_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch, hits: object
+) -> None:
+    """Prevents a bare KeyError of a version whose own, older code answers in another form."""
+    version = register(0.5)
+    monkeypatch.setattr(registry, "_ask", lambda folder, query: hits)
+    with pytest.raises(ArtifactMismatchError, match="version 1 does not answer: .*choose another version"):
+        registry.check_answers(version)

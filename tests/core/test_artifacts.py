@@ -156,6 +156,38 @@ def test_kill_at_any_moment_leaves_a_whole_folder(tmp_path, renames):
     assert (path / "a.txt").read_text() == "newer" and _names(tmp_path) == ["out"]
 
 
+def test_reader_meets_a_writer_between_its_two_renames(tmp_path, monkeypatch):
+    """Prevents a reader that takes a running writer for a killed one from making it fail."""
+    path, rename, seen = tmp_path / "out", Path.rename, []
+    _write_artifact(path, "old")
+
+    def read_after(self, target):
+        rename(self, target)
+        if self == path and not seen:
+            seen.append("in between")  # first: reading renames as well
+            seen.append(artifacts.read_manifest(path, "toy").info["text"])
+
+    monkeypatch.setattr(Path, "rename", read_after)
+    _write_artifact(path, "new")
+    assert seen == ["in between", "old"] and _names(tmp_path) == ["out"]
+    assert artifacts.read_manifest(path, "toy").info["text"] == "new"
+
+
+def test_writer_ends_while_a_reader_puts_back(tmp_path, monkeypatch):
+    """Prevents a reader from failing where the folder that it misses has come in the meantime."""
+    path, rename = tmp_path / "out", Path.rename
+    _write_artifact(path, "old")
+    rename(path, tmp_path / ".out.old")
+
+    def too_late(self, target):
+        monkeypatch.setattr(Path, "rename", rename)
+        _write_artifact(path, "new")
+        rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", too_late)
+    assert artifacts.read_manifest(path, "toy").info["text"] == "new"
+
+
 def test_running_writers_folder_is_left_alone(tmp_path):
     """Cleaning up takes away what another process is writing."""
     other = tmp_path / f".out.tmp-{os.getppid()}-0"
