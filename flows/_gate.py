@@ -77,10 +77,8 @@ def _data_hash() -> str:
 
 def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -> PerQuery:
     """The champion's metrics per test query; on other data than it was registered with, its weights are tried first."""
-    if (champion.retriever_hash, champion.data_hash) == (challenger.retriever_hash, challenger.data_hash):
-        return registry.per_query(challenger)  # the same retriever registered anew: what it was measured with last
     if champion.data_hash == _data_hash():
-        return _stored_scores(champion)
+        return _stored_scores(champion, challenger)
     print(f"gate: evaluating the champion, {champion}, on the new test set", flush=True)
     from rabtriever.retriever import Retriever
 
@@ -98,10 +96,14 @@ def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion)
     return score_queries(dataset.qrels["test"], run)
 
 
-def _stored_scores(champion: RegisteredVersion) -> PerQuery:
+def _stored_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -> PerQuery:
+    """What the champion was registered with: the same weights served by other code may rank worse."""
     try:
         return registry.per_query(champion)
     except FileNotFoundError as error:
+        if champion.retriever_hash == challenger.retriever_hash:
+            print(f"gate: the champion, {champion}, has lost its files; {challenger} is the same retriever", flush=True)
+            return registry.per_query(challenger)
         advice = "put a version that has its files into service (rabtriever rollback --to N), then run again"
         raise FileNotFoundError(f"the champion, {champion}, has lost its files: {error}; {advice}") from error
 

@@ -24,6 +24,7 @@ from typing import IO, Any
 LOCK = Path(".cache/retrain.lock")
 _DVC = [sys.executable, "-m", "dvc"]
 _GRACE_SECONDS = (20.0, 5.0)  # after SIGINT, after SIGTERM
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What DVC says around each stage (its command, hints on git and remotes) would bury what the stages say.
 _CHATTER = re.compile(
@@ -128,8 +129,10 @@ def run_stage(stage: str, environment: Mapping[str, str]) -> None:
     try:
         status = child.wait()
     except BaseException:
-        stop_group(child)
-        _restore(stage)
+        with _undisturbed():
+            print(f"stopping {stage} and putting its last outputs back", flush=True)
+            stop_group(child)
+            _restore(stage)
         raise
     printer.join(timeout=5)
     if status:
@@ -161,6 +164,20 @@ def stop_group(child: subprocess.Popen[Any]) -> None:
             time.sleep(0.1)
     _signal_group(child.pid, signal.SIGKILL)
     child.wait()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leaves signals that would end the clean-up without effect, also on what it starts: an impatient second Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # signals are handled there alone
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,6 +182,7 @@ def _train(what: Trained, rounds: list[Path]) -> None:
             fit(module, what.section, checkpoints, run.lightning_logger())
         average_weights(model, what.start / "model", params.start_share)
         save_model(what.folder, what.folder.name, model, prompt, parents)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
 
 
 @dataclass(frozen=True)

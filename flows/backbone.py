@@ -5,6 +5,7 @@ Run as `python -m flows.backbone`.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -77,6 +78,7 @@ def backbone() -> str:
             fit(module, "backbone", checkpoints, run.lightning_logger())
         run.log_metrics(prompt.truncation())
         manifest = save_model(BACKBONE, "backbone", model, prompt, {"data": data})
+        shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
     print(f"backbone: {manifest.info['parameters']:,} parameters, width {manifest.info['width']}")
     return manifest.hash
 

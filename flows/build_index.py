@@ -6,6 +6,7 @@ Run as `python -m flows.build_index`.
 from __future__ import annotations
 
 import argparse
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -60,6 +61,7 @@ def build_index(round: int) -> str:
         parents = _parents(manifest, student, data)
         facts = {"round": round, "shortlist_recall": recall, "data": dataset.hash}
         built = retriever.save(RETRIEVER, parents, facts)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
         run.log_metrics({"shortlist_recall": recall, "bytes_per_document": retriever.bytes_per_document})
     print(
         f"build_index: {len(dataset.corpus)} documents, shortlist recall@{RECALL_AT} {recall:.1f} % of the exact scan"

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import yaml
 from prefect import Flow, Task
 
 from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.params import read_settings
 from rabtriever.tracking import store_errors
 
 PARAMS = Path("params.yaml")
@@ -39,10 +41,12 @@ PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
 def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
     """Runs a flow, given its arguments: tracked by Prefect when an API is configured, as a plain function otherwise."""
     with guard(flow_fn.name):
+        before = _given()
         if os.environ.get("PREFECT_API_URL"):
             _run_tracked(flow_fn, parameters)
         else:
             flow_fn.fn(**parameters)
+        _check_unchanged(before, _given())
 
 
 @contextlib.contextmanager
@@ -64,6 +68,32 @@ def guard(name: str) -> Iterator[None]:
             raise
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _given() -> dict[str, Any]:
+    """Code and settings that DVC takes the result of the stage it runs for made of; it reads them when the stage ends.
+
+    Nothing outside DVC.
+    """
+    name = os.environ.get("DVC_STAGE")
+    if not name:
+        return {}
+    stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name.split("@")[0], {})
+    stage, settings = stage.get("do", stage), read_settings(PARAMS)
+    code = [Path(path) for path in stage.get("deps", []) if path.endswith(".py")]
+    sections = [entry for entry in stage.get("params", []) if isinstance(entry, str)]
+    return {
+        **{str(path): path.read_bytes() if path.is_file() else None for path in code},
+        **{f"{section} in {PARAMS}": settings.get(section) for section in sections},
+    }
+
+
+def _check_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if changed:
+        raise ArtifactMismatchError(
+            f"{', '.join(changed)} changed while this ran, so what it made would pass for made of the new; run again"
+        )
 
 
 def _run_tracked(flow_fn: Flow[..., Any], parameters: dict[str, Any]) -> None:

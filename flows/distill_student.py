@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -63,7 +64,9 @@ def distill(round: int) -> str:
         with contextlib.nullcontext() if encoder is None else tuning(encoder, rank):
             module = StudentModule(predictor, facts, params, seed + round, encoder)
             fit(module, f"distill@{round}", checkpoints, run.lightning_logger())
-        return save_student(STUDENT / str(round), predictor, facts.direction, encoder, parents).hash
+        manifest = save_student(STUDENT / str(round), predictor, facts.direction, encoder, parents)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
+    return manifest.hash
 
 
 def _distillation_data(

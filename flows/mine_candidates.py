@@ -22,9 +22,10 @@ from rabtriever.document_terms import EncodedDocuments
 from rabtriever.embeddings import read_documents_encoded
 from rabtriever.inputs import TrainingInputs, open_teacher, prepared_data, training_inputs
 from rabtriever.lexical import Bm25
-from rabtriever.mining import MiningParams, known_ranking, select_candidates, top_rows
+from rabtriever.mining import MiningParams, known_ranking, select_candidates
 from rabtriever.params import load_params
 from rabtriever.prompt import PromptParams
+from rabtriever.ranking import top_rows
 from rabtriever.reranker import Reranker
 from rabtriever.scorer import Scorer
 from rabtriever.seeding import SeedParams

@@ -37,7 +37,8 @@ def prepare() -> dict[str, Any]:
 def data_docs() -> None:
     """Builds the static pages on the source folder's data under reports/data_docs."""
     params = load_params(PrepareParams, "prepare", PARAMS)
-    dataset, _ = preparation.with_dev(records.load_dataset(params.source), params.dev_fraction)
+    raw = records.load_dataset(params.source)
+    dataset, _ = preparation.with_dev(raw, params.dev_fraction, params.max_dev_queries)
     print(f"data docs: open {checks.build_data_docs(dataset, REPORTS / 'data_docs')} in a browser")
 
 

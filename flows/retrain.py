@@ -48,6 +48,9 @@ def retrain(data: str | None = None) -> dict[str, Any]:
         check_settings()
         adopt_source(data)
         stages = _pipeline.stale_stages()
+        version = _gate.challenger()
+        if not stages and _gate.settled(version):
+            return registry.last_decision(version) or {}
         if stages:
             check_values()
         return _refresh(stages)
@@ -139,7 +142,7 @@ def adopt_source(data: str | None) -> None:
     if not data or Path(data).resolve() == Path(params.source).resolve():
         return
     print(f"retrain: checking {data} before anything is changed", flush=True)
-    dataset, _ = with_dev(load_dataset(data), params.dev_fraction)
+    dataset, _ = with_dev(load_dataset(data), params.dev_fraction, params.max_dev_queries)
     checks.check_dataset(dataset)
     save_param(PARAMS, "prepare.source", data)
     print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)

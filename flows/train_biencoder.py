@@ -5,6 +5,7 @@ Run as `python -m flows.train_biencoder`.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 
 from prefect import flow
@@ -40,6 +41,7 @@ def train_biencoder() -> str:
             fit(module, "train_biencoder", checkpoints, run.lightning_logger())
         average_weights(model, BACKBONE / "model", params.start_share)
         manifest = save_model(BIENCODER, "biencoder", model, prompt, parents)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
     return manifest.hash
 
 

@@ -126,7 +126,7 @@ class _Phases:
         apart, inputs, params = model if trained is not model else None, self.inputs, self.params
         facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params)
         with tuning(trained, params.lora_rank, params.gradient_checkpointing and apart is None):
-            fit(module(trained, *facts, self.seed, apart), name, self.scratch / name, self.logger(), keep=True)
+            fit(module(trained, *facts, self.seed, apart), name, self.scratch / name, self.logger())
 
 
 def _trained(model: Backbone, phases: _Phases) -> tuple[Backbone, Candidates]:

@@ -17,7 +17,7 @@ SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].replace(".", "/") + ".
 
 # Layers from the bottom; a module imports from its own layer and those below.
 LAYERS = [
-    {"records", "artifacts", "params", "progress", "seeding"},
+    {"records", "artifacts", "params", "progress", "seeding", "ranking"},
     {"profiles", "sources"},
     {"overlay"},
     {"document_terms"},

@@ -31,9 +31,9 @@ def average_weights(backbone: Backbone, start: str | Path | Backbone, share: flo
     if share == 0:
         return
     weights = dict(backbone.model.named_parameters())
-    other = start if isinstance(start, Backbone) else load_backbone(start, device=backbone.device)
+    other = start if isinstance(start, Backbone) else load_backbone(start, device="cpu")  # a GPU may hold one of them
     found = dict(other.model.named_parameters())
     if {name: weight.shape for name, weight in found.items()} != {n: w.shape for n, w in weights.items()}:
         raise ValueError(f"{named} is a model of another shape: only a model and what it started from are averaged")
     for name, weight in weights.items():
-        weight.copy_((1.0 - share) * weight.float() + share * found[name].float())
+        weight.copy_((1.0 - share) * weight.float() + share * found[name].to(weight.device).float())

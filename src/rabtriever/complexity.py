@@ -17,10 +17,10 @@ import torch
 
 from rabtriever.backbone import Backbone
 from rabtriever.document_terms import ScoreWeights, encoded_documents, unit
-from rabtriever.mining import top_rows
 from rabtriever.padding import pad
 from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
+from rabtriever.ranking import top_rows
 from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents
 from rabtriever.scorer import Scorer, on_device
 

@@ -18,9 +18,9 @@ from rabtriever.backbone import Backbone
 from rabtriever.document_terms import EncodedDocuments, unit
 from rabtriever.lexical import Bm25
 from rabtriever.metrics import score_queries, summarise
-from rabtriever.mining import top_rows
 from rabtriever.params import bounded
 from rabtriever.prompt import Prompt
+from rabtriever.ranking import top_rows
 from rabtriever.records import Dataset, Qrels, Queries, Run
 from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever

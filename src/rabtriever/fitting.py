@@ -22,7 +22,7 @@ from rabtriever.backbone import Backbone
 from rabtriever.document_terms import QueryMemory, ScoreWeights, remember, term_features, unit
 from rabtriever.inputs import TrainingInputs
 from rabtriever.metrics import score_queries, summarise
-from rabtriever.mining import top_rows
+from rabtriever.ranking import top_rows
 from rabtriever.reranker import Reranker
 from rabtriever.supervision import Supervision
 

@@ -23,7 +23,8 @@ class PrepareParams:
 
     Attributes:
         source: Folder in BEIR layout; relative to the repository root, or absolute.
-        dev_fraction: Share of the train queries that becomes dev where there is no qrels/dev.tsv.
+        dev_fraction: Share of the train queries that becomes dev where there is no qrels/dev.tsv, as far as
+            max_dev_queries asks for them.
         max_test_queries: Test queries kept at most; 0 keeps all.
         max_dev_queries: Dev queries kept at most; 0 keeps all.
     """
@@ -52,7 +53,7 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
     """
     before = _fingerprint(params.source)
     raw = records.load_dataset(params.source)
-    complete, was_cut = with_dev(raw, params.dev_fraction)
+    complete, was_cut = with_dev(raw, params.dev_fraction, params.max_dev_queries)
     report = checks.check_dataset(complete)
     limits = {"test": params.max_test_queries, "dev": params.max_dev_queries}
     final = sampled(complete, limits)
@@ -74,16 +75,18 @@ def _fingerprint(source: str) -> str | None:
     return content_hash(source) if Path(source).is_dir() else None
 
 
-def with_dev(dataset: Dataset, fraction: float) -> tuple[Dataset, bool]:
+def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset, bool]:
     """The data set with a dev split, and whether it had to be cut from train.
 
     A query becomes dev when the hash of its id falls below `fraction`, so that it stays there as data are added.
     Queries of one text go by the first of their ids and stay together, or dev would leak. If none falls below, the
-    one with the lowest hash becomes dev.
+    one with the lowest hash becomes dev. What the limit leaves over stays in train.
 
     Args:
         dataset: Data with or without a dev split.
         fraction: Expected share of train, between 0 and 1.
+        limit: Dev queries that are enough, 0 for all; the queries of one text may make it a few more, and those
+            without a relevant document do not count.
 
     Raises:
         DataContractError: If train has fewer than two different queries.
@@ -99,15 +102,27 @@ def with_dev(dataset: Dataset, fraction: float) -> tuple[Dataset, bool]:
             f"qrels/train.tsv judges {len(ordered)} different queries and there is no qrels/dev.tsv; expected two or "
             "more to cut a dev split from; add judgements or a dev file"
         )
-    num_dev = sum(_hash_fraction(group[0]) < fraction for group in ordered)
-    dev_ids = {query_id for group in ordered[: min(max(num_dev, 1), len(ordered) - 1)] for query_id in group}
+    num_dev = min(max(sum(_hash_fraction(group[0]) < fraction for group in ordered), 1), len(ordered) - 1)
     train = dataset.qrels["train"]
+    dev_ids = _enough(ordered[:num_dev], train, limit)
     qrels = {
         "train": {query_id: grades for query_id, grades in train.items() if query_id not in dev_ids},
         "dev": {query_id: grades for query_id, grades in train.items() if query_id in dev_ids},
         "test": dataset.qrels["test"],
     }
     return Dataset(dataset.corpus, dataset.queries, qrels), True
+
+
+def _enough(groups: list[list[str]], qrels: Qrels, limit: int) -> set[str]:
+    """The queries of the first groups that have the limit's number of queries with a relevant document together."""
+    chosen: set[str] = set()
+    useful = 0
+    for group in groups:
+        if limit and useful >= limit:
+            break
+        chosen |= set(group)
+        useful += sum(max(qrels[query_id].values(), default=0) >= 1 for query_id in group)
+    return chosen
 
 
 def sampled(dataset: Dataset, limits: dict[str, int]) -> Dataset:

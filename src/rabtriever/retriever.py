@@ -28,9 +28,9 @@ from rabtriever.backbone import default_device, load_backbone
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents
 from rabtriever.embeddings import MEMORY, read_memory, save_memory
 from rabtriever.encoder import Encoder
-from rabtriever.mining import top_rows
 from rabtriever.predictor import FoldablePredictor, FoldedDocuments
 from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.ranking import top_rows
 from rabtriever.records import Corpus, Document, Queries, Run, read_corpus, write_corpus
 from rabtriever.scorer import ENCODE_BATCH, Scorer, on_device
 from rabtriever.shortlist import IndexParams, Projections, build_faiss

@@ -26,7 +26,8 @@ class IndexParams:
 
     Attributes:
         exact_up_to: largest corpus that is scanned exactly; above it the shortlist is used.
-        depth: documents the shortlist proposes; the folded predictor scores these.
+        depth: documents the shortlist proposes; the folded predictor scores these. Not under 100, the largest cut-off
+            of the metrics: an evaluation would be given more proposals than a search.
         dimension: width of the shortlist's vectors.
         factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,SQ8`; its vectors are
             one number longer than `dimension`.
@@ -37,7 +38,7 @@ class IndexParams:
     """
 
     exact_up_to: int = bounded(ge=0)
-    depth: int = bounded(ge=1)
+    depth: int = bounded(ge=100)
     dimension: int = bounded(ge=1)
     factory: str
     steps: int = bounded(ge=0)

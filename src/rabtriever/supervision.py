@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rabtriever.ranking import top_rows
 from rabtriever.records import Corpus, Qrels, Queries
 
 
@@ -81,10 +82,11 @@ class Supervision:
         """
         pool = self.judged if labelled else self.unjudged
         found = np.full((len(scores), depth), -1, dtype=np.int64)
-        for offset, order in enumerate(np.argsort(-scores[:, pool], axis=1, kind="stable")):
+        for offset in range(len(scores)):
             rejected = self.rejected[first_row + offset]
             told = self.grades[first_row + offset].keys() | rejected
-            kept = [int(row) for row in pool[order[: depth + len(told)]] if row not in told]
+            order = top_rows(scores[offset : offset + 1, pool], depth + len(told))[0]
+            kept = [int(row) for row in pool[order] if row not in told]
             if labelled and rejected:
                 kept = sorted([*kept, *rejected], key=lambda row, of=scores[offset]: (-of[row], row))
             found[offset, : min(depth, len(kept))] = kept[:depth]

@@ -151,7 +151,7 @@ class StageRun:
         """Logs settings.
 
         Args:
-            params: a mapping or a dataclass; nested mappings become dotted names.
+            params: a mapping or a dataclass; those within become dotted names.
         """
         from mlflow.entities import Param
 
@@ -323,7 +323,7 @@ def _flat(params: Any, prefix: str = "") -> dict[str, Any]:
         params = dataclasses.asdict(params)
     flat: dict[str, Any] = {}
     for name, value in params.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) or dataclasses.is_dataclass(value):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value

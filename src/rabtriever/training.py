@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import signal
 import warnings
 from collections.abc import Iterator
@@ -163,7 +162,7 @@ class _ProgressLine(pl.Callback):
             self.progress.close(f"loss {float(trainer.callback_metrics['loss']):.3f}")
 
 
-class _KeptAtEnd(pl.Callback):
+class _AtEnd(pl.Callback):
     """Writes the finished weights as the checkpoint that a later fit resumes from, with nothing left to do."""
 
     def __init__(self, path: Path) -> None:
@@ -198,9 +197,7 @@ def hardware() -> dict[str, Any]:
     return {"accelerator": "gpu", "devices": count, "strategy": "ddp_spawn_find_unused_parameters_true"}
 
 
-def fit(
-    module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None, keep: bool = False
-) -> None:
+def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
     """Trains a module for its steps, on all GPUs there are, resuming from `checkpoints` after a kill.
 
     Of several GPUs each draws batches of its own and gradients are averaged, so a step sees as many times the queries.
@@ -208,9 +205,9 @@ def fit(
     Args:
         module: what to train, in place.
         label: what the progress line says.
-        checkpoints: scratch folder; emptied after success. No checkpoints when None.
+        checkpoints: scratch folder, for the caller to remove once it has saved what it makes of the module: until
+            then a fit of the same finds there that nothing is left to do. No checkpoints when None.
         logger: a Lightning logger, or None.
-        keep: leaves the last checkpoint there, for a caller with more to do before anything of this is saved.
 
     Raises:
         FloatingPointError: a loss that is not finite.
@@ -230,7 +227,7 @@ def fit(
         **hardware(),
         precision="32-true",  # a backbone says itself which of its parts are computed in less
         logger=logger if logger is not None else False,
-        callbacks=[_ProgressLine(label), *(_checkpoints(last, keep) if last is not None else [])],
+        callbacks=[_ProgressLine(label), *(_checkpoints(last) if last is not None else [])],
         enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -247,17 +244,15 @@ def fit(
     module.eval()
     for part, device in homes:
         part.to(device)
-    if checkpoints is not None and not keep:
-        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _checkpoints(last: Path, keep: bool) -> list[pl.Callback]:
-    """What writes a checkpoint from time to time, each over the one before, and at the end where that one is kept."""
+def _checkpoints(last: Path) -> list[pl.Callback]:
+    """What writes a checkpoint from time to time and at the end, each over the one before."""
     interval = timedelta(seconds=CHECKPOINT_SECONDS)
     from_time_to_time = pl.callbacks.ModelCheckpoint(
         dirpath=last.parent, filename=last.stem, train_time_interval=interval, enable_version_counter=False
     )
-    return [from_time_to_time, *([_KeptAtEnd(last)] if keep else [])]
+    return [from_time_to_time, _AtEnd(last)]
 
 
 def _devices(module: torch.nn.Module) -> list[tuple[torch.nn.Module, torch.device]]:

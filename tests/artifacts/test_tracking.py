@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 
 from rabtriever import registry, tracking
 from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.promotion import GateParams
 from tests.toy import ROOT, dataset, per_query, write_retriever
 
 EVALUATION = {"dataset": "toy", "systems": {"student": {"nDCG@10": 50.0, "ms_per_query": None}}}
@@ -29,7 +31,8 @@ def test_stage_run_keeps_what_is_logged(store: Path) -> None:
     """Prevents metrics without steps, names MLflow refuses, and artefacts outside mlruns."""
     Path("reports").mkdir()
     Path("reports/data.json").write_text('{"hash": "0123456789abcdef"}')
-    with tracking.stage_run("prepare", {"source": "raw", "nested": {"depth": 2}}) as run:
+    gate = GateParams(1.0, 0.95, 1000, 1, 10.0, 50.0)
+    with tracking.stage_run("prepare", {"source": "raw", "nested": {"depth": 2}, "promote": gate}) as run:
         for step in range(3):
             run.log_metrics({"nDCG@10": step / 2, "loss": 1.0}, step=step)
         run.log_artifact("reports/data.json")
@@ -37,7 +40,8 @@ def test_stage_run_keeps_what_is_logged(store: Path) -> None:
     client = tracking.client()
     kept = client.get_run(run.run_id)
     assert kept.info.status == "FINISHED"
-    assert kept.data.params == {"source": "raw", "nested.depth": "2"}
+    told = {f"promote.{name}": str(value) for name, value in asdict(gate).items()}
+    assert kept.data.params == {"source": "raw", "nested.depth": "2", **told}
     assert kept.data.tags["data_hash"] == "0123456789abcdef" and kept.data.tags["note"] == "7"
     assert [(metric.step, metric.value) for metric in client.get_metric_history(run.run_id, "ndcg_10")] == [
         (0, 0.0),

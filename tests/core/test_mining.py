@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rabtriever.mining import MiningParams, possible_false_negatives, select_candidates, top_rows
+from rabtriever.mining import MiningParams, possible_false_negatives, select_candidates
+from rabtriever.ranking import top_rows
 
 
 def mining(depth: int = 2, positives: int = 1, random: int = 1) -> MiningParams:

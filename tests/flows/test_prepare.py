@@ -124,6 +124,26 @@ def test_dev_is_cut_from_train(here):
     assert 2 <= len(prepared.qrels["dev"]) <= 16 and len(prepared.qrels["test"]) == 12
 
 
+def test_what_dev_does_not_need_stays_in_train(here):
+    """Judgements that are paid for are neither trained on nor used otherwise."""
+    (here / "raw/qrels/dev.tsv").unlink()
+    all_of_it = _prepare()["kept_queries"]
+    kept = _prepare(dataclasses.replace(PARAMS, max_dev_queries=2))["kept_queries"]
+    assert all_of_it["dev"] > 2 and kept == {"train": SIZES["train"] - 2, "dev": 2, "test": SIZES["test"]}
+
+
+def test_a_limited_dev_has_queries_that_count():
+    """The few queries that are enough have nothing relevant, or the texts of train."""
+    data = _train_only({f"q{n}": f"text {n // 2}" for n in range(400)})
+    order = [query_id for query_id in with_dev(data, 0.5)[0].qrels["dev"]]
+    for query_id in order[:40]:
+        data.qrels["train"][query_id] = {"d": 0}
+    cut = with_dev(data, 0.5, limit=7)[0]
+    useful = [query_id for query_id, grades in cut.qrels["dev"].items() if grades["d"]]
+    texts = ({cut.queries[query_id] for query_id in cut.qrels[split]} for split in ("train", "dev"))
+    assert 7 <= len(useful) <= 8 and set.isdisjoint(*texts)
+
+
 def _train_only(texts):
     qrels = {"train": {query_id: {"d": 1} for query_id in texts}, "test": {}}
     return Dataset({"d": Document("d", "", "x")}, texts, qrels)

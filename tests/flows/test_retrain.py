@@ -13,9 +13,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from prefect import flow
 
 from flows import _gate, _pipeline, _report, retrain
-from flows.common import guard
+from flows.common import guard, main
 from flows.register import register
 from rabtriever import registry, tracking
 from rabtriever.artifacts import ArtifactMismatchError, content_hash
@@ -156,6 +157,16 @@ def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: 
     assert alias("champion") == "1"
 
 
+def test_the_same_weights_that_rank_worse_are_refused(project: Path) -> None:
+    """Prevents a fault of the serving code from going into service as the equal of the champion with these weights."""
+    run_gate(0.9)
+    Path("reports/runs/student.trec").write_text("")  # as it is measured with such a fault
+    register.fn()
+    decision = retrain._refresh([])
+    assert decision["champion_ndcg_10"] > decision["ndcg_10"] == 0.0
+    assert not decision["promoted"] and alias("champion") == "1" and registry.get("2").tags["verdict"] == "refused"
+
+
 def test_a_champion_that_lost_its_files(project: Path) -> None:
     """Prevents a registry that nothing but an unmentioned command can mend."""
     run_gate(0.5)
@@ -237,6 +248,8 @@ def test_stages_run_once_and_a_failure_harms_nothing(
     ):
         assert expected in printed
 
+    assert run_plain()["promoted"], "a schedule with nothing to do: what was decided, and no run of it"
+
     before = content_hash("models/retriever")
     set_params("index", fail=True)
     assert _pipeline.stale_stages() == ["index"]
@@ -277,6 +290,48 @@ def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -
     assert child.wait(30) == 128 + number
     group = int(Path("started").read_text())
     wait_for(lambda: not alive(group), 10)
+
+
+def test_a_second_interrupt_does_not_stop_the_clean_up(project: Path) -> None:
+    """Prevents an impatient second Ctrl-C from leaving a stage running, or its last good outputs in the cache."""
+    set_params("index", wait=60)
+    program = (
+        "import signal, time\nfrom pathlib import Path\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from flows import _pipeline\nfrom flows.common import guard\n"
+        "def restore(stage):\n    Path('restoring').touch()\n    time.sleep(1)\n    Path('restored').touch()\n"
+        "_pipeline._restore = restore\n"
+        "with guard('retrain'):\n    _pipeline.run_stage('index', {})"
+    )
+    build(0.5)
+    child = subprocess.Popen([sys.executable, "-c", program])
+    wait_for(lambda: Path("started").exists(), 30)
+    child.send_signal(signal.SIGINT)
+    wait_for(lambda: Path("restoring").exists(), 30)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        child.send_signal(number)
+    assert child.wait(30) == 130 and Path("restored").exists()
+
+
+@pytest.mark.parametrize("edited", ["setting", "code"])
+def test_what_changes_while_a_stage_runs_is_not_what_it_is_made_of(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edited: str
+) -> None:
+    """Prevents a model of the old settings or code in DVC's lock and cache as one of the new."""
+    Path("stage.py").write_text("first")
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("[raw.txt]", "[raw.txt, stage.py]"))
+
+    def stage() -> None:
+        if edited == "code":
+            Path("stage.py").write_text("second")
+        set_params("promote", tolerance=2.0)  # which this stage does not read
+        set_params("prepare", dev_fraction=0.2 if edited == "setting" else 0.1)
+
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    with pytest.raises(SystemExit) as found:
+        main(flow(name="prepare")(stage))
+    told = {"code": "prepare: stage.py changed while", "setting": "prepare: prepare in params.yaml changed while"}
+    assert found.value.code == 1 and told[edited] in capsys.readouterr().err
+    main(flow(name="prepare")(lambda: set_params("promote", tolerance=1.0)))
 
 
 def alive(group: int) -> bool:

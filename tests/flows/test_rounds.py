@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from flows.common import CANDIDATES, PARAMS, PREPARED, STUDENT, TEACHER
+from flows import distill_student
+from flows.common import CANDIDATES, CHECKPOINTS, PARAMS, PREPARED, STUDENT, TEACHER
 from flows.distill_student import distill
 from flows.embed_corpus import embed_corpus
 from flows.mine_candidates import mine
@@ -22,11 +24,12 @@ from rabtriever.backbone import Backbone, load_backbone
 from rabtriever.distilled import ENCODER, PREDICTOR, answer_direction, save_student
 from rabtriever.document_terms import EncodedDocuments, encoded_documents, known_scores
 from rabtriever.inputs import TrainingInputs, prepared_data, save_model, training_inputs
-from rabtriever.mining import top_rows
 from rabtriever.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.preparation import write_dataset
 from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.ranking import top_rows
 from rabtriever.records import Dataset
+from rabtriever.student import StudentModule
 from tests.toy import ROOT, set_params
 
 DEPTH, QUERIES, SIMILARITY = 4, 9, 2.0
@@ -147,3 +150,22 @@ def test_an_adapter_goes_on_too(rounds: Rounds, make_backbone: Callable[..., Bac
         distill.fn(number)
         own = load_backbone(STUDENT / str(number) / ENCODER)
         np.testing.assert_allclose(rounds.states(rows, own), rounds.states(rows, before), atol=1e-5)
+
+
+def test_a_training_that_could_not_be_saved_is_not_done_again(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk or a kill after the last step costs the whole training, or its scratch stays for ever."""
+    set_params("distill", steps=3, queries=4)
+    mine.fn(0)
+    with monkeypatch.context() as full:
+        full.setattr(distill_student, "save_student", Mock(side_effect=OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            distill.fn(0)
+    again = Mock(side_effect=AssertionError("trained again"))
+    with monkeypatch.context() as patched:
+        patched.setattr(StudentModule, "losses", again)
+        distill.fn(0)
+    assert not list(CHECKPOINTS.glob("*/*"))
+    saved = load_file(STUDENT / "0" / PREDICTOR)
+    distill.fn(0)
+    trained = load_file(STUDENT / "0" / PREDICTOR)
+    assert all(torch.equal(weight, trained[name]) for name, weight in saved.items())

@@ -7,9 +7,9 @@ import torch
 from rabtriever import complexity
 from rabtriever.complexity import QUERY_TOKENS, measure_complexity
 from rabtriever.encoder import Encoder
-from rabtriever.mining import top_rows
 from rabtriever.plots import draw_complexity
 from rabtriever.predictor import FoldablePredictor
+from rabtriever.ranking import top_rows
 from rabtriever.scorer import Scorer
 
 SYSTEMS = ["teacher", "teacher_cached", "student", "biencoder"]
