@@ -1,6 +1,7 @@
 """Training a model that is stored in bfloat16: in float32 what is trained, bfloat16 again what is saved."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,7 @@ def test_a_checkpoint_holds_no_frozen_weights(make_backbone, make_module, docume
         return backbone.encode(document_ids, 8)
 
     expected = train()
+    shutil.rmtree(tmp_path / "scratch")
     with pytest.raises(ZeroDivisionError):
         train(kill_at=3)
     saved = torch.load(tmp_path / "scratch/step.ckpt", weights_only=False)["state_dict"]
