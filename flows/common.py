@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import yaml
 from prefect import Flow, Task
 
 from rabtriever.artifacts import ArtifactMismatchError
 from rabtriever.params import read_settings
-from rabtriever.tracking import store_errors
+from rabtriever.tracking import declared_stage, store_errors
 
 PARAMS = Path("params.yaml")
 PREPARED = Path("data/prepared")
@@ -78,8 +77,7 @@ def _given() -> dict[str, Any]:
     name = os.environ.get("DVC_STAGE")
     if not name:
         return {}
-    stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name.split("@")[0], {})
-    stage, settings = stage.get("do", stage), read_settings(PARAMS)
+    stage, settings = declared_stage(name), read_settings(PARAMS)
     code = [Path(path) for path in stage.get("deps", []) if path.endswith(".py")]
     sections = [entry for entry in stage.get("params", []) if isinstance(entry, str)]
     return {

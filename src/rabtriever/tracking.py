@@ -297,6 +297,14 @@ def _data_tags() -> dict[str, str]:
     return {"data_hash": found["hash"]} if "hash" in found else {}
 
 
+def declared_stage(name: str) -> dict[str, Any]:
+    """What dvc.yaml says of a stage, such as `mine@0`; nothing where there is no such file or stage."""
+    pipeline = Path("dvc.yaml")
+    stages = (yaml.safe_load(pipeline.read_text(encoding="utf-8")) or {}) if pipeline.exists() else {}
+    stage = stages.get("stages", {}).get(name.split("@")[0], {})
+    return stage.get("do", stage)  # foreach and matrix keep the stage under `do`
+
+
 def _dependency_tags(stage: str) -> dict[str, str]:
     """Returns the hashes `dvc.lock` knows for the outputs of other stages that this one reads."""
     lock, pipeline = Path("dvc.lock"), Path("dvc.yaml")
@@ -304,9 +312,7 @@ def _dependency_tags(stage: str) -> dict[str, str]:
         return {}
     stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})
     outs = {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", []) if "md5" in out}
-    declared = (yaml.safe_load(pipeline.read_text()) or {}).get("stages", {}).get(stage.split("@")[0], {})
-    declared = declared.get("do", declared)  # foreach and matrix keep the stage under `do`
-    named = [dep for dep in declared.get("deps", []) if isinstance(dep, str)]
+    named = [dep for dep in declared_stage(stage).get("deps", []) if isinstance(dep, str)]
     named += [dep["path"] for dep in stages.get(stage, {}).get("deps", [])]
     return {f"dvc.{path}": outs[path] for path in dict.fromkeys(named) if path in outs}
 

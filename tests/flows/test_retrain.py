@@ -271,19 +271,23 @@ def test_graph_is_read_in_order() -> None:
     assert _pipeline._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
 
 
+def started(program: str) -> subprocess.Popen[bytes]:
+    """A process of a program that runs the stage `index`, once that stage is at work."""
+    set_params("index", wait=60)
+    build(0.5)
+    prepared = (  # a test run in the background of a shell inherits that SIGINT is ignored
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from flows import _pipeline\nfrom flows.common import guard\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", prepared + program])
+    wait_for(lambda: Path("started").exists(), 30)
+    return child
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -> None:
     """Prevents orphaned training processes that go on writing after the user has stopped the run."""
-    set_params("index", wait=60)
-    program = (  # a test run in the background of a shell inherits that SIGINT is ignored
-        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from flows import _pipeline\nfrom flows.common import guard\n"
-        "with guard('retrain'), _pipeline.exclusive():\n"
-        "    _pipeline.run_stage('index', {})"
-    )
-    build(0.5)
-    child = subprocess.Popen([sys.executable, "-c", program])
-    wait_for(lambda: Path("started").exists(), 30)
+    child = started("with guard('retrain'), _pipeline.exclusive():\n    _pipeline.run_stage('index', {})")
     with pytest.raises(BlockingIOError, match=f"process {child.pid}"), _pipeline.exclusive():
         pass  # a second retraining in the same folder is told of the first
     child.send_signal(number)
@@ -294,17 +298,12 @@ def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -
 
 def test_a_second_interrupt_does_not_stop_the_clean_up(project: Path) -> None:
     """Prevents an impatient second Ctrl-C from leaving a stage running, or its last good outputs in the cache."""
-    set_params("index", wait=60)
-    program = (
-        "import signal, time\nfrom pathlib import Path\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from flows import _pipeline\nfrom flows.common import guard\n"
+    child = started(
+        "import time\nfrom pathlib import Path\n"
         "def restore(stage):\n    Path('restoring').touch()\n    time.sleep(1)\n    Path('restored').touch()\n"
         "_pipeline._restore = restore\n"
         "with guard('retrain'):\n    _pipeline.run_stage('index', {})"
     )
-    build(0.5)
-    child = subprocess.Popen([sys.executable, "-c", program])
-    wait_for(lambda: Path("started").exists(), 30)
     child.send_signal(signal.SIGINT)
     wait_for(lambda: Path("restoring").exists(), 30)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
