@@ -47,7 +47,7 @@ tables: $(STAMP)  ## copy reports/evaluation.json to docs/evaluation and redraw 
 
 clean:  ## remove what the pipeline built; .venv, mlruns, studies and DVC's cache stay, so that `make run` brings it back fast
 	rm -rf data/prepared data/embeddings data/candidates models reports .pytest_cache .ruff_cache .hypothesis
-	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study -exec rm -rf {} +
+	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study ! -name retrain.lock -exec rm -rf {} +
 
 # uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
 $(STAMP): pyproject.toml requirements.lock

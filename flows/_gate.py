@@ -24,7 +24,7 @@ def gate_params() -> GateParams:
 
 
 def challenger() -> RegisteredVersion | None:
-    """The version of the retriever that is in models/retriever now, None when it is not registered here."""
+    """The version of the retriever in models/retriever and the code here, None when that is not registered here."""
     if not (RETRIEVER.is_dir() and (REPORTS / "data.json").is_file()):
         return None
     return registry.find(read_manifest(RETRIEVER, "retriever", verify=False).hash, _data_hash())
@@ -33,9 +33,10 @@ def challenger() -> RegisteredVersion | None:
 def settled(version: RegisteredVersion | None) -> bool:
     """Whether nothing is left to decide on a version.
 
-    It is when the version is the champion, when somebody has withdrawn it, or when the last decision on it was made
-    against the present champion and with the present limits: a refused one gets another hearing only when what it was
-    measured against has changed. One that did not answer is asked again, as a store may have been out of reach.
+    It is when the version is the champion, when somebody has withdrawn it, or when it was last refused against the
+    present champion and with the present limits: it gets another hearing only when what it was measured against has
+    changed. One that did not answer is asked again, as a store may have been out of reach, and so is one that passed
+    and is not champion, as a run may have been killed in between.
     """
     if version is None:
         return False
@@ -44,7 +45,7 @@ def settled(version: RegisteredVersion | None) -> bool:
         return True
     last = registry.last_decision(version)
     present = None if champion is None else champion.version
-    if last is None or last.get("fault"):
+    if last is None or last.get("fault") or last["promoted"]:
         return False
     return last["champion"] == present and last["gate"] == asdict(gate_params())
 
@@ -64,10 +65,10 @@ def judge(version: RegisteredVersion) -> dict[str, Any]:
     now = registry.champion()
     if (now and now.version) != record["champion"]:  # a registry may be shared, and the evaluation takes minutes
         raise BlockingIOError(f"the champion has become {now} while {version} was judged; run again to compare the two")
-    if decision.promote:
-        registry.promote(version)
     registry.record_decision(version, record)
     write_json(REPORTS / "promotion.json", record)
+    if decision.promote:  # last: killed before it, the next run decides again; after it, nothing would be recorded
+        registry.promote(version)
     return record
 
 

@@ -76,7 +76,9 @@ def promotion_text(version: registry.RegisteredVersion, decision: Mapping[str, A
             lines.append(
                 f"{version} was taken out of service; `rabtriever rollback --to {version.version}` puts it back"
             )
-        lines.append(f"champion: {champion}, another retriever than the one in models/retriever")
+        alike = champion.retriever_hash == version.retriever_hash
+        what = "the same retriever with other code" if alike else "another retriever than the one in models/retriever"
+        lines.append(f"champion: {champion}, {what}")
     return "\n".join(textwrap.fill(line, 118, subsequent_indent="  ") for line in lines)
 
 

@@ -21,11 +21,11 @@ from prefect.settings import get_current_settings
 
 from flows import _gate, _pipeline, _report
 from flows._server import prefect_api
-from flows.common import PARAMS, PARENT_FLOW_RUN, REPORTS, STUDENT, TEACHER, guard
-from rabtriever import checks, profiles, registry
+from flows.common import PARAMS, PARENT_FLOW_RUN, PREPARED, REPORTS, STUDENT, TEACHER, guard
+from rabtriever import profiles, registry
 from rabtriever.artifacts import MANIFEST_NAME, read_json
 from rabtriever.params import ParamsError, check_sections, load_params, read_settings, save_param
-from rabtriever.preparation import PrepareParams, with_dev
+from rabtriever.preparation import PrepareParams, checked
 from rabtriever.records import load_dataset
 from rabtriever.sources import check_pinned, resolve_source
 from rabtriever.tracking import pipeline_run
@@ -135,15 +135,17 @@ def adopt_source(data: str | None) -> None:
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
+        ValueError: it is the pipeline's own output, which the pipeline would read and remove.
         DataContractError: the data break the contract; params.yaml is untouched.
     """
     params = load_params(PrepareParams, "prepare", PARAMS)
     data = data and str(Path(data).expanduser())
     if not data or Path(data).resolve() == Path(params.source).resolve():
         return
+    if Path(data).resolve().is_relative_to(PREPARED.resolve()):
+        raise ValueError(f"{data} is what stage prepare writes; name the folder that it was made from, or a copy of it")
     print(f"retrain: checking {data} before anything is changed", flush=True)
-    dataset, _ = with_dev(load_dataset(data), params.dev_fraction, params.max_dev_queries)
-    checks.check_dataset(dataset)
+    checked(load_dataset(data), params)
     save_param(PARAMS, "prepare.source", data)
     print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)
 

@@ -14,7 +14,7 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -26,6 +26,15 @@ from rabtriever.records import Document
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_DOCUMENTS, NUM_QUERIES = 12, 40
+
+
+class ToyHit(NamedTuple):
+    """As the real one has it."""
+
+    doc_id: str
+    score: float
+    title: str
+    text: str
 
 
 class ToyRetriever:
@@ -52,9 +61,9 @@ class ToyRetriever:
         ordered = sorted(self.corpus, key=lambda doc: (doc != self.best.get(query), doc))
         return [(doc, -float(place)) for place, doc in enumerate(ordered)]
 
-    def _hit(self, doc_id: str, score: float) -> Any:
+    def _hit(self, doc_id: str, score: float) -> ToyHit:
         document = self.corpus[doc_id]
-        return types.SimpleNamespace(doc_id=doc_id, score=score, title=document.title, text=document.text)
+        return ToyHit(doc_id, score, document.title, document.text)
 
 
 def dataset(prefix: str = "need") -> records.Dataset:
@@ -132,6 +141,15 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def alive(group: int) -> bool:
+    """Whether a process group has a member."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def set_params(section: str, **values: Any) -> None:

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -211,9 +211,10 @@ def content_hash(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def code_hash(package: str | Path) -> str:
-    """Sha256 (64 hex digits) of the names and bytes of a package's own Python files."""
-    return _combined({path.name: {"sha256": content_hash(path)} for path in Path(package).glob("*.py")})
+def code_hash(package: str | Path, names: Collection[str] | None = None) -> str:
+    """Sha256 (64 hex digits) of the names and bytes of a package's own Python files, of all or of those named."""
+    chosen = (path for path in Path(package).glob("*.py") if names is None or path.name in names)
+    return _combined({path.name: {"sha256": content_hash(path)} for path in chosen})
 
 
 def _file_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -262,7 +263,8 @@ def read_manifest(folder: str | Path, kind: str, verify: bool = True) -> Manifes
         raise FileNotFoundError(f"{folder} {what}; expected a {kind!r} artefact; run dvc repro")
     try:
         manifest = Manifest(**read_json(path))
-    except TypeError as error:
+        _check_form(manifest)
+    except (TypeError, KeyError) as error:
         raise ArtifactMismatchError(f"{path} is no manifest ({error}); run the stage that writes it again") from error
     if manifest.kind != kind:
         raise ArtifactMismatchError(
@@ -271,6 +273,15 @@ def read_manifest(folder: str | Path, kind: str, verify: bool = True) -> Manifes
     if verify:
         _verify(folder, manifest)
     return manifest
+
+
+def _check_form(manifest: Manifest) -> None:
+    """Raises a TypeError or KeyError where a part is not what `write_manifest` writes."""
+    for name in ("parents", "info", "files"):
+        if not isinstance(getattr(manifest, name), dict):
+            raise TypeError(f"{name} is {getattr(manifest, name)!r}, expected names with values")
+    for record in manifest.files.values():
+        int(record["bytes"]), str(record["sha256"])
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,24 +79,26 @@ def _positive(text: str) -> int:
 def _search(parsed: argparse.Namespace) -> None:
     if not parsed.query.strip():
         raise ValueError("the query is blank; write what is wanted")
+    looks_like_path = os.sep in parsed.model or parsed.model in (".", "..")
+    is_folder = looks_like_path or (Path(parsed.model).is_dir() and parsed.model not in ("champion", "previous"))
+    hits = (_ask_folder if is_folder else _ask_version)(parsed.model, parsed.query, parsed.k)
+    width = len(str(len(hits)))
+    for rank, hit in enumerate(hits, start=1):
+        print(f"{rank:>{width}}. {hit['score']:8.3f}  {hit['doc_id']}  {hit['title']}".rstrip())
+        print(textwrap.fill(hit["text"], 100, initial_indent="    ", subsequent_indent="    "))
+
+
+def _ask_folder(folder: str, query: str, k: int) -> list[dict[str, Any]]:
     from rabtriever.artifacts import read_manifest
 
-    folder = _resolve(parsed.model)
     read_manifest(folder, "retriever", verify=False)  # a wrong folder is told of before the seconds that loading takes
     from rabtriever.retriever import Retriever
 
-    (hits,) = Retriever.load(folder).search([parsed.query], k=parsed.k)
-    width = len(str(len(hits)))
-    for rank, hit in enumerate(hits, start=1):
-        print(f"{rank:>{width}}. {hit.score:8.3f}  {hit.doc_id}  {hit.title}".rstrip())
-        print(textwrap.fill(hit.text, 100, initial_indent="    ", subsequent_indent="    "))
+    return [hit._asdict() for hit in Retriever.load(folder).search([query], k=k)[0]]
 
 
-def _resolve(model: str) -> Path:
-    """Returns the retriever folder that an alias, a version number or a path stands for."""
-    looks_like_path = os.sep in model or model in (".", "..")
-    if looks_like_path or (Path(model).is_dir() and model not in ("champion", "previous")):
-        return Path(model)
+def _ask_version(model: str, query: str, k: int) -> list[dict[str, Any]]:
+    """What an alias or version number answers, by the code that it carries, as its server would."""
     if not (model in ("champion", "previous") or model.isdigit()):
         raise FileNotFoundError(
             f"{model!r} is no folder; expected champion, previous, a version number, or a retriever folder"
@@ -106,7 +109,7 @@ def _resolve(model: str) -> Path:
     version = registry.get(model)
     if version is None:
         raise ValueError(f"the registry has no {model!r}; run make run to train and promote one, or name a folder")
-    return registry.local_folder(version)
+    return registry.answer(version, query, k)
 
 
 def _inspect(parsed: argparse.Namespace) -> None:

@@ -52,9 +52,7 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
             would pass for the result of what is there afterwards.
     """
     before = _fingerprint(params.source)
-    raw = records.load_dataset(params.source)
-    complete, was_cut = with_dev(raw, params.dev_fraction, params.max_dev_queries)
-    report = checks.check_dataset(complete)
+    complete, was_cut, report = checked(records.load_dataset(params.source), params)
     limits = {"test": params.max_test_queries, "dev": params.max_dev_queries}
     final = sampled(complete, limits)
     report = {
@@ -69,6 +67,20 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
     write_dataset(final, output)
     write_json(report_path, report)
     return report
+
+
+def checked(dataset: Dataset, params: PrepareParams) -> tuple[Dataset, bool, dict[str, Any]]:
+    """The data set with a dev split, whether that was cut from train, and the report of what it was checked for.
+
+    Raises:
+        DataContractError: If the data break the contract; names the files that there are.
+    """
+    complete, was_cut = with_dev(dataset, params.dev_fraction, params.max_dev_queries)
+    try:
+        return complete, was_cut, checks.check_dataset(complete)
+    except DataContractError:
+        checks.check_dataset(dataset)  # a fault is of qrels/train.tsv where the dev split was cut from there
+        raise
 
 
 def _fingerprint(source: str) -> str | None:

@@ -36,12 +36,14 @@ _MODEL_FOLDER = "model"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
 EXAMPLE = "I spilled my drink on the carpet."
 _WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
+_CODE = "code_hash"  # tag: identity of the code that a version answers by
+_PATIENCE = 900  # seconds that a version has to load and answer in a process of its own
 # asks a version in a process of its own, where no other code of the package is loaded yet
 _ASK = """
 import json, sys
 import mlflow.pyfunc, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
-hits = model.predict(pandas.DataFrame({"query": [sys.argv[2]]}), params={"k": 1})["hits"][0]
+hits = model.predict(pandas.DataFrame({"query": [sys.argv[2]]}), params={"k": int(sys.argv[3])})["hits"][0]
 print("\\n" + json.dumps(list(hits)))
 """
 
@@ -71,10 +73,9 @@ class RegisteredVersion:
 
 
 def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
-    """Returns the version of this artefact evaluated on this data, or None."""
-    condition = f"name = '{MODEL}' and tag.retriever_hash = '{retriever_hash}' and tag.data_hash = '{data_hash}'"
-    found = tracking.client().search_model_versions(condition)
-    return _version(max(found, key=lambda version: int(version.version))) if found else None
+    """Returns the version of this artefact, evaluated on this data, that answers by the code here, or None."""
+    code = _code_here()
+    return next((one for one in _versions(retriever_hash, data_hash) if one.tags.get(_CODE) == code), None)
 
 
 def get(version: str) -> RegisteredVersion | None:
@@ -116,7 +117,7 @@ def register(
     """
     folder = Path(folder)
     manifest = read_manifest(folder, "retriever")
-    known = find(manifest.hash, data_hash)
+    before, known = _versions(manifest.hash, data_hash), find(manifest.hash, data_hash)
     if known is not None and _is_whole(known, per_query):
         run.set_tags({"model_version": known.version})
         return known
@@ -129,12 +130,13 @@ def register(
     tags = {
         "retriever_hash": manifest.hash,
         "data_hash": data_hash,
+        _CODE: _code_here(),
         "artifact_path": f"{_MODEL_FOLDER}/artifacts/{folder.name}",
         "dataset": str(evaluation.get("dataset", "")),
         **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
         **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
     }
-    if known is not None and is_withdrawn(known):
+    if before and is_withdrawn(before[0]):
         tags[_WITHDRAWN] = "true"
     _ensure_model()
     source = f"{client.get_run(run.run_id).info.artifact_uri}/{_MODEL_FOLDER}"
@@ -155,9 +157,7 @@ def local_folder(version: RegisteredVersion) -> Path:
 
 
 def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
-    """Loads a version the way a server would, with the code that it carries, and asks it one question.
-
-    Where that code is not what runs here, a process of its own does, which takes some seconds more.
+    """Asks a version one question.
 
     Args:
         version: the version to try.
@@ -168,9 +168,7 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
     """
     advice = "register the retriever again (dvc repro --force register) or choose another version"
     try:
-        folder = _download(version, _MODEL_FOLDER)
-        alike = code_hash(_code(version)) == code_hash(_PACKAGE)
-        hits = (_ask if alike else _ask_apart)(folder, query)
+        hits = answer(version, query, 1)
         scores = [float(hit["score"]) for hit in hits]
     except Exception as error:  # whatever stops it from answering is the finding
         raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
@@ -178,17 +176,43 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
         raise ArtifactMismatchError(f"{version} answers {hits!r}, expected one document with a finite score; {advice}")
 
 
-def _ask(folder: Path, query: str) -> list[dict[str, Any]]:
+def answer(version: RegisteredVersion, query: str, k: int) -> list[dict[str, Any]]:
+    """Returns the documents that a version finds, loaded the way a server would, with the code that it carries.
+
+    Where that code is not what runs here, a process of its own does, which takes some seconds more.
+
+    Args:
+        version: the version to ask.
+        query: the question.
+        k: documents wanted.
+
+    Returns:
+        {doc_id, score, title, text} of each document, score descending.
+
+    Raises:
+        FileNotFoundError: it has lost its files.
+        ArtifactMismatchError: it was damaged.
+        ChildProcessError: it fails with its own code.
+    """
+    folder = _download(version, _MODEL_FOLDER)
+    alike = code_hash(_code(version), _served()) == _code_here()
+    return (_ask if alike else _ask_apart)(folder, query, k)
+
+
+def _ask(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
     import mlflow.pyfunc
     import pandas as pd
 
     model = mlflow.pyfunc.load_model(str(folder))
-    return list(model.predict(pd.DataFrame({"query": [query]}), params={"k": 1})["hits"][0])
+    return list(model.predict(pd.DataFrame({"query": [query]}), params={"k": k})["hits"][0])
 
 
-def _ask_apart(folder: Path, query: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-c", _ASK, str(folder), query]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _ask_apart(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-c", _ASK, str(folder), query, str(k)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise ChildProcessError(f"with its own code it gave no answer in {_PATIENCE} s") from error
     if done.returncode < 0:
         raise ChildProcessError(f"with its own code it was killed by signal {-done.returncode}")
     if done.returncode:
@@ -255,15 +279,22 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     check_answers(wanted)
     before = get(PREVIOUS)
     undone = is_withdrawn(wanted) and before is not None and wanted.version == before.version
-    promote(wanted)
-    if not undone:
+    if not undone:  # before it is out of service, or a kill in between would have the gate put it back
         tracking.client().set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
+    promote(wanted)
     return wanted, now
 
 
 def is_withdrawn(version: RegisteredVersion) -> bool:
     """Whether somebody took a version out of service by `rollback`, and nobody has put it back."""
     return _WITHDRAWN in version.tags
+
+
+def _versions(retriever_hash: str, data_hash: str) -> list[RegisteredVersion]:
+    """Returns the versions of this artefact evaluated on this data, whatever their code, the newest first."""
+    condition = f"name = '{MODEL}' and tag.retriever_hash = '{retriever_hash}' and tag.data_hash = '{data_hash}'"
+    found = tracking.client().search_model_versions(condition)
+    return [_version(one) for one in sorted(found, key=lambda one: int(one.version), reverse=True)]
 
 
 def _version(found: ModelVersion) -> RegisteredVersion:
@@ -304,13 +335,24 @@ def _is_whole(version: RegisteredVersion, metrics: PerQuery) -> bool:
     """Whether a version has its files, undamaged, the code that runs here and these metrics."""
     try:
         read_manifest(local_folder(version), "retriever")
-        return code_hash(_code(version)) == code_hash(_PACKAGE) and per_query(version) == metrics
+        return code_hash(_code(version), _served()) == _code_here() and per_query(version) == metrics
     except (FileNotFoundError, ArtifactMismatchError):
         return False
 
 
 def _code(version: RegisteredVersion) -> Path:
     return _download(version, _MODEL_FOLDER) / "code" / _PACKAGE.name
+
+
+def _code_here() -> str:
+    """Returns the identity of the code here that decides on an answer."""
+    return code_hash(_PACKAGE, _served())
+
+
+def _served() -> set[str] | None:
+    """Returns the modules that decide on an answer, which stage `register` lists; None, all, where there is no list."""
+    listed = [Path(dep) for dep in tracking.declared_stage("register").get("deps", []) if isinstance(dep, str)]
+    return {path.name for path in listed if path.parent.name == _PACKAGE.name and path.suffix == ".py"} or None
 
 
 def _ensure_model() -> None:

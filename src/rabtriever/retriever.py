@@ -98,7 +98,8 @@ class Retriever:
 
         Raises:
             FileNotFoundError: no such folder, or no manifest in it.
-            ArtifactMismatchError: a file is missing, changed or foreign, or counts disagree.
+            ArtifactMismatchError: a file is missing, changed or foreign, counts disagree, or other code has written it
+                with settings that this code does not know.
         """
         import faiss
 
@@ -106,18 +107,23 @@ class Retriever:
         manifest = read_manifest(folder, KIND)
         # one registered before the file was has its settings in the manifest
         settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
-        scorer = _load_scorer(folder, settings)
+        try:
+            scorer, params = _load_scorer(folder, settings), IndexParams(**settings["index"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactMismatchError(
+                f"{folder} has other settings than this code knows ({type(error).__name__}: {error}): search it with "
+                "the code that wrote it, or build the index again"
+            ) from error
         tensors = _read_tensors(folder / "documents.safetensors")
         folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
-        projections = Projections(scorer.encoder.width, settings["index"]["dimension"])
+        projections = Projections(scorer.encoder.width, params.dimension)
         projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
         index = faiss.read_index(str(folder / "shortlist.faiss"))
         corpus = read_corpus(folder / "corpus.jsonl")
         counts = {"texts": len(corpus), "folded documents": len(folded.bias), "shortlist vectors": index.ntotal}
         if len(set(counts.values())) != 1:
             raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}): build the index again")
-        params, memory = IndexParams(**settings["index"]), read_memory(folder / MEMORY)
-        return cls(scorer, corpus, folded, projections, index, params, manifest, memory)
+        return cls(scorer, corpus, folded, projections, index, params, manifest, read_memory(folder / MEMORY))
 
     def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
         """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
@@ -173,13 +179,12 @@ class Retriever:
         """The k best documents of each query, best first; fewer when the corpus is smaller.
 
         Raises:
-            ValueError: k below 1, or a blank query.
+            ValueError: k below 1, or a query that is blank or no Unicode text.
         """
         if k < 1:
             raise ValueError(f"k is {k}: ask for at least one document")
         for number, query in enumerate(queries):
-            if not query.strip():
-                raise ValueError(f"query {number} is blank: a query needs some text")
+            _check_query(number, query)
         hits: list[list[Hit]] = []
         size = max(1, SCORE_CELLS // len(self._documents))
         for start in range(0, len(queries), size):
@@ -241,6 +246,15 @@ class Retriever:
             all_rows.append(rows[best])
             all_scores.append(scores[0][best])
         return all_rows, all_scores
+
+
+def _check_query(number: int, query: str) -> None:
+    if not query.strip():
+        raise ValueError(f"query {number} is blank: a query needs some text")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"query {number} is {query!r}, which is no Unicode text: give it in UTF-8") from error
 
 
 def _places(documents: Sequence[Document], corpus: Corpus) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 
 from rabtriever import cli, registry, tracking
 from rabtriever.artifacts import read_manifest
-from tests.toy import dataset, per_query, write_retriever
+from tests.toy import ROOT, dataset, per_query, write_retriever
 
 
 def promoted(quality: float) -> registry.RegisteredVersion:
@@ -53,6 +53,21 @@ def test_search_by_folder_and_by_champion(store: Path, capsys: pytest.CaptureFix
         assert cli.main(["search", "need 1", "-k", "2", *words]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
         assert len(lines) == 2 and first in lines[0] and "Thing" in lines[0]
+
+
+def test_search_asks_the_champion_with_its_own_code(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents answers by code that the gate has refused, where the server gives those of the champion's."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = registry.local_folder(promoted(1.0)).parent.parent / "code" / "rabtriever" / "retriever.py"
+    changed = "class Retriever(ToyRetriever):\n    def _ranked(self, query):\n        return [('d03', 7.0)]\n"
+    code.write_text(f"from tests.toy import ToyRetriever\n{changed}")
+    assert cli.main(["search", "need 1"]) == 0
+    assert capsys.readouterr().out.startswith("1.    7.000  d03  Thing 3")
+    code.write_text("raise RuntimeError('of another age')\n")
+    assert cli.main(["search", "need 1"]) == 1
+    assert "with its own code: RuntimeError: of another age" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from rabtriever.artifacts import ArtifactMismatchError
+from rabtriever.artifacts import ArtifactMismatchError, write_manifest
 from rabtriever.document_terms import EncodedDocuments, QueryMemory, encoded_documents, remember
 from rabtriever.encoder import Encoder
 from rabtriever.predictor import FoldablePredictor
@@ -145,6 +145,16 @@ def test_a_missing_file_and_a_missing_folder_are_refused(folder: Path):
         Retriever.load(folder.parent / "nowhere")
 
 
+def test_settings_of_other_code_are_told(retriever: Retriever, folder: Path):
+    """A champion of an earlier release ends in a bare TypeError."""
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["index"]["depth"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    write_manifest(folder, "retriever", {}, {})
+    with pytest.raises(ArtifactMismatchError, match="other settings than this code knows.*depth.*code that wrote it"):
+        Retriever.load(folder)
+
+
 def test_a_failed_save_leaves_the_old_folder(
     retriever: Retriever, folder: Path, toy: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -160,7 +170,14 @@ def test_a_failed_save_leaves_the_old_folder(
     assert Retriever.load(folder).manifest.hash == before
 
 
-@pytest.mark.parametrize(("queries", "k", "message"), [(["tea"], 0, "k is 0"), (["tea", " "], 3, "query 1 is blank")])
+@pytest.mark.parametrize(
+    ("queries", "k", "message"),
+    [
+        (["tea"], 0, "k is 0"),
+        (["tea", " "], 3, "query 1 is blank"),
+        (["tea", "caf\udce9"], 3, r"query 1 is 'caf\\udce9', which is no Unicode text"),
+    ],
+)
 def test_senseless_requests_are_refused(retriever: Retriever, queries: list[str], k: int, message: str):
     """An empty answer would look like a corpus without a match."""
     with pytest.raises(ValueError, match=message):

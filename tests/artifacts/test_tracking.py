@@ -179,6 +179,11 @@ def test_version_is_asked_with_its_own_code(store: Path, monkeypatch: pytest.Mon
     code = registry.local_folder(version).parent.parent / "code" / "rabtriever" / "retriever.py"
     code.write_text("from tests.toy import ToyRetriever as Retriever\n")
     registry.check_answers(version)
+    assert [hit["doc_id"] for hit in registry.answer(version, "need 0", 2)] == ["d05", "d00"]
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "_PATIENCE", 0.01)
+        with pytest.raises(ArtifactMismatchError, match="no answer in 0.01 s"):
+            registry.check_answers(version)
     code.write_text("raise RuntimeError('of another age')\n")
     with pytest.raises(ArtifactMismatchError, match="of another age"):
         registry.check_answers(version)

@@ -1,6 +1,7 @@
 """Atomic writes, content hashes, manifests."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -269,6 +270,11 @@ def test_manifest_is_the_same_for_equal_runs(artifact):
     assert (artifact / "manifest.json").read_bytes() == before and again == artifacts.read_manifest(artifact, "teacher")
 
 
+def _change_manifest(folder, **parts):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+
+
 def _rename_in_manifest(folder):
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace(artifacts.content_hash(folder), "0" * 64))
@@ -285,6 +291,8 @@ def _rename_in_manifest(folder):
         (lambda folder: (folder / "manifest.json").write_text("{}"), "no manifest"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is not JSON"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest"),
+        (lambda folder: _change_manifest(folder, files=None), "files is None"),
+        (lambda folder: _change_manifest(folder, files={"ids.txt": {"sha256": "0"}}), "bytes"),
     ],
 )
 def test_damaged_artifact_is_refused(artifact, damage, words):

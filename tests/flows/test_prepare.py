@@ -94,6 +94,17 @@ def test_broken_source_leaves_the_prepared_data(here):
     assert (read_manifest("data/prepared", "data"), (here / "reports/data.json").read_bytes()) == before
 
 
+def test_a_fault_is_told_of_a_file_that_is_there(here):
+    """A wrong id in qrels/train.tsv is told of a qrels/dev.tsv that the folder does not have."""
+    (here / "raw/qrels/dev.tsv").unlink(missing_ok=True)
+    path = here / "raw/qrels/train.tsv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(f"{line.split(chr(9))[0]}\tnowhere\t1" for line in lines[1:])]) + "\n")
+    with pytest.raises(DataContractError, match="qrels/train.tsv: query .* document 'nowhere'") as raised:
+        _prepare()
+    assert "qrels/dev.tsv" not in str(raised.value).replace("without a qrels/dev.tsv", "")
+
+
 def test_source_that_changes_meanwhile_is_refused(here, monkeypatch):
     """A folder refreshed while it is read passes for what the old data were made from, and is never read again."""
     check = checks.check_dataset

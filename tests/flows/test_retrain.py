@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from flows.register import register
 from rabtriever import registry, tracking
 from rabtriever.artifacts import ArtifactMismatchError, content_hash
 from rabtriever.metrics import METRICS
-from tests.toy import ToyRetriever, build, dataset, set_params, wait_for, write_retriever
+from tests.toy import ToyRetriever, alive, build, dataset, set_params, wait_for, write_retriever
 
 
 def run_plain() -> dict[str, Any]:
@@ -129,7 +128,7 @@ def test_damaged_artefact_is_refused(project: Path, monkeypatch: pytest.MonkeyPa
 def test_a_store_out_of_reach_refuses_nobody_for_good(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a better retriever that is never heard again because the network failed when it was asked."""
 
-    def broken(folder: Path, query: str) -> None:
+    def broken(folder: Path, query: str, k: int) -> None:
         raise ConnectionResetError("the store is gone")
 
     with monkeypatch.context() as patched:
@@ -143,18 +142,52 @@ def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: 
     run_gate(0.5)
     register.fn()
     assert num_versions() == 1
-    real = registry.code_hash
     with monkeypatch.context() as patched:
-        patched.setattr(registry, "code_hash", lambda path: real(path) if "model" in str(path) else "mended")
+        patched.setattr(registry, "_code_here", lambda: "mended")
+        patched.setattr(registry, "check_answers", lambda version: None)
+        assert not _gate.settled(_gate.challenger())
+        assert run_gate(0.5)["promoted"] and alias("champion") == "2", "also where DVC has nothing to run"
+        registry.rollback(to="1")
+        Path("reports/runs/student.trec").write_text("")  # as if it were measured otherwise
         register.fn()
-    assert num_versions() == 2
-    assert run_gate(0.5)["promoted"] and alias("champion") == "2"
-    registry.rollback(to="1")
-    Path("reports/runs/student.trec").write_text("")  # as if it were measured otherwise
-    register.fn()
-    assert num_versions() == 3 and registry.is_withdrawn(registry.get("3")), "the retriever is out of service"
+        assert num_versions() == 3 and registry.is_withdrawn(registry.get("3")), "the retriever is out of service"
+        run_gate(0.5)
+        assert alias("champion") == "1"
+
+
+def test_code_that_is_taken_back_serves_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents a change of the code from staying in service after it was taken back, or a version more each time."""
     run_gate(0.5)
-    assert alias("champion") == "1"
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "_code_here", lambda: "worse")
+        patched.setattr(registry, "check_answers", lambda version: None)
+        run_gate(0.5)
+        assert alias("champion") == "2"
+    print(_report.promotion_text(_gate.challenger(), None))
+    assert "champion: version 2, the same retriever with other code" in capsys.readouterr().out
+    assert run_gate(0.5)["promoted"] and alias("champion") == "1" and num_versions() == 2
+    register.fn()
+    assert num_versions() == 2
+
+
+def test_a_run_killed_before_the_promotion_is_completed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a decision without a champion of it, and a champion of which nothing tells why it is one."""
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "promote", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_gate(0.5)
+    assert alias("champion") is None and not _gate.settled(_gate.challenger())
+    assert run_gate(0.5)["promoted"] and alias("champion") == "1" and _gate.settled(_gate.challenger())
+    run_gate(0.9)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "promote", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            registry.rollback()
+    assert registry.rollback()[0].version == "1"
+    run_gate(0.9)
+    assert alias("champion") == "1", "what was rolled back stays out of service"
 
 
 def test_the_same_weights_that_rank_worse_are_refused(project: Path) -> None:
@@ -333,15 +366,6 @@ def test_what_changes_while_a_stage_runs_is_not_what_it_is_made_of(
     main(flow(name="prepare")(lambda: set_params("promote", tolerance=1.0)))
 
 
-def alive(group: int) -> bool:
-    """Whether a process group has a member."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_bad_data_folder_leaves_settings_alone(project: Path) -> None:
     """Prevents a params.yaml that points at data nobody can use."""
     before = Path("params.yaml").read_text()
@@ -355,6 +379,8 @@ def test_bad_data_folder_leaves_settings_alone(project: Path) -> None:
         (bad / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
     with pytest.raises(ValueError, match=r"corpus\.jsonl:2.*d1"):
         retrain.adopt_source("bad")
+    with pytest.raises(ValueError, match="data/prepared is what stage prepare writes"):
+        retrain.adopt_source("data/prepared")
     assert Path("params.yaml").read_text() == before
 
 
