@@ -175,7 +175,8 @@ def _train(what: Trained, rounds: list[Path]) -> None:
             annotated.append(found)
             sources[f"candidates {folder.name}"] = manifest.hash
         parents = {"data": data, what.start.name: parent.hash, **sources}
-        checkpoints = checkpoint_folder(CHECKPOINTS, what.section, {**parents, "seed": seed, **asdict(params)})
+        keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params)}
+        checkpoints = checkpoint_folder(CHECKPOINTS, what.section, keys)
         seed_torch(seed)  # adapters are drawn at random
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = what.module(model, training_inputs(dataset, prompt), annotated, params, seed)

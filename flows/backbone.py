@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from prefect import flow
 
 from flows.common import BACKBONE, CHECKPOINTS, PARAMS, PREPARED, main
+from rabtriever.artifacts import content_hash
 from rabtriever.backbone import (
     Backbone,
     SmallModelParams,
@@ -65,13 +67,15 @@ def backbone() -> str:
     dataset, data = prepared_data(PREPARED)
     with stage_run("backbone", {"backbone": params, "small_model": small, "warmup": warmup}) as run:
         seed_torch(seed)  # a part that a pretrained model lacks is drawn at random
-        model = _take(params) if params.source else _build(dataset, small, prompt_params, seed)
+        source = resolve_source(params.source) if params.source else ""
+        model = _take(source, params) if source else _build(dataset, small, prompt_params, seed)
         model.configure(pooling=params.pooling, attention=params.attention)
         prompt = Prompt(model.tokenizer, prompt_params, model.context)
         if params.source:
             check_reading(model, prompt)
         inputs = training_inputs(dataset, prompt)
         keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}
+        keys["weights"] = content_hash(source) if Path(source).is_dir() and source else ""  # others may be put there
         checkpoints = checkpoint_folder(CHECKPOINTS, "backbone", keys)
         with tuning(model, warmup.lora_rank, warmup.gradient_checkpointing):
             module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)
@@ -83,8 +87,8 @@ def backbone() -> str:
     return manifest.hash
 
 
-def _take(params: BackboneParams) -> Backbone:
-    return load_backbone(resolve_source(params.source), params.revision or None, params.dtype, default_device())
+def _take(source: str, params: BackboneParams) -> Backbone:
+    return load_backbone(source, params.revision or None, params.dtype, default_device())
 
 
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:

@@ -51,7 +51,7 @@ def build_index(round: int) -> str:
         documents = read_documents_encoded(EMBEDDINGS, len(dataset.corpus), teacher.weights)
         memory = read_memory(EMBEDDINGS / MEMORY)
         train = scorer.encode(list(dataset.split_queries("train").values()), "build_index: queries")
-        keys = {"student": student.hash, "seed": seed, **asdict(params)}
+        keys = {"student": student.hash, "prompt": prompt.hash, "seed": seed, **asdict(params)}
         checkpoints = checkpoint_folder(CHECKPOINTS, "build_index", keys)
         projections = Projections(scorer.encoder.width, params.dimension)
         module = _shortlist_module(scorer, projections, train, documents, params, seed)

@@ -58,7 +58,7 @@ def distill(round: int) -> str:
         seed_torch(seed + round)
         predictor = before.predictor if before else _new_predictor(shape, facts, teacher.weights.similarity)
         encoder = _query_encoder(params, before)
-        keys = {**parents, "seed": seed, **asdict(params), **asdict(shape)}
+        keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params), **asdict(shape)}
         checkpoints = checkpoint_folder(CHECKPOINTS, f"distill-{round}", keys)
         rank = params.lora_rank if params.query_adapter == "lora" else 0
         with contextlib.nullcontext() if encoder is None else tuning(encoder, rank):

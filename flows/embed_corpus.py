@@ -38,7 +38,7 @@ def embed_corpus() -> str:
     with stage_run("embed_corpus", params) as run:
         opened = open_teacher(TEACHER, prompt_params, data)
         model, prompt, teacher = opened.backbone, opened.prompt, opened.manifest
-        keys = {"data": data, "teacher": teacher.hash, **asdict(params)}
+        keys = {"data": data, "teacher": teacher.hash, "prompt": prompt.hash, **asdict(params)}
         scratch = checkpoint_folder(CHECKPOINTS, "embed_corpus", keys)
         inputs = training_inputs(dataset, prompt)
         found = write_shards(opened.encoder, inputs.document_ids, scratch, params.shard_size, params.batch_size)

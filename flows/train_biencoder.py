@@ -34,7 +34,7 @@ def train_biencoder() -> str:
         inputs = training_inputs(dataset, prompt)
         seed_torch(seed)  # adapters are drawn at random
         parents = {"data": data, "backbone": parent.hash}
-        keys = {**parents, "seed": seed, **asdict(params)}
+        keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params)}
         checkpoints = checkpoint_folder(CHECKPOINTS, "train_biencoder", keys)
         with tuning(model, params.lora_rank, params.gradient_checkpointing):
             module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)

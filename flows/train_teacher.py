@@ -77,7 +77,8 @@ def _train(start: Path | None) -> str:
         model, prompt, parent = open_model(BIENCODER, "biencoder", prompt_params, data)
         parents = {"data": data, "backbone": parent.parents["backbone"], "biencoder": parent.hash}
         inputs = training_inputs(dataset, prompt)
-        scratch = checkpoint_folder(CHECKPOINTS, "train_teacher", {**parents, "seed": seed, **asdict(params)})
+        keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params)}
+        scratch = checkpoint_folder(CHECKPOINTS, "train_teacher", keys)
         phases = _Phases(inputs, params, seed, scratch, run.lightning_logger)
         if start is None:
             reader, candidates = _trained(model, phases)

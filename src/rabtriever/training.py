@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+from torch.multiprocessing import ProcessRaisedException
 
 from rabtriever.artifacts import code_hash
 from rabtriever.backbone import Backbone
@@ -151,7 +154,8 @@ class _ProgressLine(pl.Callback):
         self.progress: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.progress = Progress(self.label, trainer.max_steps, trainer.global_step)
+        if trainer.is_global_zero:
+            self.progress = Progress(self.label, trainer.max_steps, trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any) -> None:
         if self.progress:
@@ -189,12 +193,13 @@ def hardware() -> dict[str, Any]:
 
     Lightning's own choice for several GPUs, DDP, would start the whole command again on each, and so a whole flow with
     its locks and its folders. Processes that are spawned for the fit alone give the trained weights back to this one.
-    A step may leave weights without a gradient (an LM head, a term of weight zero), which DDP has to be told.
+    A step may leave weights without a gradient (an LM head, a term of weight zero), which DDP has to be told. What a
+    cluster's job says of its processes (SLURM) is not asked: the one that runs this is none of several.
     """
-    count = torch.cuda.device_count()
+    count, here = torch.cuda.device_count(), {"plugins": [LightningEnvironment()]}
     if count < 2:
-        return {"accelerator": "auto", "devices": 1}
-    return {"accelerator": "gpu", "devices": count, "strategy": "ddp_spawn_find_unused_parameters_true"}
+        return {"accelerator": "auto", "devices": 1, **here}
+    return {"accelerator": "gpu", "devices": count, "strategy": "ddp_spawn_find_unused_parameters_true", **here}
 
 
 def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger: Any = None) -> None:
@@ -237,13 +242,24 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
     )
     module.train()
     homes = _devices(module)
+    _run(trainer, module, resume)
+    module.eval()
+    for part, device in homes:
+        part.to(device)
+
+
+def _run(trainer: pl.Trainer, module: StepModule, resume: Path | None) -> None:
     try:
         trainer.fit(module, _Steps(module.steps), ckpt_path=resume, weights_only=False if resume else None)
     except SIGTERMException as error:  # Lightning leaves the exit status at 0, and a killed stage would pass for done
         raise SystemExit(128 + signal.SIGTERM) from error
-    module.eval()
-    for part, device in homes:
-        part.to(device)
+    except ProcessRaisedException as error:  # one of several, with its traceback as the message
+        if told := re.search(r"^FloatingPointError: (.*)$", str(error), re.MULTILINE):
+            raise FloatingPointError(told[1]) from error
+        raise
+    finally:
+        if trainer.strategy.launcher is not None:  # else what was started would train on to its end
+            trainer.strategy.launcher.kill(signal.SIGTERM)
 
 
 def _checkpoints(last: Path) -> list[pl.Callback]:

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,13 +68,6 @@ def trained(**arguments) -> torch.Tensor:
     fit(module, "line")
     assert not module.training
     return weights(module)
-
-
-@pytest.fixture
-def every_step(monkeypatch, tmp_path) -> Path:
-    """Checkpoints are written after every step; the folder they go to."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    return tmp_path / "checkpoints"
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -182,29 +174,6 @@ def test_a_loss_that_is_not_finite(every_step):
     """Training goes on with NaN weights to the end, and the next stage ranks by them."""
     with pytest.raises(FloatingPointError, match=r"loss is inf at step 3 \(.*'small': inf.*lower the learning rate"):
         fit(Broken(), "line", every_step)
-
-
-@pytest.mark.slow
-def test_two_devices_average_their_gradients(every_step, monkeypatch):
-    """On several GPUs every one draws the same batch, trains alone, or the caller gets its old weights back."""
-    expected = Line(seed=3, steps=2)
-    rank = iter([0, 1] * 2)
-    plain = expected.losses
-    expected.losses = lambda _: {
-        str(number): plain(np.random.default_rng((3, expected.global_step, next(rank))))["near"] / 2
-        + 0.005 * expected.layer.weight.pow(2).sum()
-        for number in range(2)
-    }
-    fit(expected, "line")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    strategy = training.hardware()["strategy"]
-    monkeypatch.setattr(
-        training, "hardware", lambda: {"accelerator": "cpu", "devices": 2, "strategy": strategy}
-    )  # no GPUs here, but as many processes
-    module = Line(seed=3, steps=2)
-    fit(module, "line", every_step)
-    assert not module.training and [one.name for one in every_step.iterdir()] == ["step.ckpt"]
-    torch.testing.assert_close(weights(module), weights(expected))
 
 
 def test_no_steps():
