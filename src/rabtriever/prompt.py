@@ -92,6 +92,9 @@ class Segment:
 
         A text over budget loses its middle, never the template: what a request is about tends to stand at its start
         or, in a dialogue, at its end.
+
+        Raises:
+            ValueError: a text of which the tokenizer leaves nothing, in a template that adds nothing.
         """
         found: list[list[int]] = []
         for start in range(0, len(texts), TOKENIZED_AT_ONCE):
@@ -100,6 +103,10 @@ class Segment:
             encoded = self._tokenizer(glued, add_special_tokens=False, verbose=False)["input_ids"]
             self.truncated += sum(len(ids) > self._budget for ids in encoded)
             found += [self._before + self._cut(list(ids)) + self._after for ids in encoded]
+            if empty := [text for text, ids in zip(glued, found[start:], strict=True) if not ids]:
+                raise ValueError(
+                    f"the tokenizer makes no token of {empty[0]!r}: give the text words, or the prompt's template some"
+                )
         self.seen += len(texts)
         return found
 

@@ -299,8 +299,8 @@ def _checked_id(value: str, where: str) -> str:
 
 
 def _grade(text: str, where: str) -> int:
-    if not re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
-        raise DataContractError(f"{where}: grade {text!r} is no integer, expected 0, 1, 2, ...")
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", text):  # Python itself refuses thousands of digits
+        raise DataContractError(f"{where}: grade {text[:40]!r} is no integer, expected 0, 1, 2, ...")
     grade = int(text)
     if grade < 0:
         raise DataContractError(f"{where}: grade {grade} is negative, expected 0 (judged not relevant) or more")

@@ -6,6 +6,8 @@ documents are visited in blocks that stay in cache while all queries of the call
 
 from __future__ import annotations
 
+import threading
+
 import numba
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ import torch
 from rabtriever.predictor import FoldedDocuments, FoldedQueries
 
 BLOCK = 64
+# a server answers requests in threads, and one of numba's pools ends the process when two threads use it at once
+_ALONE = threading.Lock()
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
@@ -37,16 +41,17 @@ def _scan(a, v, c, r_q, u, e, r_d):
 def scan(queries: FoldedQueries, documents: FoldedDocuments) -> np.ndarray:
     """(Q, N) float32 scores of all queries against all documents; equal to `folded_scores` up to rounding.
 
-    Runs on as many threads as torch does.
+    Runs on as many threads as torch does, one call at a time.
     """
     arrays = [
         np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
         for tensor in (queries.additive, queries.weights, queries.products, queries.bias, *documents)
     ]
-    threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    scores = _scan(*arrays)
-    # numba's pool is torch's own OpenMP, and starting it set torch's thread count to all cores
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    with _ALONE:
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        scores = _scan(*arrays)
+        # numba's pool is torch's own OpenMP, and starting it set torch's thread count to all cores
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
     return scores

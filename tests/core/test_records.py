@@ -129,6 +129,7 @@ def test_title_may_be_missing_or_null_or_all_there_is(tmp_path):
         ("query-id\tcorpus-id\tscore\nq\t0\td\t1\n", 2, "found 4 columns"),
         ("query-id\tcorpus-id\tscore\nq\td\tyes\n", 2, "grade 'yes' is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", 2, "grade '1.0' is no integer"),
+        (f"query-id\tcorpus-id\tscore\nq\td\t{'1' * 5000}\n", 2, "is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t\n", 2, "grade '' is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t1_0\n", 2, "grade '1_0' is no integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t-1\n", 2, "grade -1 is negative"),

@@ -1,5 +1,9 @@
 """The compiled scan against the reference."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +65,22 @@ def test_scan_keeps_to_torch_threads():
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_requests_may_scan_at_once(layer):
+    """A server answers in threads; where the system has no OpenMP, numba's own pool ends the process when two meet."""
+    program = (
+        "import concurrent.futures, numpy, torch\n"
+        "from rabtriever.predictor import FoldedDocuments, FoldedQueries\n"
+        "from rabtriever.scan import scan\n"
+        "torch.set_num_threads(2)\n"
+        "queries = FoldedQueries(torch.ones(4, 8), torch.ones(8), torch.ones(4, 2), torch.ones(4))\n"
+        "documents = FoldedDocuments(torch.ones(50000, 8), torch.ones(50000, 2), torch.ones(50000))\n"
+        "with concurrent.futures.ThreadPoolExecutor(4) as pool:\n"
+        "    found = list(pool.map(lambda _: scan(queries, documents), range(64)))\n"
+        "assert all(numpy.array_equal(one, found[0]) for one in found)\n"
+    )
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

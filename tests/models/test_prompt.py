@@ -56,6 +56,16 @@ def test_texts_are_tokenised_in_parts(prompt, toy, monkeypatch):
     assert max(asked) == 3 and sum(asked) == len(texts)
 
 
+def test_a_text_without_a_token(prompt, monkeypatch):
+    """The mean over no tokens is no number, and the loss says to lower the learning rate."""
+    monkeypatch.setattr(prompt.document, "_tokenizer", lambda texts, **how: {"input_ids": [[7], []]})
+    assert all(prompt.document.ids(["tea", "\u200b"])), "a template's own words are enough"
+    monkeypatch.setattr(prompt.document, "_before", [])
+    monkeypatch.setattr(prompt.document, "_after", [])
+    with pytest.raises(ValueError, match=r"makes no token of .*u200b'"):
+        prompt.document.ids(["tea", "\u200b"])
+
+
 def test_no_texts(prompt):
     """An empty list breaks the tokenizer, or counts as a text."""
     assert prompt.document.ids([]) == [] and prompt.document.seen == 0 and prompt.truncation() == {}
