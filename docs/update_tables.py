@@ -23,8 +23,7 @@ def table(report: dict) -> str:
     """A Markdown table of one evaluation report, with a line that says what it was measured on."""
     lines = [
         f"`{report['dataset']}`: {report['num_queries']} {report['split']} queries, "
-        f"{report['num_documents']} documents; "
-        f"the student keeps **{report['retention']:.1f} %** of the teacher's nDCG@10.",
+        f"{report['num_documents']} documents{_kept(report['retention'])}.",
         "",
         "| | " + " | ".join(TITLES.get(column, column) for column in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
@@ -32,6 +31,10 @@ def table(report: dict) -> str:
     for name, row in report["systems"].items():
         lines.append(f"| {name} | " + " | ".join(_cell(column, row[column]) for column in COLUMNS) + " |")
     return "\n".join(lines)
+
+
+def _kept(retention: float | None) -> str:
+    return "" if retention is None else f"; the student keeps **{retention:.1f} %** of the teacher's nDCG@10"
 
 
 def _cell(column: str, value: float) -> str:

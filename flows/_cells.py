@@ -73,6 +73,7 @@ def run_cell(study: Study, cell: Cell, whole: bool = False) -> dict[str, Any]:
         "systems": systems,
         "conditions": study.conditions(cell),
     }
+    (folder / RESULT).unlink(missing_ok=True)  # of an earlier measurement, whose figures these are not
     write_json(folder / PER_QUERY, per_query)
     if cell.ablation:
         start = read_json(study.folder / cell.base.folder / PER_QUERY)

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any, TextIO
@@ -47,7 +49,7 @@ def crew(workers: int) -> Iterator[Executor]:
             workers,
             multiprocessing.get_context("spawn"),
             initializer=_start,
-            initargs=(context, threads),
+            initargs=(context, threads, os.getpid()),
             max_tasks_per_child=1,  # a process keeps the most memory that any of its work took
         )
         try:
@@ -82,14 +84,24 @@ class _Marked(io.TextIOBase):
         self._stream.flush()
 
 
-def _start(context: bytes, threads: int) -> None:
-    """Prepares a process: its threads, its end on SIGTERM, and the flow run that its work belongs to."""
+def _start(context: bytes, threads: int, parent: int) -> None:
+    """Prepares a process: its threads, its end on SIGTERM or without a parent, and the flow run that its work is of."""
     import torch
 
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process tells the others
     hydrated_context(cloudpickle.loads(context)).__enter__()  # for as long as the process lives
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process once its parent is gone: killed, that tells nobody, and another run would do the same work."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+    os._exit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager

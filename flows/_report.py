@@ -30,7 +30,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         f"{evaluation['num_documents']} documents (metrics in per cent)"
     )
     retention = evaluation.get("retention")
-    kept = [] if retention is None else [f"retention: the student keeps {_percent(retention)} of the teacher's nDCG@10"]
+    kept = [] if retention is None else [f"retention: the student keeps {retention:.1f} % of the teacher's nDCG@10"]
     below = [*kept, *_warning(known)]
     return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:], *([""] if below else []), *below])
 
@@ -44,11 +44,6 @@ def _warning(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
         f"the teacher ranks below the bi-encoder that it was trained from (nDCG@10 {teacher:.1f} and {start:.1f}):",
         "its hard negatives may be right ones that nobody judged: docs/operations.md, A teacher below its bi-encoder",
     ]
-
-
-def _percent(retention: float) -> str:
-    """A share given as a fraction or in per cent."""
-    return f"{retention if retention > 2 else 100 * retention:.1f} %"
 
 
 def _number(column: str, value: float | None) -> str:

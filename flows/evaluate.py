@@ -44,7 +44,7 @@ def evaluate() -> dict[str, Any]:
             "retriever": retriever.manifest.hash,
             "dataset": read_json(REPORTS / "data.json")["source"],
             "split": "test",
-            "num_queries": len(queries),
+            "num_queries": len(per_query["student"]),  # those without a relevant document have no metrics
             "num_documents": len(dataset.corpus),
             "retention": evaluation.retention(rows),
             "shortlist_recall": retriever.manifest.info["shortlist_recall"],

@@ -129,7 +129,9 @@ def _run_cells(definition: Study, todo: Sequence[Cell], afresh: bool) -> dict[st
     failed = turns.failed
     if _complexity_due(definition, afresh):  # when nothing else runs that would slow it down
         error = _attempt(complexity, "complexity", definition)
-        failed |= {} if error is None else {"complexity": str(error)}
+        if error is not None:
+            print(f"complexity: failed: {error}", flush=True)
+            failed["complexity"] = str(error)
     return failed
 
 
@@ -345,7 +347,8 @@ def run_once(
     _, missing = read_results(definition, not afresh)
     for absent in dict.fromkeys(one.set for one in missing if one.set not in definition.present()):
         print(f"study: {absent} is left out, as there is no folder {definition.sets[absent].source}", flush=True)
-    if summary_only or not (_todo(definition, only, afresh, further) or _complexity_due(definition, afresh)):
+    todo = _todo(definition, only, afresh, further)
+    if summary_only or not (todo or _complexity_due(definition, afresh)):
         with _exclusive(definition):
             summarise(definition, afresh)
         report(definition)

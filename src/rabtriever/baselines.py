@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from rabtriever.backbone import Backbone
-from rabtriever.document_terms import EncodedDocuments, encoded_documents, known_scores
+from rabtriever.document_terms import EncodedDocuments, encoded_documents, unit
 from rabtriever.evaluation import System, scoring_system
 from rabtriever.fitting import TERMS, fit_on_dev
 from rabtriever.inputs import TrainingInputs
 from rabtriever.late_interaction import TokenIndex
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset, Queries
-from rabtriever.scorer import Scorer
+from rabtriever.scorer import Scorer, inner_products
 
 
 def late_interaction_system(
@@ -47,10 +47,11 @@ def calibrated_system(
     terms = [name for name in TERMS if name != "evidence"]
     fit, states, memory = fit_on_dev(inputs, backbone, terms, depth, temperature, batch_size)
     documents = encoded_documents(states, fit.weights, memory)
+    products, offsets = inner_products(documents.anchors.numpy()), documents.offsets.numpy()
 
     def scores(texts: Sequence[str]) -> np.ndarray:
-        asked = backbone.encode(inputs.prompt.query.ids(texts), batch_size)
-        return known_scores(asked, documents, fit.weights.similarity)
+        asked = unit(backbone.encode(inputs.prompt.query.ids(texts), batch_size))
+        return products(fit.weights.similarity * asked) + offsets
 
     stored = 4.0 * (states.shape[1] + 1)
     return scoring_system(inputs.dataset, queries, scores, scores(list(queries.values())), timed, stored)

@@ -3,7 +3,8 @@
 Every number is a timed call of the code that serves. Texts are random tokens, which cost what any others do. A teacher
 reads documents one after another, so what a sample of them costs is scaled to the corpus; such rows say so.
 
-Inner products are numpy's, the rest runs on torch's threads: set OMP_NUM_THREADS, which both keep to, to compare them.
+On a CPU inner products are numpy's, the rest runs on torch's threads: set OMP_NUM_THREADS, which both keep to, to
+compare them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rabtriever.predictor import FoldedDocuments
 from rabtriever.prompt import Prompt
 from rabtriever.ranking import top_rows
 from rabtriever.reranker import PREFIX_BATCH, Reranker, ask, read_documents
-from rabtriever.scorer import Scorer, on_device
+from rabtriever.scorer import Scorer, inner_products, on_device
 
 SAMPLE = 64  # documents that are really read
 QUERY_TOKENS = 32
@@ -139,9 +140,9 @@ class _Bench:
         return self._median(lambda: top_rows(self.scorer.scores(query, folded), PICKED))
 
     def _biencoder(self, texts: list[list[int]], rows: torch.Tensor) -> float:
-        documents = unit(self.backbone.encode(texts, PREFIX_BATCH))[rows.numpy()]
+        products = inner_products(unit(self.backbone.encode(texts, PREFIX_BATCH))[rows.numpy()])
         query = unit(self.backbone.encode([self.query], 1))
-        return self._median(lambda: top_rows(query @ documents.T, PICKED))
+        return self._median(lambda: top_rows(products(query), PICKED))
 
     def _tokens(self, count: int, length: int) -> list[list[int]]:
         return self.rng.integers(len(self.backbone.head_weight), size=(count, length)).tolist()

@@ -24,6 +24,7 @@ from rabtriever.ranking import top_rows
 from rabtriever.records import Dataset, Qrels, Queries, Run
 from rabtriever.reranker import Reranker
 from rabtriever.retriever import Retriever
+from rabtriever.scorer import inner_products
 
 DEPTH = 100
 
@@ -81,9 +82,10 @@ def biencoder_system(
     """Inner product of unit states, all documents."""
     contents = [document.contents for document in dataset.corpus.values()]
     documents = unit(backbone.encode(prompt.document.ids(contents), batch_size, "evaluate: biencoder, documents"))
+    products = inner_products(documents)
 
     def scores(texts: Sequence[str]) -> np.ndarray:
-        return unit(backbone.encode(prompt.query.ids(texts), batch_size)) @ documents.T
+        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size)))
 
     return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, 4.0 * documents.shape[1])
 

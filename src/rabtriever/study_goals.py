@@ -77,11 +77,9 @@ def _student_wins(sets: Mapping[str, Any], details: Mapping[str, Any], data: Map
 def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     text = "on esconv the student beats ranking by frequency (R@1, R@3 and MRR@10)"
     lines, reached = [], []
-    for name in (name for name in sets if data[name] == "esconv" and "frequency" in sets[name]["systems"]):
-        rows = [
-            {**sets[name]["systems"][system], **details["sets"][name]["systems"][system]}
-            for system in ("student", "frequency")
-        ]
+    pair = ("student", "frequency")
+    for name in (name for name in sets if data[name] == "esconv" and sets[name]["systems"].keys() >= set(pair)):
+        rows = [{**sets[name]["systems"][system], **details["sets"][name]["systems"][system]} for system in pair]
         ours, theirs = ([row[metric] for metric in ("R@1", "R@3", "MRR@10")] for row in rows)
         reached.append(all(mine > other for mine, other in zip(ours, theirs, strict=True)))
         lines.append(f"{name}: {_numbers(ours)} against {_numbers(theirs)}")
@@ -95,7 +93,8 @@ def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str,
     chance.
     """
     text = (
-        "on-policy candidates beat random ones at equal teacher calls on three sets, and over all queries significantly"
+        "on-policy candidates beat random ones at no more teacher calls on three sets, and over all queries "
+        "significantly"
     )
     pairs: dict[str, dict[str, list[Any]]] = {}
     for name, rows in details["on_policy"].items():

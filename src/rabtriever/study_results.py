@@ -215,10 +215,12 @@ def read_groups(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, 
 def commit_results(study: Study, finished: Mapping[Cell, CellResult], groups: Mapping[str, Mapping[str, int]]) -> None:
     """Writes finished cells where version control keeps them: one file each, nDCG@10 as lists in the queries' order.
 
-    The groups of `read_groups` go beside them, one file for all.
+    The groups of `read_groups` go beside them, one file for all, which keeps those of data that are not told of.
     """
     if groups:
-        _write_lines(study.committed / GROUPS, groups)
+        path = study.committed / GROUPS
+        known = read_json(path) if path.is_file() else {}
+        _write_lines(path, known | {data: known.get(data, {}) | found for data, found in groups.items()})
     for cell, one in finished.items():
         queries = list(next(iter(one.per_query.values())))
         content: dict[str, Any] = {"info": one.info, "queries": queries}

@@ -120,7 +120,7 @@ def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str
     systems = {system: _system_row(results, system) for system in _measured(study, name, results)}
     versus = {f"student_vs_{rival}": difference(results, "student", results, rival) for rival in RIVALS}
     return {
-        "num_queries": info["num_queries"],
+        "num_queries": len(next(iter(results[0].per_query.values()))),  # with a relevant document
         "num_documents": info["num_documents"],
         "backbone": study.sets[name].backbone,
         "seeds": [one.info["seed"] for one in results],

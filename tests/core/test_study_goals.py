@@ -83,3 +83,5 @@ def test_frequency_is_beaten_in_every_figure_of_every_backbone(place: int):
     assert judged("esconv", rows, first="esconv", second="esconv") is False
     assert judged("esconv", {"second": rows["second"]}, second="esconv") is False
     assert judged("esconv", rows) is None, "not esconv"
+    alone = {"first": {"systems": {"frequency": [1.0] * 3}}}
+    assert judged("esconv", alone, first="esconv") is None, "no student yet"

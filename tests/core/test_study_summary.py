@@ -331,6 +331,9 @@ def test_groups_are_of_the_data_or_as_committed(root: Path):
     commit_results(study, finished, groups)
     shutil.rmtree(root / "data/one")
     assert read_groups(study, finished) == groups
+    some = {"q0": 0, "q4": 0}
+    commit_results(study, {}, {"other": some, "one": some})
+    assert read_groups(study, finished) == groups, "where a part is measured afresh, what is known of the rest stays"
     assert read_groups(replace(study, split="dev"), finished) == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from flows._crew import crew, marked
+from tests.toy import ROOT, wait_for
 
 
 def about_me(here: Path) -> tuple[int, int, str]:
@@ -69,6 +71,34 @@ def test_no_worker_outlives_an_error(capfd: pytest.CaptureFixture[str]):
         start = time.monotonic()
         raise KeyboardInterrupt
     assert not multiprocessing.active_children() and time.monotonic() - start < 60
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path):
+    """What is killed frees its lock, and the next run does the same work in the same folders as its orphans."""
+    program = (
+        "import sys\n"
+        "from flows._crew import crew\n"
+        "from tests.flows.test_crew import name_and_sleep\n"
+        "if __name__ == '__main__':\n"
+        "    with crew(2) as executor:\n"
+        "        executor.submit(name_and_sleep, sys.argv[1]).result()\n"
+    )
+    (tmp_path / "parent.py").write_text(program)
+    named = tmp_path / "worker"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", named], env=environment)
+    wait_for(lambda: named.is_file() and named.read_text(), 120)
+    parent.kill()
+    parent.wait()
+    worker = Path("/proc", named.read_text())
+    wait_for(lambda: not worker.exists(), 30)
+
+
+def name_and_sleep(path: str) -> None:
+    """Says who does this, and would go on for an hour."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(3600)
 
 
 def test_lines_are_marked_whole(capsys: pytest.CaptureFixture[str]):

@@ -424,7 +424,7 @@ def test_table_has_fixed_columns() -> None:
         "split": "test",
         "num_queries": 3,
         "num_documents": 9,
-        "retention": 0.975,
+        "retention": 97.5,
         "systems": {
             "teacher": {**system, "ms_per_query": 1234.5, "bytes_per_document": None},
             "bm25": {**system, "ms_per_query": 0.125, "bytes_per_document": 1024},

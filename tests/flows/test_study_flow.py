@@ -319,6 +319,16 @@ def test_only_what_is_named_is_run(project: Path, capsys):
     assert {one.set for one in study._todo(definition, ["household"])} == {"few", "bad"}, "by the name of the data"
     with pytest.raises(ValueError, match="no set 'fwe', expected of few, bad"):
         study._todo(definition, ["fwe"])
+    with pytest.raises(ValueError, match="no set 'fwe'"):
+        study.run_once("toy", ["fwe"], summary_only=True)
+
+
+def test_a_cost_that_cannot_be_measured_is_told(project: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Every run says that one has failed, and nothing of it what."""
+    definition = study.read_study("toy")
+    monkeypatch.setattr(study, "_complexity_due", lambda *_: True)
+    assert "complexity" in study._run_cells(definition, [], afresh=False)
+    assert "complexity: failed: " in capsys.readouterr().out
 
 
 class BrokenCrew(Executor):

@@ -20,7 +20,7 @@ from rabtriever.predictor import FoldablePredictor, MlpPredictor, Predictor, Pre
 from rabtriever.prompt import Prompt
 from rabtriever.records import Dataset
 from rabtriever.retriever import Retriever
-from rabtriever.scorer import Scorer, exact_products
+from rabtriever.scorer import Scorer, exact_products, inner_products
 from rabtriever.shortlist import IndexParams, Projections
 
 SHAPES = {"foldable": PredictorParams("foldable", 12, 5), "mlp": PredictorParams("mlp", 12, 5)}
@@ -149,6 +149,17 @@ def test_all_weights_of_the_mlp_have_gradients(states):
         )
         second = torch.relu(first @ predictor.middle.weight.T + predictor.middle.bias)
         assert torch.allclose(predictor.units(z_q, z_d), second, atol=1e-5), "two layers over the concatenation"
+
+
+def test_inner_products_are_the_same_on_either_device(monkeypatch):
+    """A bi-encoder is timed on the processor beside a student on the GPU, or ranks by products of few digits."""
+    queries, documents = (np.random.default_rng(0).normal(size=(rows, 6)).astype(np.float32) for rows in (3, 9))
+    plain = inner_products(documents)(queries)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("rabtriever.scorer.default_device", lambda: torch.device("cpu"))  # no GPU here, but its way
+    moved = inner_products(documents)
+    np.testing.assert_allclose(moved(queries), plain, rtol=1e-6, atol=1e-6)
+    assert moved(queries).dtype == np.float32
 
 
 def test_exact_products_for_a_while():
