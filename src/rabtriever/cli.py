@@ -79,6 +79,10 @@ def _positive(text: str) -> int:
 def _search(parsed: argparse.Namespace) -> None:
     if not parsed.query.strip():
         raise ValueError("the query is blank; write what is wanted")
+    try:
+        parsed.query.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the query is {parsed.query!r}, which is no Unicode text; give it in UTF-8") from error
     looks_like_path = os.sep in parsed.model or parsed.model in (".", "..")
     is_folder = looks_like_path or (Path(parsed.model).is_dir() and parsed.model not in ("champion", "previous"))
     hits = (_ask_folder if is_folder else _ask_version)(parsed.model, parsed.query, parsed.k)

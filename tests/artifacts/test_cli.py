@@ -75,6 +75,7 @@ def test_search_asks_the_champion_with_its_own_code(
     [
         (["search", "x"], "run `make run` first"),
         (["search", " ", "--model", "models/retriever"], "the query is blank"),
+        (["search", "caf\udce9", "--model", "models/retriever"], "no Unicode text; give it in UTF-8"),
         (["search", "x", "--model", "models/none"], "models/none"),
         (["search", "x", "--model", "chamption"], "expected champion, previous"),
         (["inspect", "models/none"], "models/none"),
