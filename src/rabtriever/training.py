@@ -173,7 +173,7 @@ class _AtEnd(pl.Callback):
         self.path = path
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)  # said, or Lightning tells that it was not
 
 
 def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> Path:

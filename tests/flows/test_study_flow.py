@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -327,8 +328,9 @@ def test_a_cost_that_cannot_be_measured_is_told(project: Path, monkeypatch: pyte
     """Every run says that one has failed, and nothing of it what."""
     definition = study.read_study("toy")
     monkeypatch.setattr(study, "_complexity_due", lambda *_: True)
-    assert "complexity" in study._run_cells(definition, [], afresh=False)
-    assert "complexity: failed: " in capsys.readouterr().out
+    monkeypatch.setattr("flows._cells.measure_complexity", Mock(side_effect=ValueError("4000 tokens do not fit")))
+    assert study._run_cells(definition, [], afresh=False) == {"complexity": "4000 tokens do not fit"}
+    assert "complexity: failed: 4000 tokens do not fit" in capsys.readouterr().out
 
 
 class BrokenCrew(Executor):

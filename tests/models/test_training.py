@@ -234,9 +234,11 @@ def test_checkpoint_folder_depends_on_the_code(tmp_path, monkeypatch):
     assert before != changed
 
 
-def test_progress_goes_to_stderr(capsys, monkeypatch):
-    """Losses are mixed into what a stage prints for programs to read."""
+def test_progress_goes_to_stderr(capsys, caplog, every_step, monkeypatch):
+    """Losses are mixed into what a stage prints for programs to read, or remarks of the library's into the progress."""
     monkeypatch.setattr("rabtriever.progress.LOG_SECONDS", 0.0)
-    fit(Line(), "line")
+    with caplog.at_level("INFO"):
+        fit(Line(), "line", every_step)
+    assert caplog.records == []
     out, err = capsys.readouterr()
     assert out == "" and "line: 12/12 | " in err and "| loss " in err
