@@ -53,6 +53,7 @@ def build_index(round: int) -> str:
         train = scorer.encode(list(dataset.split_queries("train").values()), "build_index: queries")
         keys = {"student": student.hash, "prompt": prompt.hash, "seed": seed, **asdict(params)}
         checkpoints = checkpoint_folder(CHECKPOINTS, "build_index", keys)
+        seed_torch(seed)  # the projections are drawn at random
         projections = Projections(scorer.encoder.width, params.dimension)
         module = _shortlist_module(scorer, projections, train, documents, params, seed)
         fit(module, "build_index: shortlist", checkpoints, run.lightning_logger())
@@ -78,7 +79,6 @@ def _shortlist_module(
     seed: int,
 ) -> ShortlistModule:
     """The module over a sample of queries and documents whose scores fit in memory."""
-    seed_torch(seed)
     rng = np.random.default_rng(seed)
     projections.standardise(queries, documents)
     columns = _sample(len(documents.states), 20_000, rng)

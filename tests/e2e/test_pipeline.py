@@ -143,6 +143,36 @@ def test_raw_folder_to_promoted_retriever_and_back(project: Path):
     assert dark == names[:2] and len(set(wet)) == 2
 
 
+AGAIN = """
+from flows.backbone import backbone
+from flows.build_index import build_index
+from flows.distill_student import distill
+from flows.embed_corpus import embed_corpus
+from flows.mine_candidates import mine
+from flows.train_biencoder import train_biencoder
+from flows.train_teacher import train_teacher
+
+for stage, *arguments in (
+    (backbone,), (train_biencoder,), (train_teacher,), (embed_corpus,), (mine, 0), (distill, 0), (mine, 1),
+    (distill, 1), (build_index, 1),
+):
+    stage.fn(*arguments)
+"""
+
+
+def test_equal_inputs_give_equal_artefacts(project: Path):
+    """A retriever that comes out otherwise with nothing changed is registered and judged as a new one."""
+    if not (project / "reports/evaluation.json").is_file():
+        pytest.skip("needs the finished run of the test before")
+    folders = ("models/*", "models/student/*", "data/embeddings", "data/candidates/*")
+    manifests = [path for pattern in folders for path in sorted(project.glob(f"{pattern}/manifest.json"))]
+    before = {path: path.read_text() for path in manifests}
+    done = run(project, sys.executable, "-c", AGAIN)
+    assert done.returncode == 0, done.stderr
+    changed = [str(path.relative_to(project)) for path in manifests if path.read_text() != before[path]]
+    assert not changed and len(manifests) == 9
+
+
 def test_a_bad_folder_stops_before_anything_is_touched(project: Path):
     """Bad data must end with one message, and leave settings and results as they were."""
     if not (project / "reports/evaluation.json").is_file():
