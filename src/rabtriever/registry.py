@@ -74,8 +74,7 @@ class RegisteredVersion:
 
 def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
     """Returns the version of this artefact, evaluated on this data, that answers by the code here, or None."""
-    code = _code_here()
-    return next((one for one in _versions(retriever_hash, data_hash) if one.tags.get(_CODE) == code), None)
+    return _of_this_code(_versions(retriever_hash, data_hash), _code_here())
 
 
 def get(version: str) -> RegisteredVersion | None:
@@ -117,7 +116,8 @@ def register(
     """
     folder = Path(folder)
     manifest = read_manifest(folder, "retriever")
-    before, known = _versions(manifest.hash, data_hash), find(manifest.hash, data_hash)
+    before, code = _versions(manifest.hash, data_hash), _code_here()
+    known = _of_this_code(before, code)
     if known is not None and _is_whole(known, per_query):
         run.set_tags({"model_version": known.version})
         return known
@@ -130,7 +130,7 @@ def register(
     tags = {
         "retriever_hash": manifest.hash,
         "data_hash": data_hash,
-        _CODE: _code_here(),
+        _CODE: code,
         "artifact_path": f"{_MODEL_FOLDER}/artifacts/{folder.name}",
         "dataset": str(evaluation.get("dataset", "")),
         **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
@@ -295,6 +295,10 @@ def _versions(retriever_hash: str, data_hash: str) -> list[RegisteredVersion]:
     condition = f"name = '{MODEL}' and tag.retriever_hash = '{retriever_hash}' and tag.data_hash = '{data_hash}'"
     found = tracking.client().search_model_versions(condition)
     return [_version(one) for one in sorted(found, key=lambda one: int(one.version), reverse=True)]
+
+
+def _of_this_code(versions: list[RegisteredVersion], code: str) -> RegisteredVersion | None:
+    return next((one for one in versions if one.tags.get(_CODE) == code), None)
 
 
 def _version(found: ModelVersion) -> RegisteredVersion:

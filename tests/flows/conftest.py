@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from tests.toy import project, store, store_template  # noqa: F401
+from flows.common import PARAMS, PREPARED
+from rabtriever.inputs import prepared_data
+from rabtriever.preparation import write_dataset
+from rabtriever.records import Dataset
+from tests.toy import ROOT, project, store, store_template  # noqa: F401
 
 
 @pytest.fixture
@@ -13,3 +17,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def prepared(store, toy) -> str:  # noqa: F811
+    """The hash of the toy data, as stage prepare leaves them with two queries for dev; with the shipped settings."""
+    PARAMS.write_text((ROOT / "params.yaml").read_text())
+    names = list(toy.qrels)
+    judged = {"train": names[:-2], "dev": names[-2:], "test": []}
+    qrels = {split: {name: toy.qrels[name] for name in found} for split, found in judged.items()}
+    write_dataset(Dataset(toy.corpus, toy.queries, qrels), PREPARED)
+    return prepared_data(PREPARED)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path: Path):
     parent.wait()
     worker = Path("/proc", named.read_text())
     wait_for(lambda: not worker.exists(), 30)
+    assert parent.returncode == -signal.SIGKILL and not worker.exists()
 
 
 def name_and_sleep(path: str) -> None:

@@ -10,28 +10,21 @@ from typing import Any
 
 import pytest
 
-from flows.common import BACKBONE, BIENCODER, PARAMS, PREPARED
+from flows.common import BACKBONE, BIENCODER
 from rabtriever.backbone import Backbone
-from rabtriever.inputs import prepared_data, save_model
-from rabtriever.preparation import write_dataset
+from rabtriever.inputs import save_model
 from rabtriever.prompt import Prompt, PromptParams
-from rabtriever.records import Dataset
-from tests.toy import ROOT, set_params
+from tests.toy import set_params
 
 
 @pytest.fixture
-def settings(store: Path, toy: Any) -> None:
-    """Data, and settings for a few steps of every stage."""
-    PARAMS.write_text((ROOT / "params.yaml").read_text())
+def settings(prepared: str) -> None:
+    """Settings for a few steps of every stage."""
     few = {"steps": 3, "learning_rate": 0.01}
     for section in ("warmup", "train_biencoder"):
         set_params(section, **few, batch_size=3, hard_negatives=1, mining_depth=4)
     set_params("train_teacher", **few, queries=3, random_negatives=1, reader_steps=0, dpo_steps=0, fit_depth=4)
     set_params("polish", steps=0)
-    names = list(toy.qrels)
-    judged = {"train": names[:-2], "dev": names[-2:], "test": []}
-    qrels = {split: {name: toy.qrels[name] for name in found} for split, found in judged.items()}
-    write_dataset(Dataset(toy.corpus, toy.queries, qrels), PREPARED)
 
 
 def stopped(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +48,7 @@ def run(stage: str) -> None:
 )
 def test_a_training_with_another_prompt_begins_anew(
     settings: None,
+    prepared: str,
     make_backbone: Callable[..., Backbone],
     prompt_params: PromptParams,
     monkeypatch: pytest.MonkeyPatch,
@@ -70,7 +64,7 @@ def test_a_training_with_another_prompt_begins_anew(
         set_params("prompt", **asdict(params))
         backbone = make_backbone()
         prompt = Prompt(backbone.tokenizer, params, backbone.context)
-        parents = {"data": prepared_data(PREPARED)[1], "backbone": "none"}
+        parents = {"data": prepared, "backbone": "none"}
         return save_model(start, kind, backbone, prompt, parents).hash
 
     before = write()

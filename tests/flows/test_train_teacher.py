@@ -5,43 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flows.common import BIENCODER, PARAMS, PREPARED, TEACHER
+from flows.common import BIENCODER, TEACHER
 from flows.train_teacher import add_preference, train_teacher
 from rabtriever.artifacts import ArtifactMismatchError, read_manifest
 from rabtriever.backbone import Backbone
-from rabtriever.inputs import prepared_data, save_model
-from rabtriever.preparation import write_dataset
+from rabtriever.inputs import save_model
 from rabtriever.prompt import Prompt, PromptParams
-from rabtriever.records import Dataset
-from tests.toy import ROOT, set_params
+from tests.toy import set_params
 
 PLAIN = Path("models/plain")
 
 
 @pytest.fixture
 def biencoder(
-    store: Path, toy: Any, make_backbone: Callable[..., Backbone], prompt_params: PromptParams
+    prepared: str, make_backbone: Callable[..., Backbone], prompt_params: PromptParams
 ) -> Callable[[int], None]:
     """A folder as train_biencoder leaves it, with settings for a few steps of every phase; it writes another model."""
-    PARAMS.write_text((ROOT / "params.yaml").read_text())
     set_params("prompt", **asdict(prompt_params))
     shared = {"steps": 3, "queries": 3, "learning_rate": 0.01}
     set_params("train_teacher", **shared, random_negatives=1, dpo_beta=0.5, dpo_learning_rate=0.01, fit_depth=4)
     set_params("polish", **shared, pool=4, depth=2)
-    names = list(toy.qrels)
-    judged = {"train": names[:-2], "dev": names[-2:], "test": []}
-    qrels = {split: {name: toy.qrels[name] for name in found} for split, found in judged.items()}
-    write_dataset(Dataset(toy.corpus, toy.queries, qrels), PREPARED)
-    data = prepared_data(PREPARED)[1]
 
     def write(seed: int) -> None:
         backbone = make_backbone(seed=seed)
         prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-        save_model(BIENCODER, "biencoder", backbone, prompt, {"data": data, "backbone": "none"})
+        save_model(BIENCODER, "biencoder", backbone, prompt, {"data": prepared, "backbone": "none"})
 
     write(0)
     return write
