@@ -29,7 +29,7 @@ run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data 
 	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)') $(if $(PROFILE),--profile '$(PROFILE)')
 
 study: $(STAMP)  ## whatever of profiles/study/cpu.yaml is not finished (hours), then docs/results.md; STUDY=tiny is a try
-	@$(BIN)/python -m flows.study '$(STUDY)' $(ARGS)
+	@$(BIN)/python -m research.study '$(STUDY)' $(ARGS)
 
 test: $(STAMP)  ## all tests; ARGS='-k name' chooses
 	@$(BIN)/python -m pytest $(ARGS)

@@ -1,40 +1,49 @@
-"""What every stage shares: the folders it reads and writes, and the guard its main runs under.
+"""What every flow shares: a stage run under MLflow and Prefect, and the guard that a program runs under.
 
-Paths are relative to the repository root, where every stage is run. Nothing here can change what a stage produces.
+Nothing here can change what a stage produces.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 from prefect import Flow, Task
 
-from rabtriever.artifacts import ArtifactMismatchError
-from rabtriever.params import read_settings
-from rabtriever.tracking import declared_stage, store_errors
-
-PARAMS = Path("params.yaml")
-PREPARED = Path("data/prepared")
-EMBEDDINGS = Path("data/embeddings")
-CANDIDATES = Path("data/candidates")
-BACKBONE = Path("models/backbone")
-TEACHER = Path("models/teacher")
-BIENCODER = Path("models/biencoder")
-STUDENT = Path("models/student")
-RETRIEVER = Path("models/retriever")
-REPORTS = Path("reports")
-CHECKPOINTS = Path(".cache/checkpoints")
+from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, content_hash
+from rabtriever.core.settings import load_sections, read_settings
+from rabtriever.core.stages import Paths
+from rabtriever.ops.tracking import declared_stage, stage_run, store_errors
 
 # what a user can put right, a full disk and a loss that is no number included
 EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError, FloatingPointError)
 PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
+
+
+def tracked(stage: ModuleType, name: str, **arguments: Any) -> Any:
+    """Runs a stage with its settings, in an MLflow run of its own.
+
+    Args:
+        stage: a module with `Sections` and `run(sections, paths, tracker)`.
+        name: of the stage.
+        arguments: what else its `run` takes, such as `round`.
+
+    Returns:
+        What `run` returns.
+    """
+    paths = Paths()
+    sections = load_sections(stage.Sections, paths.params)
+    label = f"{name}-{arguments['round']}" if "round" in arguments else name
+    with stage_run(label, sections._asdict()) as tracker:
+        return stage.run(sections, paths, tracker, **arguments)
 
 
 def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
@@ -46,6 +55,13 @@ def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
         else:
             flow_fn.fn(**parameters)
         _check_unchanged(before, _given())
+
+
+def given_round() -> int:
+    """The number behind `--round` on the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--round", type=int, required=True, help="a round after 0 goes on from the one before")
+    return parser.parse_args().round
 
 
 @contextlib.contextmanager
@@ -77,13 +93,21 @@ def _given() -> dict[str, Any]:
     name = os.environ.get("DVC_STAGE")
     if not name:
         return {}
-    stage, settings = declared_stage(name), read_settings(PARAMS)
-    code = [Path(path) for path in stage.get("deps", []) if path.endswith(".py")]
+    params = Paths().params
+    stage, settings = declared_stage(name), read_settings(params)
+    code = [path for path in stage.get("deps", []) if path.startswith(("src/", "flows/"))]
     sections = [entry for entry in stage.get("params", []) if isinstance(entry, str)]
     return {
-        **{str(path): path.read_bytes() if path.is_file() else None for path in code},
-        **{f"{section} in {PARAMS}": settings.get(section) for section in sections},
+        **{path: _code_in(Path(path)) for path in code},
+        **{f"{section} in {params}": settings.get(section) for section in sections},
     }
+
+
+def _code_in(path: Path) -> str | None:
+    """Identity of a file, or of the Python files of a folder; None where there is none."""
+    if path.is_dir():
+        return code_hash(path)
+    return content_hash(path) if path.is_file() else None
 
 
 def _check_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -19,17 +19,19 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 
-from flows import _gate, _pipeline, _report
-from flows._server import prefect_api
-from flows.common import PARAMS, PARENT_FLOW_RUN, PREPARED, REPORTS, STUDENT, TEACHER, guard
-from rabtriever import profiles, registry
-from rabtriever.artifacts import MANIFEST_NAME, read_json
-from rabtriever.params import ParamsError, check_sections, load_params, read_settings, save_param
-from rabtriever.preparation import PrepareParams, checked
-from rabtriever.records import load_dataset
-from rabtriever.sources import check_pinned, resolve_source
-from rabtriever.tracking import pipeline_run
+from flows.common import PARENT_FLOW_RUN, guard
+from rabtriever.core import profiles
+from rabtriever.core.artifacts import MANIFEST_NAME, read_json
+from rabtriever.core.settings import ParamsError, check_sections, load_params, read_settings, save_param
+from rabtriever.core.stages import Paths
+from rabtriever.data.beir_io import load_dataset
+from rabtriever.data.preparation import PrepareParams, checked
+from rabtriever.lm.model_source import check_pinned, resolve_source
+from rabtriever.ops import dvc_stages, gate, registry, report
+from rabtriever.ops.prefect_server import prefect_api
+from rabtriever.ops.tracking import pipeline_run
 
+_PATHS = Paths()
 _GRAPH = {"rounds", "final_round"}  # read by dvc.yaml itself
 
 
@@ -44,12 +46,12 @@ def retrain(data: str | None = None) -> dict[str, Any]:
         StageFailed: a stage failed; the champion and all earlier outputs are as before.
         BlockingIOError: another retraining is running in this folder.
     """
-    with _pipeline.exclusive():
+    with dvc_stages.exclusive():
         check_settings()
         adopt_source(data)
-        stages = _pipeline.stale_stages()
-        version = _gate.challenger()
-        if not stages and _gate.settled(version):
+        stages = dvc_stages.stale_stages()
+        version = gate.challenger()
+        if not stages and gate.settled(version):
             return registry.last_decision(version) or {}
         if stages:
             check_values()
@@ -62,9 +64,9 @@ def check_settings() -> None:
     Raises:
         ParamsError: an unknown section, a wrong entry in `promote`, or rounds that do not follow each other.
     """
-    _gate.gate_params()
-    settings, sections = read_settings(PARAMS), {section for _, section in _listed_sections()}
-    check_sections(PARAMS, sections | _GRAPH | {"promote"})
+    gate.gate_params()
+    settings, sections = read_settings(_PATHS.params), {section for _, section in _listed_sections()}
+    check_sections(_PATHS.params, sections | _GRAPH | {"promote"})
     if "rounds" in settings:
         _check_rounds(settings)
 
@@ -75,9 +77,11 @@ def check_values() -> None:
     Raises:
         ParamsError: an entry that is unknown, missing, of the wrong type or out of range.
     """
-    from flows import _settings
+    from rabtriever.ops import sections
 
-    _settings.check_values(sorted({section for command, section in _listed_sections() if "-m flows." in command}))
+    sections.check_values(
+        _PATHS.params, sorted({section for command, section in _listed_sections() if "-m flows." in command})
+    )
 
 
 def _listed_sections() -> list[tuple[str, str]]:
@@ -92,13 +96,13 @@ def _check_rounds(settings: dict[str, Any]) -> None:
     """A gap in the rounds, or a final round that is not the last, would serve an older student without a word."""
     last = settings.get("final_round")
     count = last + 1 if type(last) is int and last >= 0 else 1
-    starts = [str(TEACHER / MANIFEST_NAME), *(str(STUDENT / str(number)) for number in range(count - 1))]
+    starts = [str(_PATHS.teacher / MANIFEST_NAME), *(str(_PATHS.student / str(number)) for number in range(count - 1))]
     expected = [{"number": number, "start": start} for number, start in enumerate(starts)]
     if settings["rounds"] != expected or last != count - 1:
         lines = "; ".join(f"{{number: {one['number']}, start: {one['start']}}}" for one in expected)
         raise ParamsError(
-            f"{PARAMS}: rounds is {settings['rounds']!r} and final_round {last!r}, expected a line for each round up "
-            f"to final_round, each from the one before: {lines}"
+            f"{_PATHS.params}: rounds is {settings['rounds']!r} and final_round {last!r}, expected a line for each "
+            f"round up to final_round, each from the one before: {lines}"
         )
 
 
@@ -114,15 +118,18 @@ def adopt_profile(name: str | None) -> None:
     """
     if not name:
         return
-    values = profiles.load_profile(name, PARAMS)
+    values = profiles.load_profile(name, _PATHS.params)
     source = str(values.get("backbone.source", ""))
     resolve_source(source)
     try:
         check_pinned(source, str(values.get("backbone.revision", "")))
     except ValueError as error:
         raise ValueError(f"profile {name}: {error}; write it into the profile's file") from error
-    changes = profiles.save_profile(values, PARAMS)
-    print(f"retrain: {PARAMS} has the values of profile {name}" + (", changed:" if changes else " already"), flush=True)
+    changes = profiles.save_profile(values, _PATHS.params)
+    print(
+        f"retrain: {_PATHS.params} has the values of profile {name}" + (", changed:" if changes else " already"),
+        flush=True,
+    )
     for key, (old, new) in changes.items():
         print(f"  {key}: {json.dumps(old)} -> {json.dumps(new)}", flush=True)
 
@@ -138,15 +145,15 @@ def adopt_source(data: str | None) -> None:
         ValueError: it is the pipeline's own output, which the pipeline would read and remove.
         DataContractError: the data break the contract; params.yaml is untouched.
     """
-    params = load_params(PrepareParams, "prepare", PARAMS)
+    params = load_params(PrepareParams, "prepare", _PATHS.params)
     data = data and str(Path(data).expanduser())
     if not data or Path(data).resolve() == Path(params.source).resolve():
         return
-    if Path(data).resolve().is_relative_to(PREPARED.resolve()):
+    if Path(data).resolve().is_relative_to(_PATHS.prepared.resolve()):
         raise ValueError(f"{data} is what stage prepare writes; name the folder that it was made from, or a copy of it")
     print(f"retrain: checking {data} before anything is changed", flush=True)
     checked(load_dataset(data), params)
-    save_param(PARAMS, "prepare.source", data)
+    save_param(_PATHS.params, "prepare.source", data)
     print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)
 
 
@@ -156,10 +163,10 @@ def _refresh(stages: list[str]) -> dict[str, Any]:
         for place, stage in enumerate(stages, start=1):
             print(f"\n[{place}/{len(stages)}] {stage}", flush=True)
             start = time.monotonic()
-            _pipeline.run_stage(stage, {"RABTRIEVER_PARENT_RUN": run.run_id, **_tracking_environment()})
+            dvc_stages.run_stage(stage, {"RABTRIEVER_PARENT_RUN": run.run_id, **_tracking_environment()})
             print(f"[{place}/{len(stages)}] {stage}: done in {time.monotonic() - start:.0f} s", flush=True)
-        version = _gate.challenger() or _register_here()
-        decision = registry.last_decision(version) if _gate.settled(version) else _gate.judge(version)
+        version = gate.challenger() or _register_here()
+        decision = registry.last_decision(version) if gate.settled(version) else gate.judge(version)
         run.set_tags({"model_version": version.version, "promoted": bool(decision and decision["promoted"])})
     return decision or {}
 
@@ -169,7 +176,7 @@ def _register_here() -> registry.RegisteredVersion:
     from flows.register import register
 
     (register if FlowRunContext.get() else register.fn)()
-    version = _gate.challenger()
+    version = gate.challenger()
     if version is None:
         raise RuntimeError("models/retriever is registered under another hash than its own; this is a fault of ours")
     return version
@@ -189,11 +196,11 @@ def _tracking_environment() -> dict[str, str]:
 
 def run_once(data: str | None, profile: str | None = None) -> None:
     """Retrains when there is anything to do, and prints the report in any case."""
-    with _pipeline.exclusive():
+    with dvc_stages.exclusive():
         check_settings()
         adopt_profile(profile)
         adopt_source(data)
-        idle = not _pipeline.stale_stages() and _gate.settled(_gate.challenger())
+        idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
     if idle:
         print("retrain: data, code and settings are as they were; nothing to do")
     else:
@@ -204,15 +211,15 @@ def run_once(data: str | None, profile: str | None = None) -> None:
 
 def print_report() -> None:
     """Prints the table, the promotion, sample rankings and what to type next."""
-    version = _gate.challenger()
+    version = gate.challenger()
     decision = registry.last_decision(version)
-    print(_report.section("Evaluation", _report.evaluation_table(read_json(REPORTS / "evaluation.json"))))
-    print(_report.section("Promotion", _report.promotion_text(version, decision)))
-    samples = read_json(REPORTS / "samples.json")
+    print(report.section("Evaluation", report.evaluation_table(read_json(_PATHS.reports / "evaluation.json"))))
+    print(report.section("Promotion", report.promotion_text(version, decision)))
+    samples = read_json(_PATHS.reports / "samples.json")
     if samples:
-        print(_report.section("Sample rankings (score, [grade])", _report.samples_text(samples)))
+        print(report.section("Sample rankings (score, [grade])", report.samples_text(samples)))
     example = samples[0]["query"] if samples else registry.EXAMPLE
-    print(_report.section("Next", _report.next_commands(example)), flush=True)
+    print(report.section("Next", report.next_commands(example)), flush=True)
 
 
 def serve(cron: str) -> None:

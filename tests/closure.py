@@ -1,4 +1,4 @@
-"""The files that a stage's code is made of: its script and everything of this repository that it imports."""
+"""The files that a stage's code is made of: its flow and everything of this repository that it imports."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOTS = {"rabtriever": ROOT / "src" / "rabtriever", "flows": ROOT / "flows"}
 
-# What is imported but cannot change what a stage produces: where things lie, what is logged, what is shown.
+# What is imported but cannot change what a stage produces: what is logged, what is shown.
 HARMLESS = {
     "flows/__init__.py",
     "flows/common.py",
-    "src/rabtriever/__init__.py",
-    "src/rabtriever/tracking.py",
-    "src/rabtriever/progress.py",
+    "src/rabtriever/ops/tracking.py",
+    "src/rabtriever/core/progress.py",
 }
 
 
@@ -36,7 +35,7 @@ def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.BinOp) and ast.unparse(node.left) == "_PACKAGE":  # of a registered version
-            found.append(f"rabtriever.{ast.literal_eval(node.right).removesuffix('.py')}")
+            found.append("rabtriever." + ast.literal_eval(node.right).removesuffix(".py").replace("/", "."))
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -49,5 +48,6 @@ def _path(module: str) -> Path | None:
     package, _, rest = module.partition(".")
     if package not in ROOTS:
         return None
-    path = ROOTS[package] / (rest.replace(".", "/") + ".py" if rest else "__init__.py")
-    return path if path.is_file() else None
+    path = ROOTS[package].joinpath(*rest.split(".")) if rest else ROOTS[package]
+    found = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+    return found if found.is_file() else None

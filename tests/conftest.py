@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import flows  # noqa: F401 - its switches (telemetry off) must be set before any heavy library is imported
-from rabtriever.records import Corpus, Document, Qrels, Queries
+from rabtriever.data.beir_io import Corpus, Document, Qrels, Queries
 
 TOOLS = {
     "sponge": "soaks up spilled drinks",
@@ -73,7 +73,7 @@ def toy() -> Toy:
 @pytest.fixture(scope="session")
 def prompt_params() -> Any:
     """A short prompt; the longest texts of the toy corpus fit."""
-    from rabtriever.prompt import PromptParams
+    from rabtriever.lm.prompt import PromptParams
 
     return PromptParams(
         order="document_first",
@@ -89,8 +89,8 @@ def prompt_params() -> Any:
 @pytest.fixture(scope="session")
 def tokenizer(toy: Toy, prompt_params: Any) -> Any:
     """Byte-level BPE trained on the filled prompts of the toy corpus."""
-    from rabtriever.backbone import build_tokenizer
-    from rabtriever.prompt import template_texts
+    from rabtriever.lm.prompt import template_texts
+    from rabtriever.lm.small_model import build_tokenizer
 
     texts = template_texts(prompt_params, [d.contents for d in toy.corpus.values()], toy.queries.values())
     return build_tokenizer(texts, vocabulary=400, answers=(prompt_params.yes, prompt_params.no))
@@ -99,7 +99,8 @@ def tokenizer(toy: Toy, prompt_params: Any) -> Any:
 @pytest.fixture(scope="session")
 def make_backbone(tokenizer: Any) -> Callable[..., Any]:
     """Builds a fresh two-layer backbone of width 32; the same seed gives the same weights."""
-    from rabtriever.backbone import Backbone, SmallModelParams, build_small_model
+    from rabtriever.lm.backbone import Backbone
+    from rabtriever.lm.small_model import SmallModelParams, build_small_model
 
     def make(seed: int = 0) -> Any:
         shape = SmallModelParams(vocabulary=400, width=32, layers=2, heads=4, feed_forward=48, context=256)
@@ -117,7 +118,7 @@ def backbone(make_backbone: Callable[..., Any]) -> Any:
 @pytest.fixture
 def prompt(tokenizer: Any, prompt_params: Any) -> Any:
     """A fresh prompt: its truncation counters start at zero."""
-    from rabtriever.prompt import Prompt
+    from rabtriever.lm.prompt import Prompt
 
     return Prompt(tokenizer, prompt_params, context=256)
 
@@ -125,7 +126,7 @@ def prompt(tokenizer: Any, prompt_params: Any) -> Any:
 @pytest.fixture(scope="session")
 def supervision(toy: Toy) -> Any:
     """The toy judgements as rows."""
-    from rabtriever.supervision import Supervision
+    from rabtriever.data.judgements import Supervision
 
     return Supervision.build(toy.corpus, toy.qrels)
 

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from rabtriever import records, tracking
-from rabtriever.artifacts import atomic_folder, read_json, read_manifest, write_json, write_manifest
-from rabtriever.metrics import METRICS, score_queries, summarise
-from rabtriever.records import Document
+from rabtriever.core.artifacts import atomic_folder, read_json, read_manifest, write_json, write_manifest
+from rabtriever.data import beir_io
+from rabtriever.data.beir_io import Document
+from rabtriever.data.metrics import METRICS, score_queries, summarise
+from rabtriever.ops import tracking
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_DOCUMENTS, NUM_QUERIES = 12, 40
@@ -40,21 +41,21 @@ class ToyHit(NamedTuple):
 class ToyRetriever:
     """Stands where `rabtriever.retriever.Retriever` does; ranks the document noted for a query's text first."""
 
-    def __init__(self, manifest: Any, corpus: records.Corpus, best: dict[str, str]) -> None:
+    def __init__(self, manifest: Any, corpus: beir_io.Corpus, best: dict[str, str]) -> None:
         self.manifest, self.corpus, self.best = manifest, corpus, best
 
     @classmethod
     def load(cls, folder: str | Path) -> ToyRetriever:
         manifest = read_manifest(folder, "retriever")
-        return cls(manifest, records.read_corpus(Path(folder) / "corpus.jsonl"), read_json(Path(folder) / "best.json"))
+        return cls(manifest, beir_io.read_corpus(Path(folder) / "corpus.jsonl"), read_json(Path(folder) / "best.json"))
 
     def search(self, queries: Sequence[str], k: int = 10) -> list[list[Any]]:
         return [[self._hit(doc_id, score) for doc_id, score in self._ranked(query)[:k]] for query in queries]
 
-    def rank(self, queries: records.Queries, k: int) -> records.Run:
+    def rank(self, queries: beir_io.Queries, k: int) -> beir_io.Run:
         return {query_id: dict(self._ranked(text)[:k]) for query_id, text in queries.items()}
 
-    def reindexed(self, corpus: records.Corpus) -> ToyRetriever:
+    def reindexed(self, corpus: beir_io.Corpus) -> ToyRetriever:
         return ToyRetriever(self.manifest, corpus, self.best)
 
     def _ranked(self, query: str) -> list[tuple[str, float]]:
@@ -66,26 +67,26 @@ class ToyRetriever:
         return ToyHit(doc_id, score, document.title, document.text)
 
 
-def dataset(prefix: str = "need") -> records.Dataset:
+def dataset(prefix: str = "need") -> beir_io.Dataset:
     """A data set whose queries name nothing but themselves; another prefix gives another data hash."""
     corpus = {f"d{i:02}": Document(f"d{i:02}", f"Thing {i}", f"What thing {i} is for.") for i in range(NUM_DOCUMENTS)}
     queries = {f"q{i:02}": f"{prefix} {i}" for i in range(NUM_QUERIES)}
     # the first documents are no query's answer, so that a miss is a miss
     grades = {query_id: {f"d{5 + i % 7:02}": 1} for i, query_id in enumerate(queries)}
-    return records.Dataset(corpus, queries, {"train": {}, "dev": {}, "test": grades})
+    return beir_io.Dataset(corpus, queries, {"train": {}, "dev": {}, "test": grades})
 
 
-def write_retriever(folder: str | Path, data: records.Dataset, quality: float) -> None:
+def write_retriever(folder: str | Path, data: beir_io.Dataset, quality: float) -> None:
     """A retriever folder that answers this share of the test queries rightly."""
     answers = {data.queries[query_id]: next(iter(grades)) for query_id, grades in data.qrels["test"].items()}
     kept = dict(list(answers.items())[: round(quality * len(answers))])
     with atomic_folder(folder) as target:
-        records.write_corpus(target / "corpus.jsonl", data.corpus)
+        beir_io.write_corpus(target / "corpus.jsonl", data.corpus)
         write_json(target / "best.json", kept)
         write_manifest(target, "retriever", {"data": data.hash}, {"num_documents": len(data.corpus)})
 
 
-def per_query(data: records.Dataset, quality: float) -> dict[str, dict[str, float]]:
+def per_query(data: beir_io.Dataset, quality: float) -> dict[str, dict[str, float]]:
     """The metrics per test query of the retriever that `write_retriever` writes."""
     right = round(quality * len(data.qrels["test"]))
     return {q: dict.fromkeys(METRICS, float(place < right)) for place, q in enumerate(data.qrels["test"])}
@@ -175,7 +176,7 @@ def store(store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", tracking.PARENT_RUN, "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(sys.modules, "rabtriever.retriever", types.SimpleNamespace(Retriever=ToyRetriever))
+    monkeypatch.setitem(sys.modules, "rabtriever.search.retriever", types.SimpleNamespace(Retriever=ToyRetriever))
     (tmp_path / "mlruns").mkdir()
     shutil.copy(store_template, tmp_path / "mlruns" / "mlflow.db")
     return tmp_path
@@ -198,7 +199,7 @@ def build(quality: float, prefix: str = "need") -> None:
 
 
 def _prepare() -> None:
-    from rabtriever.preparation import write_dataset
+    from rabtriever.data.preparation import write_dataset
 
     data = dataset(Path("raw.txt").read_text().strip())
     write_dataset(data, "data/prepared")
@@ -212,10 +213,10 @@ def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
         time.sleep(wait)
     if fail:
         raise ValueError("shard 3 has 7 vectors, expected 8; encode the corpus again")
-    data = records.load_dataset("data/prepared")
+    data = beir_io.load_dataset("data/prepared")
     write_retriever("models/retriever", data, quality)
     run = ToyRetriever.load("models/retriever").rank(data.split_queries("test"), k=100)
-    records.write_run("reports/runs/student.trec", run)
+    beir_io.write_run("reports/runs/student.trec", run)
     student = {**summarise(score_queries(data.qrels["test"], run)), "ms_per_query": 0.1, "bytes_per_document": 64}
     write_json(
         "reports/evaluation.json",

@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = _parser().parse_args(arguments)
     os.environ.setdefault("DO_NOT_TRACK", "true")  # before any library that asks for it is imported
-    from rabtriever.artifacts import ArtifactMismatchError
-    from rabtriever.tracking import store_errors
+    from rabtriever.core.artifacts import ArtifactMismatchError
+    from rabtriever.ops.tracking import store_errors
 
     try:
         with store_errors():
@@ -93,10 +93,10 @@ def _search(parsed: argparse.Namespace) -> None:
 
 
 def _ask_folder(folder: str, query: str, k: int) -> list[dict[str, Any]]:
-    from rabtriever.artifacts import read_manifest
+    from rabtriever.core.artifacts import read_manifest
 
     read_manifest(folder, "retriever", verify=False)  # a wrong folder is told of before the seconds that loading takes
-    from rabtriever.retriever import Retriever
+    from rabtriever.search.retriever import Retriever
 
     return [hit._asdict() for hit in Retriever.load(folder).search([query], k=k)[0]]
 
@@ -107,7 +107,7 @@ def _ask_version(model: str, query: str, k: int) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"{model!r} is no folder; expected champion, previous, a version number, or a retriever folder"
         )
-    from rabtriever import registry, tracking
+    from rabtriever.ops import registry, tracking
 
     tracking.require()
     version = registry.get(model)
@@ -117,7 +117,7 @@ def _ask_version(model: str, query: str, k: int) -> list[dict[str, Any]]:
 
 
 def _inspect(parsed: argparse.Namespace) -> None:
-    from rabtriever.artifacts import MANIFEST_NAME, read_json, read_manifest
+    from rabtriever.core.artifacts import MANIFEST_NAME, read_json, read_manifest
 
     path = Path(parsed.folder) / MANIFEST_NAME
     found = read_json(path) if path.is_file() else {}
@@ -135,7 +135,7 @@ def _inspect(parsed: argparse.Namespace) -> None:
 
 
 def _rollback(parsed: argparse.Namespace) -> None:
-    from rabtriever import registry, tracking
+    from rabtriever.ops import registry, tracking
 
     tracking.require()
     print("loading the version and asking it a question", file=sys.stderr)

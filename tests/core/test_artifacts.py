@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rabtriever import artifacts
-from rabtriever.artifacts import ArtifactMismatchError, atomic_folder, atomic_write
+from rabtriever.core import artifacts
+from rabtriever.core.artifacts import ArtifactMismatchError, atomic_folder, atomic_write
 
 
 def _in_child(action):

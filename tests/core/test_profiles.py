@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows._settings import SECTIONS
-from rabtriever.params import ParamsError, load_params
-from rabtriever.profiles import load_profile, read_profile, save_profile
-from rabtriever.sources import check_pinned, is_hub_name, resolve_source
+from rabtriever.core.profiles import load_profile, read_profile, save_profile
+from rabtriever.core.settings import ParamsError, load_params
+from rabtriever.lm.model_source import check_pinned, is_hub_name, resolve_source
+from rabtriever.ops.sections import SECTIONS
 from tests.closure import ROOT
 
 PARAMS = ROOT / "params.yaml"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rabtriever import progress
-from rabtriever.progress import Progress, track
+from rabtriever.core import progress
+from rabtriever.core.progress import Progress, track
 
 
 def test_lines_when_stderr_is_no_terminal(capsys, monkeypatch):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rabtriever import records
-from rabtriever.backbone import build_tokenizer
-from rabtriever.params import save_param
-from rabtriever.profiles import load_profile, save_profile
+from rabtriever.core.profiles import load_profile, save_profile
+from rabtriever.core.settings import save_param
+from rabtriever.data import beir_io
+from rabtriever.lm.small_model import build_tokenizer
 from tests.closure import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -29,10 +29,10 @@ ROW = {"nDCG@10", "MRR@10", "R@1", "R@3", "R@10", "R@100", "S@1", "ms_per_query"
 
 def tiny_cut(folder: Path) -> None:
     """60 documents of the embedded set with the queries that they answer, as a raw BEIR folder without dev split."""
-    source = records.load_dataset(ROOT / "data/household")
+    source = beir_io.load_dataset(ROOT / "data/household")
     corpus = dict(list(source.corpus.items())[:60])
     (folder / "qrels").mkdir(parents=True)
-    records.write_corpus(folder / "corpus.jsonl", corpus)
+    beir_io.write_corpus(folder / "corpus.jsonl", corpus)
     queries: dict[str, str] = {}
     for split, limit in (("train", 80), ("test", 100)):
         inside = {
@@ -40,9 +40,9 @@ def tiny_cut(folder: Path) -> None:
             for query_id, grades in source.qrels[split].items()
         }
         kept = dict([item for item in inside.items() if item[1]][:limit])
-        records.write_qrels(folder / f"qrels/{split}.tsv", kept)
+        beir_io.write_qrels(folder / f"qrels/{split}.tsv", kept)
         queries |= {query_id: source.queries[query_id] for query_id in kept}
-    records.write_queries(folder / "queries.jsonl", queries)
+    beir_io.write_queries(folder / "queries.jsonl", queries)
 
 
 def tiny_llama(folder: Path) -> None:
@@ -51,7 +51,7 @@ def tiny_llama(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    texts = [document.contents for document in records.read_corpus(ROOT / "data/household/corpus.jsonl").values()]
+    texts = [document.contents for document in beir_io.read_corpus(ROOT / "data/household/corpus.jsonl").values()]
     tokenizer = build_tokenizer(texts, 600, (" yes", " no"))
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,30 +1,3 @@
-"""Fixtures of the flow tests; only these start a Prefect server."""
+"""Fixtures of the flow tests."""
 
-import pytest
-import torch
-
-from flows.common import PARAMS, PREPARED
-from rabtriever.inputs import prepared_data
-from rabtriever.preparation import write_dataset
-from rabtriever.records import Dataset
-from tests.toy import ROOT, project, store, store_template  # noqa: F401
-
-
-@pytest.fixture
-def one_thread():
-    """This process computes as each of two workers does on two cores: on other threads sums are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def prepared(store, toy) -> str:  # noqa: F811
-    """The hash of the toy data, as stage prepare leaves them with two queries for dev; with the shipped settings."""
-    PARAMS.write_text((ROOT / "params.yaml").read_text())
-    names = list(toy.qrels)
-    judged = {"train": names[:-2], "dev": names[-2:], "test": []}
-    qrels = {split: {name: toy.qrels[name] for name in found} for split, found in judged.items()}
-    write_dataset(Dataset(toy.corpus, toy.queries, qrels), PREPARED)
-    return prepared_data(PREPARED)[1]
+from tests.stores import one_thread, prepared, project, store, store_template  # noqa: F401

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from flows.common import BACKBONE, BIENCODER
-from rabtriever.backbone import Backbone
-from rabtriever.inputs import save_model
-from rabtriever.prompt import Prompt, PromptParams
+from rabtriever.core.stages import Paths
+from rabtriever.lm.backbone import Backbone
+from rabtriever.lm.prompt import Prompt, PromptParams
+from rabtriever.training.model_io import save_model
 from tests.toy import set_params
+
+PATHS = Paths()
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def run(stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "start", "kind"), [("train_biencoder", BACKBONE, "backbone"), ("train_teacher", BIENCODER, "biencoder")]
+    ("stage", "start", "kind"),
+    [("train_biencoder", PATHS.backbone, "backbone"), ("train_teacher", PATHS.biencoder, "biencoder")],
 )
 def test_a_training_with_another_prompt_begins_anew(
     settings: None,

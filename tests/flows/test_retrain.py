@@ -14,12 +14,12 @@ from unittest.mock import Mock
 import pytest
 from prefect import flow
 
-from flows import _gate, _pipeline, _report, retrain
+from flows import retrain
 from flows.common import guard, main
 from flows.register import register
-from rabtriever import registry, tracking
-from rabtriever.artifacts import ArtifactMismatchError, content_hash
-from rabtriever.metrics import METRICS
+from rabtriever.core.artifacts import ArtifactMismatchError, content_hash
+from rabtriever.data.metrics import METRICS
+from rabtriever.ops import dvc_stages, gate, registry, report, tracking
 from tests.toy import ToyRetriever, alive, build, dataset, set_params, wait_for, write_retriever
 
 
@@ -66,7 +66,7 @@ def test_life_of_a_champion(project: Path) -> None:
 
     registry.rollback(to="2")  # version 3 was never judged against this one, and stays out all the same
     assert run_gate(0.9) == better and alias("champion") == "2"
-    assert "rollback --to 3` puts it back" in _report.promotion_text(registry.get("3"), better)
+    assert "rollback --to 3` puts it back" in report.promotion_text(registry.get("3"), better)
     registry.rollback(to="3")
     assert [registry.is_withdrawn(registry.get(number)) for number in "123"] == [True, True, False]
 
@@ -145,7 +145,7 @@ def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(registry, "_code_here", lambda: "mended")
         patched.setattr(registry, "check_answers", lambda version: None)
-        assert not _gate.settled(_gate.challenger())
+        assert not gate.settled(gate.challenger())
         assert run_gate(0.5)["promoted"] and alias("champion") == "2", "also where DVC has nothing to run"
         registry.rollback(to="1")
         Path("reports/runs/student.trec").write_text("")  # as if it were measured otherwise
@@ -165,7 +165,7 @@ def test_code_that_is_taken_back_serves_again(
         patched.setattr(registry, "check_answers", lambda version: None)
         run_gate(0.5)
         assert alias("champion") == "2"
-    print(_report.promotion_text(_gate.challenger(), None))
+    print(report.promotion_text(gate.challenger(), None))
     assert "champion: version 2, the same retriever with other code" in capsys.readouterr().out
     assert run_gate(0.5)["promoted"] and alias("champion") == "1" and num_versions() == 2
     register.fn()
@@ -178,8 +178,8 @@ def test_a_run_killed_before_the_promotion_is_completed(project: Path, monkeypat
         patched.setattr(registry, "promote", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_gate(0.5)
-    assert alias("champion") is None and not _gate.settled(_gate.challenger())
-    assert run_gate(0.5)["promoted"] and alias("champion") == "1" and _gate.settled(_gate.challenger())
+    assert alias("champion") is None and not gate.settled(gate.challenger())
+    assert run_gate(0.5)["promoted"] and alias("champion") == "1" and gate.settled(gate.challenger())
     run_gate(0.9)
     with monkeypatch.context() as patched:
         patched.setattr(registry, "promote", Mock(side_effect=KeyboardInterrupt))
@@ -235,14 +235,14 @@ def test_a_champion_of_meanwhile_is_not_replaced(project: Path, monkeypatch: pyt
     """Prevents a shared registry from losing a champion that the challenger was never compared with."""
     run_gate(0.5)
     run_gate(0.2)
-    decide = _gate.decide
+    decide = gate.decide
 
     def slowly(*arguments: Any) -> Any:
         registry.promote(registry.get("2"))
         return decide(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_gate, "decide", slowly)
+        patched.setattr(gate, "decide", slowly)
         with pytest.raises(BlockingIOError, match="version 2 while version 3 was judged"):
             run_gate(0.9)
     assert alias("champion") == "2"
@@ -264,12 +264,12 @@ def test_stages_run_once_and_a_failure_harms_nothing(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Prevents needless work when nothing changed, and a failure that takes good artefacts or the champion with it."""
-    assert _pipeline.stale_stages() == ["prepare", "index"]
+    assert dvc_stages.stale_stages() == ["prepare", "index"]
     assert run_plain()["promoted"]
     asked: list[str] = []
-    ask = _pipeline._ask
+    ask = dvc_stages._ask
     with monkeypatch.context() as patch:
-        patch.setattr(_pipeline, "_ask", lambda *words: asked.append(words[0]) or ask(*words))
+        patch.setattr(dvc_stages, "_ask", lambda *words: asked.append(words[0]) or ask(*words))
         retrain.run_once(None)
     printed = capfd.readouterr().out
     assert asked == ["status"] and "nothing to do" in printed
@@ -285,7 +285,7 @@ def test_stages_run_once_and_a_failure_harms_nothing(
 
     before = content_hash("models/retriever")
     set_params("index", fail=True)
-    assert _pipeline.stale_stages() == ["index"]
+    assert dvc_stages.stale_stages() == ["index"]
     with pytest.raises(SystemExit) as exit_info, guard("retrain"):
         run_plain()
     error = capfd.readouterr().err
@@ -300,8 +300,8 @@ def test_graph_is_read_in_order() -> None:
     """Prevents running a stage before the one it reads from, and skipping what follows from a change."""
     dot = 'strict digraph {\n"mine@0";\n"prepare";\n"mine@0" -> "distill@0";\n"prepare" -> "mine@0";\n"other";\n}'
     parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
-    assert _pipeline._graph(dot) == parents
-    assert _pipeline._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+    assert dvc_stages._graph(dot) == parents
+    assert dvc_stages._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
 
 
 def started(program: str) -> subprocess.Popen[bytes]:
@@ -310,7 +310,7 @@ def started(program: str) -> subprocess.Popen[bytes]:
     build(0.5)
     prepared = (  # a test run in the background of a shell inherits that SIGINT is ignored
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from flows import _pipeline\nfrom flows.common import guard\n"
+        "from rabtriever.ops import dvc_stages\nfrom flows.common import guard\n"
     )
     child = subprocess.Popen([sys.executable, "-c", prepared + program])
     wait_for(lambda: Path("started").exists(), 30)
@@ -320,8 +320,8 @@ def started(program: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -> None:
     """Prevents orphaned training processes that go on writing after the user has stopped the run."""
-    child = started("with guard('retrain'), _pipeline.exclusive():\n    _pipeline.run_stage('index', {})")
-    with pytest.raises(BlockingIOError, match=f"process {child.pid}"), _pipeline.exclusive():
+    child = started("with guard('retrain'), dvc_stages.exclusive():\n    dvc_stages.run_stage('index', {})")
+    with pytest.raises(BlockingIOError, match=f"process {child.pid}"), dvc_stages.exclusive():
         pass  # a second retraining in the same folder is told of the first
     child.send_signal(number)
     assert child.wait(30) == 128 + number
@@ -335,7 +335,7 @@ def test_a_second_interrupt_does_not_stop_the_clean_up(project: Path) -> None:
         "import time\nfrom pathlib import Path\n"
         "def restore(stage):\n    Path('restoring').touch()\n    time.sleep(1)\n    Path('restored').touch()\n"
         "_pipeline._restore = restore\n"
-        "with guard('retrain'):\n    _pipeline.run_stage('index', {})"
+        "with guard('retrain'):\n    dvc_stages.run_stage('index', {})"
     )
     child.send_signal(signal.SIGINT)
     wait_for(lambda: Path("restoring").exists(), 30)
@@ -430,7 +430,7 @@ def test_table_has_fixed_columns() -> None:
             "bm25": {**system, "ms_per_query": 0.125, "bytes_per_document": 1024},
         },
     }
-    lines = _report.evaluation_table(evaluation).splitlines()
+    lines = report.evaluation_table(evaluation).splitlines()
     assert len({len(line) for line in lines[2:6]}) == 1
     assert lines[4].startswith("bm25") and lines[4].endswith("1,024") and lines[5].endswith("-")
     assert "97.5 %" in lines[-1]
@@ -440,9 +440,9 @@ def test_a_teacher_that_training_made_worse_is_told() -> None:
     """Prevents a team from serving less than they started with, as the gate only compares with the champion."""
     rows = {"biencoder": dict.fromkeys(METRICS, 33.1), "teacher": dict.fromkeys(METRICS, 29.4)}
     facts = {"dataset": "toy", "split": "test", "num_queries": 3, "num_documents": 9}
-    assert "(nDCG@10 29.4 and 33.1)" in _report.evaluation_table({**facts, "systems": rows})
+    assert "(nDCG@10 29.4 and 33.1)" in report.evaluation_table({**facts, "systems": rows})
     rows["teacher"]["nDCG@10"] = 33.1
-    assert "hard negatives" not in _report.evaluation_table({**facts, "systems": rows})
+    assert "hard negatives" not in report.evaluation_table({**facts, "systems": rows})
 
 
 @pytest.mark.server

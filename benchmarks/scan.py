@@ -1,0 +1,68 @@
+"""Prints how long a flat scan of 100,000 documents takes: our fused loop, faiss and blocked torch operations.
+
+`python benchmarks/scan.py` takes half a minute on one thread. All three are timed in turn and the best time of each
+counts, so that a busy machine slows none of them alone; compare the ratios, times are of one machine.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries below are imported
+
+import time
+from collections.abc import Callable
+
+import faiss
+import torch
+
+from rabtriever.models.predictor import FoldedDocuments, FoldedQueries, folded_scores
+from rabtriever.search.scan import scan
+
+DOCUMENTS, WIDTH, REPEATS = 100_000, 256, 15
+QUERIES = (1, 16)
+
+
+def main() -> None:
+    """One table: a row for each way to scan, milliseconds and the ratio to the fused loop by number of queries."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    torch.manual_seed(0)
+    documents = FoldedDocuments(torch.randn(DOCUMENTS, WIDTH), torch.empty(DOCUMENTS, 0), torch.randn(DOCUMENTS))
+    index = faiss.IndexFlatIP(WIDTH)
+    index.add(documents.additive.numpy())
+    found = {count: _best(_ways(count, documents, index)) for count in QUERIES}
+    print(f"{DOCUMENTS:,} documents of {WIDTH} float32, one thread, best of {REPEATS}; ratios to the fused scan\n")
+    print("| |" + "".join(f" ms, {count} {'query' if count == 1 else 'queries'} | ratio |" for count in QUERIES))
+    print("|---|" + "---:|---:|" * len(QUERIES))
+    for name in found[QUERIES[0]]:
+        cells = [(times[name], times[name] / times["fused scan"]) for times in found.values()]
+        print(f"| {name} |" + "".join(f" {1000 * seconds:.1f} | {ratio:.2f} |" for seconds, ratio in cells))
+
+
+def _ways(count: int, documents: FoldedDocuments, index: faiss.IndexFlatIP) -> dict[str, Callable[[], object]]:
+    """The calls that are timed; faiss also finds the ten best, which it cannot leave out."""
+    queries = FoldedQueries(torch.randn(count, WIDTH), torch.randn(WIDTH), torch.empty(count, 0), torch.randn(count))
+    vectors = queries.additive.numpy()
+    return {
+        "fused scan": lambda: scan(queries, documents),
+        "faiss IndexFlatIP": lambda: index.search(vectors, 10),
+        "blocked torch": lambda: folded_scores(queries, documents),
+    }
+
+
+def _best(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Shortest seconds of each call, taken in turn after a first call of each."""
+    for call in ways.values():
+        call()
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(REPEATS):
+        for name, call in ways.items():
+            start = time.perf_counter()
+            call()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+if __name__ == "__main__":
+    main()

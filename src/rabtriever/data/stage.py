@@ -1,0 +1,36 @@
+"""Stage prepare: a raw folder in BEIR layout to checked data with train, dev and test splits, and a data report."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rabtriever.core.stages import Paths, Tracker
+from rabtriever.data import beir_io, contract, preparation
+from rabtriever.data.preparation import PrepareParams
+
+
+class Sections(NamedTuple):
+    """What the stage reads of params.yaml."""
+
+    prepare: PrepareParams
+
+
+def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
+    """The data report, after writing data/prepared and reports/data.json."""
+    params = sections.prepare
+    print(f"prepare: reading and checking {params.source}", flush=True)
+    report = preparation.prepare_data(params, paths.prepared, paths.reports / "data.json")
+    kept = report["kept_queries"]
+    tracker.log_metrics({"documents": report["documents"], **{f"{split}_queries": kept[split] for split in kept}})
+    tracker.set_tags({"data_hash": report["hash"]})
+    tracker.log_artifact(paths.reports / "data.json")
+    print(f"prepare: {report['documents']} documents; " + ", ".join(f"{kept[split]} {split} queries" for split in kept))
+    return report
+
+
+def data_docs(sections: Sections, paths: Paths) -> None:
+    """Shows the data contract and its outcome as static pages under reports/data_docs, also where the data break it."""
+    params = sections.prepare
+    raw = beir_io.load_dataset(params.source)
+    dataset, _ = preparation.with_dev(raw, params.dev_fraction, params.max_dev_queries)
+    print(f"data docs: open {contract.build_data_docs(dataset, paths.reports / 'data_docs')} in a browser")

@@ -1,0 +1,226 @@
+"""Every system of the evaluation table, ranked on the same queries and measured the same way.
+
+`frequency` ranks by the number of positive training judgements, `bm25` lexically, `biencoder` by the inner product of
+unit states, `student` is the retriever folder as it is served, `teacher` reads every document for every query, or a
+stated pool of documents where the corpus is large.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rabtriever.core.settings import bounded
+from rabtriever.core.vectors import top_rows, unit
+from rabtriever.data.beir_io import Dataset, Qrels, Queries, Run
+from rabtriever.data.metrics import score_queries, summarise
+from rabtriever.lm.backbone import Backbone
+from rabtriever.lm.prompt import Prompt
+from rabtriever.models.document_terms import EncodedDocuments
+from rabtriever.models.reranker import Reranker
+from rabtriever.search.bm25 import Bm25
+from rabtriever.search.retriever import Retriever
+from rabtriever.search.scorer import inner_products
+
+DEPTH = 100
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Section `evaluate` of params.yaml.
+
+    Attributes:
+        teacher_all_up_to: largest corpus on which the teacher scores every document of every query.
+        teacher_pool: beyond that, it scores this many documents from the top of BM25, bi-encoder and student each.
+        batch_size: pairs of a forward pass of the teacher.
+        timed_queries: queries searched one at a time to measure the latency of a system.
+        samples: queries shown with their first documents.
+    """
+
+    teacher_all_up_to: int = bounded(ge=0)
+    teacher_pool: int = bounded(ge=1)
+    batch_size: int = bounded(ge=1)
+    timed_queries: int = bounded(ge=1)
+    samples: int = bounded(ge=0)
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table: its run, its latency, and what it stores of a document."""
+
+    run: Run
+    ms_per_query: float
+    bytes_per_document: float
+
+
+def frequency_system(dataset: Dataset, queries: Queries) -> System:
+    """The same ranking for every query: documents by their number of positive training judgements."""
+    counts = dict.fromkeys(dataset.corpus, 0)
+    for judgements in dataset.qrels["train"].values():
+        for doc_id, grade in judgements.items():
+            counts[doc_id] += grade > 0
+    best = sorted(counts, key=lambda doc_id: (-counts[doc_id], doc_id))[:DEPTH]
+    scores = {doc_id: float(counts[doc_id]) for doc_id in best}
+    return System(dict.fromkeys(queries, scores), 0.0, 4.0)
+
+
+def bm25_system(dataset: Dataset, queries: Queries, timed: int) -> System:
+    """BM25 over title and text."""
+    index = Bm25([document.contents for document in dataset.corpus.values()])
+    rows, scores = index.rank(list(queries.values()), DEPTH)
+    seconds = _seconds(lambda text: index.rank([text], 10), list(queries.values())[:timed])
+    return System(_run(dataset, queries, rows, scores), 1000 * seconds, index.bytes / len(dataset.corpus))
+
+
+def biencoder_system(
+    dataset: Dataset, queries: Queries, backbone: Backbone, prompt: Prompt, batch_size: int, timed: int
+) -> System:
+    """Inner product of unit states, all documents."""
+    contents = [document.contents for document in dataset.corpus.values()]
+    documents = unit(backbone.encode(prompt.document.ids(contents), batch_size, "evaluate: biencoder, documents"))
+    products = inner_products(documents)
+
+    def scores(texts: Sequence[str]) -> np.ndarray:
+        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size)))
+
+    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, 4.0 * documents.shape[1])
+
+
+def scoring_system(
+    dataset: Dataset,
+    queries: Queries,
+    score: Callable[[Sequence[str]], np.ndarray],
+    found: np.ndarray,
+    timed: int,
+    bytes_per_document: float,
+) -> System:
+    """The row of a system that scores all documents of a query at once.
+
+    Args:
+        dataset: names the documents.
+        queries: what was ranked.
+        score: query texts to (Q, N) scores; timed one query at a time.
+        found: (Q, N) scores of all queries.
+        timed: queries timed.
+        bytes_per_document: what the system stores of a document.
+    """
+    rows = top_rows(found, DEPTH)
+    seconds = _seconds(lambda text: top_rows(score([text]), 10), list(queries.values())[:timed])
+    values = np.take_along_axis(found, rows, axis=1)
+    return System(_run(dataset, queries, rows, values), 1000 * seconds, bytes_per_document)
+
+
+def student_system(queries: Queries, retriever: Retriever, timed: int) -> System:
+    """The retriever folder, searched as it is served."""
+    run = retriever.rank(queries, DEPTH)
+    seconds = _seconds(lambda text: retriever.search([text], 10), list(queries.values())[:timed])
+    return System(run, 1000 * seconds, float(retriever.bytes_per_document))
+
+
+def teacher_system(
+    dataset: Dataset,
+    queries: Queries,
+    reranker: Reranker,
+    encoded: EncodedDocuments,
+    others: Sequence[Run],
+    params: EvaluateParams,
+) -> tuple[System, str]:
+    """The teacher on all documents, or on the pool of the other systems' best; and which of the two, in words.
+
+    Its latency is the time of the whole pass divided by the queries: each document was read once for all of them.
+    """
+    doc_ids = list(dataset.corpus)
+    row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    if len(doc_ids) <= params.teacher_all_up_to:
+        pools = [list(range(len(doc_ids)))] * len(queries)
+        scope = "all documents"
+    else:
+        pools = [_pool(query_id, others, row_of, params.teacher_pool) for query_id in queries]
+        scope = f"the union of the first {params.teacher_pool} documents of BM25, bi-encoder and student"
+    pairs = np.array([(query, row) for query, pool in enumerate(pools) for row in pool], dtype=np.int64)
+    query_ids = reranker.prompt.query.ids(list(queries.values()))
+    contents = [document.contents for document in dataset.corpus.values()]
+    scores = np.empty(len(pairs), dtype=np.float32)
+    start = time.perf_counter()
+    document_ids = reranker.prompt.document.ids(contents)
+    label = "evaluate: teacher, pairs"
+    for part in reranker.annotate(query_ids, document_ids, pairs, params.batch_size, label, encoded):
+        scores[part.pairs] = part.scores
+    seconds = time.perf_counter() - start
+    starts = np.cumsum([0, *(len(pool) for pool in pools)])
+    run: Run = {}
+    for query, query_id in enumerate(queries):
+        part = slice(starts[query], starts[query + 1])
+        best = top_rows(scores[None, part], DEPTH)[0]
+        run[query_id] = {doc_ids[pools[query][place]]: float(scores[part][place]) for place in best}
+    stored = sum(len(text.encode()) for text in contents) / len(contents)
+    return System(run, 1000 * seconds / len(queries), stored), scope
+
+
+def table(qrels: Qrels, systems: Mapping[str, System]) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float]]]]:
+    """The table's rows (per cent, milliseconds, bytes), and every metric of every query (0 to 1) by system."""
+    rows, per_query = {}, {}
+    for name, system in systems.items():
+        per_query[name] = score_queries(qrels, system.run)
+        rows[name] = {
+            **{metric: round(value, 2) for metric, value in summarise(per_query[name]).items()},
+            "ms_per_query": round(system.ms_per_query, 3),
+            "bytes_per_document": round(system.bytes_per_document, 1),
+        }
+    return rows, per_query
+
+
+def retention(rows: Mapping[str, Mapping[str, float]]) -> float | None:
+    """The student's nDCG@10 in per cent of the teacher's; None where the teacher's is zero."""
+    teacher = rows["teacher"]["nDCG@10"]
+    return round(100.0 * rows["student"]["nDCG@10"] / teacher, 2) if teacher > 0 else None
+
+
+def sample_rankings(dataset: Dataset, queries: Queries, retriever: Retriever, count: int) -> list[dict[str, Any]]:
+    """The first five documents of `count` queries, spread evenly, with the grades the judgements give them."""
+    names = list(queries)
+    chosen = [names[number * len(names) // count] for number in range(min(count, len(names)))]
+    found = retriever.search([queries[query_id] for query_id in chosen], 5)
+    judged = dataset.qrels["test"]
+    return [
+        {
+            "query_id": query_id,
+            "query": queries[query_id],
+            "hits": [
+                {**hit._asdict(), "score": round(hit.score, 4), "grade": judged[query_id].get(hit.doc_id, 0)}
+                for hit in hits
+            ],
+        }
+        for query_id, hits in zip(chosen, found, strict=True)
+    ]
+
+
+def _pool(query_id: str, others: Sequence[Run], row_of: Mapping[str, int], size: int) -> list[int]:
+    pool: dict[int, None] = {}
+    for run in others:
+        ranked = sorted(run[query_id].items(), key=lambda item: (-item[1], item[0]))[:size]
+        pool.update(dict.fromkeys(row_of[doc_id] for doc_id, _ in ranked))
+    return list(pool)
+
+
+def _run(dataset: Dataset, queries: Queries, rows: np.ndarray, scores: np.ndarray) -> Run:
+    doc_ids = list(dataset.corpus)
+    return {
+        query_id: {doc_ids[row]: float(score) for row, score in zip(found, values, strict=True)}
+        for query_id, found, values in zip(queries, rows, scores, strict=True)
+    }
+
+
+def _seconds(search: Callable[[str], object], texts: Sequence[str]) -> float:
+    """Median seconds of one search, each query alone, after one search to warm up."""
+    search(texts[0])
+    spent = []
+    for text in texts:
+        start = time.perf_counter()
+        search(text)
+        spent.append(time.perf_counter() - start)
+    return float(np.median(spent))

@@ -1,0 +1,105 @@
+"""Loading a language model and its tokenizer from a folder or a hub."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rabtriever.lm.backbone import Backbone, quiet
+from rabtriever.lm.model_source import check_pinned, is_hub_name
+
+
+def load_backbone(
+    source: str | Path, revision: str | None = None, dtype: str = "auto", device: str = "cpu"
+) -> Backbone:
+    """Loads a causal language model and its tokenizer from a local folder or, if hub access is allowed, by name.
+
+    Args:
+        source: a folder with `config.json`, or a hub name such as `Qwen/Qwen2.5-0.5B`.
+        revision: commit of a hub model; required for one, so that a retraining sees the same weights.
+        dtype: `float32`, `bfloat16` or `float16`; `auto` for what the weights were saved as.
+        device: where to put the weights.
+
+    Raises:
+        FileNotFoundError: `source` looks like a path but is no model folder.
+        ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
+    """
+    quiet()
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        if not is_hub_name(str(source)):
+            raise FileNotFoundError(
+                f"no language model at {str(source)!r}: expected a folder with config.json, model weights and tokenizer"
+            )
+        check_pinned(str(source), revision or "")
+    kwargs: dict[str, Any] = {"revision": revision} if revision and not folder.exists() else {}
+    decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
+    model = _load_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **kwargs, **decoder)
+    return Backbone(model.to(device), _load_tokenizer(source, kwargs)).eval()
+
+
+def _load_model(source: str | Path, **kwargs: Any) -> Any:
+    """The model, without a report on weights that we know to be missing or too many; any other report is printed."""
+    from transformers import AutoModelForCausalLM
+
+    logger, held = logging.getLogger("transformers.modeling_utils"), _HeldReports()
+    logger.addFilter(held)
+    known = False
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **kwargs)
+        if model.get_output_embeddings() is None:
+            raise ValueError(
+                f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model"
+            )
+        known = _lacks_nothing_used(model, found)
+    finally:
+        logger.removeFilter(held)
+        for record in [] if known else held.records:
+            logger.handle(record)
+    return model
+
+
+class _HeldReports(logging.Filter):
+    """Keeps back what transformers says of weights that a folder lacks, or has and the model does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not any(words in record.getMessage() for words in ("LOAD REPORT", "tied weights mapping")):
+            return True
+        self.records.append(record)
+        return False
+
+
+def _lacks_nothing_used(model: Any, found: dict[str, Any]) -> bool:
+    """Whether model and folder differ by nothing but parts that we never compute.
+
+    Those are a head's transform and biases (we read its matrix alone), and the sentence heads of a BERT.
+    """
+    matrix = model.get_output_embeddings().weight
+    ends = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight is matrix}
+    layers = model.base_model_prefix + "."
+    missing = {key for key in found["missing_keys"] if key in ends or key.startswith(layers)}
+    foreign = {key for key in found["unexpected_keys"] if not {"pooler", "seq_relationship"} & set(key.split("."))}
+    return not (missing or foreign or found["mismatched_keys"] or found["error_msgs"])
+
+
+def _is_bert(source: str | Path, kwargs: dict[str, Any]) -> bool:
+    """A bidirectional encoder of this kind must be told to read causally."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source, **kwargs).model_type == "bert"
+
+
+def _load_tokenizer(source: str | Path, kwargs: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    own = Path(source) / "tokenizer"
+    if (own / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(own)
+    return AutoTokenizer.from_pretrained(source, **kwargs)

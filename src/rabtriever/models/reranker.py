@@ -1,0 +1,260 @@
+"""The reranker that a teacher is: documents read once, queries asked of them, answers scored.
+
+A document comes first and never sees the query, so its keys and values serve every query that is asked of it
+(Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`, there to compare with, the
+two change places: queries are read once, as a prefix, and a document is what is asked.
+
+    score(q, d) = evidence . (log p(yes) - log p(no)) + known(q, d)
+
+The evidence alone is the paper's score. The second term is ours, see document_terms.py: the evidence is added to what
+the two states encoded alone say of each other, so that the reranker starts where a bi-encoder is and adds what that
+misses. They cost a short pass each (none for a document that is read with the same weights), the student has them too,
+and the term folds. In training the weight of the evidence is 1 and the known term is the similarity alone; what the
+weights are afterwards, dev queries tell (fitting.py).
+
+What follows the document may be read with weights of its own, the reader's (reading.py). What comes first is then read
+with those that the reader was trained beside, and the states encoded alone may be better ones since (polishing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rabtriever.core.progress import Progress
+from rabtriever.core.settings import ParamsError
+from rabtriever.core.vectors import unit
+from rabtriever.lm.answer import answer_score
+from rabtriever.lm.backbone import Backbone
+from rabtriever.lm.gradient_checkpointing import read_pairs
+from rabtriever.lm.padding import in_order, last_states, pad, widened
+from rabtriever.lm.prompt import Prompt
+from rabtriever.models.document_terms import EncodedDocuments, encoded_documents, score_weights
+
+PREFIX_BATCH = 32
+PAIR_BLOCK = 65_536  # pairs whose states are gathered at once
+
+
+class Prefix(NamedTuple):
+    """Documents read once: keys and values per layer, the mask they leave behind, and their own last states.
+
+    Attributes:
+        layers: per layer, keys and values (D, heads, T, head width).
+        mask: (D, T) attention mask of the document tokens.
+        states: (D, H) state of each document alone.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+    states: Tensor
+
+
+def read_documents(backbone: Backbone, ids: Tensor, mask: Tensor) -> Prefix:
+    """Runs the model over document segments (D, T) and keeps keys and values. Gradients flow through them."""
+    groups, states, layers = backbone.groups(mask), [], []
+    for rows, longest in groups:
+        part = ids[rows, :longest], mask[rows, :longest]
+        read, cache = backbone.read(*part, use_cache=True)
+        states.append(backbone.pool(read, part[1]))
+        layers.append([widened(kept, ids.shape[1]) for layer in cache.layers for kept in (layer.keys, layer.values)])
+    kept = [in_order(parts, groups) for parts in zip(*layers, strict=True)]
+    return Prefix(list(zip(kept[::2], kept[1::2], strict=True)), mask, in_order(states, groups))
+
+
+def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The context query states of query segments read after their documents.
+
+    Args:
+        backbone: the teacher.
+        prefix: documents read before.
+        rows: (P,) which document of `prefix` each query follows.
+        ids: (P, T) right-padded query segments.
+        mask: (P, T).
+
+    Returns:
+        (P, H): `h_T(q, d)`, equal to reading both segments in one go (tested).
+    """
+    groups = backbone.groups(mask)
+    parts = [_ask(backbone, prefix, rows[part], ids[part, :longest], mask[part, :longest]) for part, longest in groups]
+    return in_order(parts, groups)
+
+
+def _ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The same in one pass."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    document_mask = prefix.mask[rows]
+    lengths = document_mask.sum(-1, keepdim=True)
+    longest = int(lengths.max())
+    for number, (keys, values) in enumerate(prefix.layers):
+        cache.update(keys[rows, :, :longest], values[rows, :, :longest], number)
+    positions = lengths + torch.arange(ids.shape[1], device=ids.device)  # (P, T)
+    both = torch.cat([document_mask[:, :longest], mask], dim=1)
+    states, _ = backbone.read(ids, both, position_ids=positions, past_key_values=cache, use_cache=True)
+    return last_states(states, mask)
+
+
+@torch.no_grad()
+def check_reading(backbone: Backbone, prompt: Prompt) -> None:
+    """Makes sure that segments of all lengths, read once, serve what follows as reading both in one go does.
+
+    It does not where layers see a window of what is before them that is shorter than both segments, or where a model
+    counts positions in a way of its own.
+
+    Raises:
+        ParamsError: it does not.
+    """
+    budgets = prompt.params.ordered(prompt.params.max_document_tokens, prompt.params.max_query_tokens)
+    rng, vocabulary = np.random.default_rng(0), len(backbone.head_weight)
+    first, second = [
+        [rng.integers(vocabulary, size=length).tolist() for length in (min(size, 4), size)] for size in budgets
+    ]
+    rows, second = [0, 1, 0, 1], [second[number] for number in (0, 0, 1, 1)]
+    tolerance = max(0.01, 8 * torch.finfo(backbone.head_weight.dtype).eps)  # of a state's mean size
+    try:
+        whole = read_pairs(backbone, first, second, rows).asked
+        prefix = read_documents(backbone, *pad(first, backbone.device))
+        after = ask(backbone, prefix, torch.tensor(rows, device=backbone.device), *pad(second, backbone.device))
+        apart = float(((after - whole).abs().mean(-1) / whole.abs().mean(-1)).max())
+        fault = "" if apart <= tolerance else f"states differ by {100 * apart:.0f} % of their size"
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__}: {error}"
+    if fault:
+        kind, window = backbone.model.config.model_type, getattr(backbone.model.config, "sliding_window", None)
+        seen = f", whose layers see {window} tokens," if window else ""
+        raise ParamsError(
+            f"backbone.source: this {kind} model{seen} does not read a document once for all queries as it reads both "
+            f"in one go ({fault}); lower prompt.max_document_tokens and prompt.max_query_tokens, or take another model"
+        )
+
+
+class Annotation(NamedTuple):
+    """What the teacher says of some pairs: their index in the request, states (P, H) and scores (P,), float32."""
+
+    pairs: np.ndarray
+    states: np.ndarray
+    scores: np.ndarray
+
+
+class Reranker:
+    """A trained teacher at work: scores and states of query-document pairs.
+
+    Args:
+        backbone: the teacher's weights.
+        prompt: its segments and answers.
+        reader: the weights that read what follows; None where they are the teacher's own.
+        prefix: the weights that read what comes first; None likewise.
+    """
+
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt, reader: Backbone | None = None, prefix: Backbone | None = None
+    ) -> None:
+        self.backbone = backbone.eval()
+        self.reader = reader.eval() if reader is not None else self.backbone
+        self.prefix = prefix.eval() if prefix is not None else self.backbone
+        self.prompt = prompt
+
+    def annotate(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        label: str | None = None,
+        encoded: EncodedDocuments | None = None,
+    ) -> Iterator[Annotation]:
+        """States and scores of pairs; arguments and order as of `evidence`.
+
+        Args:
+            encoded: of the same documents, in their order; None encodes them here, which a score with terms of the
+                training queries refuses.
+        """
+        known = self._known(queries, documents, pairs, batch_size, encoded)
+        weight = score_weights(self.backbone).evidence
+        for part in self.evidence(queries, documents, pairs, batch_size, label):
+            yield part._replace(scores=weight * part.scores + known[part.pairs])
+
+    @torch.no_grad()
+    def evidence(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        label: str | None = None,
+    ) -> Iterator[Annotation]:
+        """States and log-odds of pairs, grouped by document so that each is read once (by query where that is first).
+
+        Args:
+            queries: token ids of the query segments.
+            documents: token ids of the document segments.
+            pairs: (P, 2) query and document indices.
+            batch_size: pairs in one forward pass.
+            label: what the progress line says.
+
+        Yields:
+            Annotations that together cover every pair once, in an order of their own.
+        """
+        device = self.backbone.device
+        leading, following = self.prompt.params.ordered(documents, queries)
+        heads, tails = self.prompt.params.ordered(pairs[:, 1], pairs[:, 0])  # rows of the two in each pair
+        used, head_of = np.unique(heads, return_inverse=True)
+        used = used[np.argsort([len(leading[row]) for row in used], kind="stable")]
+        rank = np.empty(len(used), dtype=np.int64)
+        rank[np.searchsorted(np.sort(used), used)] = np.arange(len(used))
+        position = rank[head_of]  # where what each pair starts with stands in `used`
+        lengths = np.array([len(segment) for segment in following])[tails]
+        order = np.lexsort((lengths, position // PREFIX_BATCH))
+        progress = Progress(label, len(pairs)) if label else None
+        bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
+        for group in range(len(bounds) - 1):
+            members = order[bounds[group] : bounds[group + 1]]
+            if not len(members):
+                continue
+            first = group * PREFIX_BATCH
+            chunk = [leading[row] for row in used[first : first + PREFIX_BATCH]]
+            prefix = read_documents(self.prefix, *pad(chunk, device))
+            for start in range(0, len(members), batch_size):
+                part = members[start : start + batch_size]
+                rows = torch.from_numpy(position[part] - first).to(device)
+                ids, mask = pad([following[row] for row in tails[part]], device)
+                states = ask(self.reader, prefix, rows, ids, mask)
+                yield Annotation(part, states.cpu().numpy(), self.log_odds(states).cpu().numpy())
+                if progress:
+                    progress.advance(by=len(part))
+        if progress:
+            progress.close()
+
+    def _known(
+        self,
+        queries: Sequence[Sequence[int]],
+        documents: Sequence[Sequence[int]],
+        pairs: np.ndarray,
+        batch_size: int,
+        encoded: EncodedDocuments | None,
+    ) -> np.ndarray:
+        """(P,) what is known of each pair from the states encoded alone; zeros where the score has no such term."""
+        weights = score_weights(self.backbone)
+        known = np.zeros(len(pairs), dtype=np.float32)
+        if weights.similarity == 0 or not len(pairs):
+            return known
+        if encoded is None:
+            encoded = encoded_documents(self.backbone.encode(documents, batch_size), weights)
+        used, place = np.unique(pairs[:, 0], return_inverse=True)
+        asked = unit(self.backbone.encode([queries[row] for row in used], batch_size))
+        anchors, offsets = encoded.anchors.numpy(), encoded.offsets.numpy()
+        for start in range(0, len(pairs), PAIR_BLOCK):
+            part = slice(start, start + PAIR_BLOCK)
+            rows = pairs[part, 1]
+            near = np.einsum("ph,ph->p", asked[place[part]], anchors[rows])
+            known[part] = weights.similarity * near + offsets[rows]
+        return known
+
+    def log_odds(self, states: Tensor) -> Tensor:
+        """log p(yes) - log p(no) of context query states (..., H): the evidence."""
+        return answer_score(states, self.reader.head_weight, self.prompt.yes_id, self.prompt.no_id)

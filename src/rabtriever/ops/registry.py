@@ -1,0 +1,397 @@
+"""The model registry: retrievers as versions of one MLflow model, the `champion` among them and the way back.
+
+Owns what a version carries (the retriever folder as a pyfunc, its hashes, its metrics per query, the decisions on it).
+Whether a version deserves promotion is decided in `promotion.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, read_json, read_manifest, write_json
+from rabtriever.ops import tracking
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL = "rabtriever"
+CHAMPION, PREVIOUS = "champion", "previous"
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SERVED = ("core", "data", "lm", "models", "search", "ops/pyfunc.py")  # what decides on an answer
+# what ops/pyfunc.py and all that it imports come with
+_RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "safetensors", "faiss-cpu", "numba")
+_RUNTIME += ("pyyaml", "tqdm")
+_MODEL_FOLDER = "model"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
+EXAMPLE = "I spilled my drink on the carpet."
+_WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
+_CODE = "code_hash"  # tag: identity of the code that a version answers by
+_PATIENCE = 900  # seconds that a version has to load and answer in a process of its own
+# asks a version in a process of its own, where no other code of the package is loaded yet
+_ASK = """
+import json, sys
+import mlflow.pyfunc, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+hits = model.predict(pandas.DataFrame({"query": [sys.argv[2]]}), params={"k": int(sys.argv[3])})["hits"][0]
+print("\\n" + json.dumps(list(hits)))
+"""
+
+PerQuery = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of the registered model.
+
+    Attributes:
+        version: its number, as text.
+        retriever_hash: identity of the retriever folder (the hash in its manifest).
+        data_hash: identity of the prepared data it was evaluated on.
+        run_id: the MLflow run that registered it and holds its files.
+        tags: everything recorded on it, the latest decision among it.
+    """
+
+    version: str
+    retriever_hash: str
+    data_hash: str
+    run_id: str
+    tags: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+
+def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
+    """Returns the version of this artefact, evaluated on this data, that answers by the code here, or None."""
+    return _of_this_code(_versions(retriever_hash, data_hash), _code_here())
+
+
+def get(version: str) -> RegisteredVersion | None:
+    """Returns a version by its number or alias, or None when there is no such version."""
+    client = tracking.client()
+    from mlflow.exceptions import MlflowException
+
+    look_up = client.get_model_version if version.isdigit() else client.get_model_version_by_alias
+    try:
+        return _version(look_up(MODEL, version))
+    except MlflowException as error:
+        if error.error_code in _ABSENT:
+            return None
+        raise  # a store that cannot be reached must not pass for an empty one
+
+
+def champion() -> RegisteredVersion | None:
+    """Returns the version in service, or None before the first promotion."""
+    return get(CHAMPION)
+
+
+def register(
+    run: tracking.StageRun, folder: str | Path, data_hash: str, evaluation: Mapping[str, Any], per_query: PerQuery
+) -> RegisteredVersion:
+    """Returns the version of a retriever, registering it unless one has the same artefact, data, code and metrics.
+
+    A version that was damaged, or carries other code than runs here, or was measured otherwise, is left as it is beside
+    the new one, which is withdrawn where it was.
+
+    Args:
+        run: the stage's run, which will hold the files.
+        folder: retriever folder; verified against its manifest.
+        data_hash: identity of the prepared data.
+        evaluation: content of reports/evaluation.json.
+        per_query: metrics of the retriever for each test query, 0 to 1.
+
+    Raises:
+        ArtifactMismatchError: the folder does not match its manifest.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder, "retriever")
+    before, code = _versions(manifest.hash, data_hash), _code_here()
+    known = _of_this_code(before, code)
+    if known is not None and _is_whole(known, per_query):
+        run.set_tags({"model_version": known.version})
+        return known
+    client = tracking.client()
+    with tempfile.TemporaryDirectory() as scratch:
+        _save_model(folder, Path(scratch) / _MODEL_FOLDER)
+        write_json(Path(scratch) / "evaluation" / "per_query.json", per_query)
+        write_json(Path(scratch) / "evaluation" / "evaluation.json", evaluation)
+        run.log_artifact(scratch)
+    tags = {
+        "retriever_hash": manifest.hash,
+        "data_hash": data_hash,
+        _CODE: code,
+        "artifact_path": f"{_MODEL_FOLDER}/artifacts/{folder.name}",
+        "dataset": str(evaluation.get("dataset", "")),
+        **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
+        **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
+    }
+    if before and is_withdrawn(before[0]):
+        tags[_WITHDRAWN] = "true"
+    _ensure_model()
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/{_MODEL_FOLDER}"
+    made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags)
+    run.set_tags({"model_version": made.version})
+    return _version(made)
+
+
+def per_query(version: RegisteredVersion) -> PerQuery:
+    """Returns the metrics per test query (0 to 1) that were stored with a version."""
+    return read_json(_download(version, "evaluation/per_query.json"))
+
+
+def local_folder(version: RegisteredVersion) -> Path:
+    """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one."""
+    inside = Path(version.tags["artifact_path"]).relative_to(_MODEL_FOLDER)
+    return _existing(version, _download(version, _MODEL_FOLDER) / inside)  # a part alone would pass for the whole
+
+
+def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
+    """Asks a version one question.
+
+    Args:
+        version: the version to try.
+        query: the question.
+
+    Raises:
+        ArtifactMismatchError: it does not load, fails, or answers with nothing usable.
+    """
+    advice = "register the retriever again (dvc repro --force register) or choose another version"
+    try:
+        hits = answer(version, query, 1)
+        scores = [float(hit["score"]) for hit in hits]
+    except Exception as error:  # whatever stops it from answering is the finding
+        raise ArtifactMismatchError(f"{version} does not answer: {type(error).__name__}: {error}; {advice}") from error
+    if len(scores) != 1 or not math.isfinite(scores[0]):
+        raise ArtifactMismatchError(f"{version} answers {hits!r}, expected one document with a finite score; {advice}")
+
+
+def answer(version: RegisteredVersion, query: str, k: int) -> list[dict[str, Any]]:
+    """Returns the documents that a version finds, loaded the way a server would, with the code that it carries.
+
+    Where that code is not what runs here, a process of its own does, which takes some seconds more.
+
+    Args:
+        version: the version to ask.
+        query: the question.
+        k: documents wanted.
+
+    Returns:
+        {doc_id, score, title, text} of each document, score descending.
+
+    Raises:
+        FileNotFoundError: it has lost its files.
+        ArtifactMismatchError: it was damaged.
+        ChildProcessError: it fails with its own code.
+    """
+    folder = _download(version, _MODEL_FOLDER)
+    alike = code_hash(_code(version), _SERVED) == _code_here()
+    return (_ask if alike else _ask_apart)(folder, query, k)
+
+
+def _ask(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    return list(model.predict(pd.DataFrame({"query": [query]}), params={"k": k})["hits"][0])
+
+
+def _ask_apart(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-c", _ASK, str(folder), query, str(k)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise ChildProcessError(f"with its own code it gave no answer in {_PATIENCE} s") from error
+    if done.returncode < 0:
+        raise ChildProcessError(f"with its own code it was killed by signal {-done.returncode}")
+    if done.returncode:
+        raise ChildProcessError(f"with its own code: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
+    """Records what the gate decided, on the version and as a JSON file of its run.
+
+    Args:
+        version: the challenger.
+        decision: JSON-ready, with `decided_at`, `promoted` and `reason`.
+    """
+    client = tracking.client()
+    client.log_dict(version.run_id, dict(decision), f"decisions/{decision['decided_at'].replace(':', '')}.json")
+    verdict = "promoted" if decision["promoted"] else "refused"
+    for name, value in {"decision": json.dumps(decision), "verdict": verdict, "reason": decision["reason"]}.items():
+        client.set_model_version_tag(MODEL, version.version, name, value)
+
+
+def last_decision(version: RegisteredVersion) -> dict[str, Any] | None:
+    """Returns what was last recorded with `record_decision`, or None."""
+    found = version.tags.get("decision")
+    return None if found is None else json.loads(found)
+
+
+def promote(version: RegisteredVersion) -> None:
+    """Makes a version the champion; the champion so far becomes `previous`. Neither is withdrawn by that."""
+    client = tracking.client()
+    if is_withdrawn(version):
+        client.delete_model_version_tag(MODEL, version.version, _WITHDRAWN)
+    before = champion()
+    if before is not None and before.version == version.version:
+        return
+    if before is not None:
+        client.set_registered_model_alias(MODEL, PREVIOUS, before.version)
+    client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+
+
+def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
+    """Puts an earlier version back into service, after it has loaded and answered; a second rollback undoes the first.
+
+    The version taken out is marked as withdrawn, so that the gate does not put it back by itself; not so where that
+    undoes a rollback.
+
+    Args:
+        to: a version's number, or the champion before.
+
+    Returns:
+        the version in service now, and the one that was.
+
+    Raises:
+        ValueError: there is no champion, or not that version, or it is in service.
+        ArtifactMismatchError: the version does not answer; nothing was changed.
+    """
+    now, wanted = champion(), get(to)
+    if now is None or wanted is None:
+        missing = CHAMPION if now is None else to
+        advice = "name one that `make ui` shows" if missing == to != PREVIOUS else "it needs two promotions (make run)"
+        raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
+    if wanted.version == now.version:
+        raise ValueError(f"{now} is in service; name another one")
+    check_answers(wanted)
+    before = get(PREVIOUS)
+    undone = is_withdrawn(wanted) and before is not None and wanted.version == before.version
+    if not undone:  # before it is out of service, or a kill in between would have the gate put it back
+        tracking.client().set_model_version_tag(MODEL, now.version, _WITHDRAWN, "true")
+    promote(wanted)
+    return wanted, now
+
+
+def is_withdrawn(version: RegisteredVersion) -> bool:
+    """Whether somebody took a version out of service by `rollback`, and nobody has put it back."""
+    return _WITHDRAWN in version.tags
+
+
+def _versions(retriever_hash: str, data_hash: str) -> list[RegisteredVersion]:
+    """Returns the versions of this artefact evaluated on this data, whatever their code, the newest first."""
+    condition = f"name = '{MODEL}' and tag.retriever_hash = '{retriever_hash}' and tag.data_hash = '{data_hash}'"
+    found = tracking.client().search_model_versions(condition)
+    return [_version(one) for one in sorted(found, key=lambda one: int(one.version), reverse=True)]
+
+
+def _of_this_code(versions: list[RegisteredVersion], code: str) -> RegisteredVersion | None:
+    return next((one for one in versions if one.tags.get(_CODE) == code), None)
+
+
+def _version(found: ModelVersion) -> RegisteredVersion:
+    tags = dict(found.tags)
+    return RegisteredVersion(
+        str(found.version), tags.get("retriever_hash", ""), tags.get("data_hash", ""), found.run_id, tags
+    )
+
+
+def _student(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    values = evaluation.get("systems", {}).get("student", {})
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _download(version: RegisteredVersion, path: str) -> Path:
+    """Returns a file or folder of a version's run: in place when artefacts are local, else a copy kept in .cache."""
+    client = tracking.client()
+    root = urllib.parse.urlparse(client.get_run(version.run_id).info.artifact_uri)
+    if root.scheme in ("", "file"):
+        found = Path(urllib.request.url2pathname(root.path)) / path
+    else:
+        found = Path(".cache/registry", version.run_id, path)
+        if not found.exists():
+            found.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
+                os.replace(client.download_artifacts(version.run_id, path, scratch), found)
+    return _existing(version, found)
+
+
+def _existing(version: RegisteredVersion, path: Path) -> Path:
+    if not path.exists():
+        advice = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
+        raise FileNotFoundError(f"{version} has lost its files: no {path}; {advice}")
+    return path
+
+
+def _is_whole(version: RegisteredVersion, metrics: PerQuery) -> bool:
+    """Whether a version has its files, undamaged, the code that runs here and these metrics."""
+    try:
+        read_manifest(local_folder(version), "retriever")
+        return code_hash(_code(version), _SERVED) == _code_here() and per_query(version) == metrics
+    except (FileNotFoundError, ArtifactMismatchError):
+        return False
+
+
+def _code(version: RegisteredVersion) -> Path:
+    return _download(version, _MODEL_FOLDER) / "code" / _PACKAGE.name
+
+
+def _code_here() -> str:
+    """Returns the identity of the code here that decides on an answer."""
+    return code_hash(_PACKAGE, _SERVED)
+
+
+def _ensure_model() -> None:
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client()
+    try:
+        client.get_registered_model(MODEL)
+    except MlflowException as error:
+        if error.error_code not in _ABSENT:
+            raise
+        client.create_registered_model(MODEL, description="Retrievers distilled from a generative reranker.")
+
+
+def _save_model(folder: Path, target: Path) -> None:
+    """Writes a retriever folder as a pyfunc that carries the package's own code."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    types = {"doc_id": "string", "score": "double", "title": "string", "text": "string"}
+    hit = Object([Property(name, kind) for name, kind in types.items()])
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "query"), ColSpec("long", "k", required=False)]),
+        outputs=Schema([ColSpec("string", "query"), ColSpec(Array(hit), "hits")]),
+        params=ParamSchema([ParamSpec("k", "long", 10)]),
+    )
+    mlflow.pyfunc.save_model(
+        str(target),
+        python_model=str(_PACKAGE / "ops/pyfunc.py"),
+        artifacts={"retriever": str(folder)},
+        code_paths=[str(_PACKAGE)],
+        signature=signature,
+        input_example=pd.DataFrame({"query": [EXAMPLE], "k": [3]}),
+        pip_requirements=_requirements(),
+    )
+
+
+def _requirements() -> list[str]:
+    """Returns what the copied package needs to answer, at the versions in use, without a wheel's local tag."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _RUNTIME]

@@ -1,3 +1,0 @@
-"""Fixtures of the registry tests."""
-
-from tests.toy import store, store_template  # noqa: F401

@@ -1,0 +1,230 @@
+"""The retriever folder: what is saved is what answers, and a folder that is not whole is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rabtriever.core.artifacts import ArtifactMismatchError, write_manifest
+from rabtriever.lm.encoder import Encoder
+from rabtriever.lm.prompt import Prompt
+from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, remember, score_weights
+from rabtriever.models.predictor import FoldablePredictor
+from rabtriever.search.retriever import Retriever
+from rabtriever.search.scorer import Scorer
+from rabtriever.search.shortlist import IndexParams, Projections
+
+PARAMS = IndexParams(
+    exact_up_to=100, depth=8, dimension=6, factory="Flat", steps=0, learning_rate=0.01, queries=2, documents=4
+)
+
+
+@pytest.fixture(params=[False, True], ids=["one model", "reader"])
+def scorer(request: Any, make_backbone: Any, prompt_params: Any) -> Scorer:
+    """An untrained student: random predictor, real encoder, with the reader's states beside those compared or not."""
+    backbone = make_backbone()
+    torch.manual_seed(3)
+    backbone.configure(similarity=3.0, memory=2.0, attraction=1.5, prior=0.5)
+    prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
+    predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
+    direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
+    encoder = Encoder(backbone, make_backbone(1) if request.param else None)
+    return Scorer(encoder, encoder, prompt, predictor, direction)
+
+
+@pytest.fixture
+def memory(scorer: Scorer, toy: Any) -> QueryMemory:
+    """What the toy queries tell of the second and the third document."""
+    asked = scorer.encoder.compared.encode(scorer.prompt.query.ids(list(toy.queries.values())[:4]), 4)
+    return remember(asked, [{1: 1}, {1: 2}, {2: 1}, {1: 1, 2: 1}])
+
+
+@pytest.fixture
+def documents(scorer: Scorer, toy: Any, memory: QueryMemory) -> EncodedDocuments:
+    """The toy corpus, with every term of the score at work."""
+    ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
+    states, weights = scorer.document_encoder.encode(ids, 4), score_weights(scorer.document_encoder.compared)
+    return encoded_documents(states, weights, memory, scorer.predictor.width)
+
+
+@pytest.fixture
+def retriever(scorer: Scorer, toy: Any, documents: EncodedDocuments, memory: QueryMemory) -> Retriever:
+    """The untrained student over the toy corpus."""
+    projections = Projections(scorer.encoder.width, PARAMS.dimension)
+    return Retriever.assemble(scorer, toy.corpus, documents, projections, PARAMS, memory)
+
+
+@pytest.fixture
+def folder(retriever: Retriever, tmp_path: Path) -> Path:
+    """The retriever, saved."""
+    retriever.save(tmp_path / "retriever", {"data": "0" * 64}, {"round": 0})
+    return tmp_path / "retriever"
+
+
+def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path, toy: Any):
+    """What is registered must be what was evaluated."""
+    loaded = Retriever.load(folder)
+    before, after = retriever.rank(toy.queries, 8), loaded.rank(toy.queries, 8)
+    for query_id, scores in before.items():
+        assert list(after[query_id]) == list(scores)
+        assert list(after[query_id].values()) == pytest.approx(list(scores.values()), abs=1e-5)
+    assert loaded.manifest.info["num_documents"] == len(toy.corpus)
+
+
+def test_a_champion_from_before_the_order_could_be_chosen(folder: Path, toy: Any):
+    """A retriever registered with the release before cannot be opened, so that nothing can be compared with it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    (folder / "settings.json").unlink()
+    del manifest["files"]["settings.json"]
+    pairs = sorted((name, record["sha256"]) for name, record in manifest["files"].items())
+    manifest["hash"] = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+    assert manifest["info"]["prompt"].pop("order") == "document_first"
+    path.write_text(json.dumps(manifest))
+    assert len(Retriever.load(folder).search([toy.queries["sponge-0"]], 3)[0]) == 3
+
+
+def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path, tmp_path: Path):
+    """A hash that differs for equal retrievers would register and promote the same one again and again."""
+    again = retriever.save(tmp_path / "again", {"data": "0" * 64}, {"round": 0})
+    assert again.hash == Retriever.load(folder).manifest.hash
+
+
+def test_searching_otherwise_is_another_identity(retriever: Retriever, folder: Path, tmp_path: Path):
+    """A retriever that takes the shortlist and not the scan is known to the registry, and never judged or served."""
+    retriever.params = replace(PARAMS, exact_up_to=0)
+    other = retriever.save(tmp_path / "other", {"data": "0" * 64}, {"round": 0})
+    assert other.hash != Retriever.load(folder).manifest.hash
+    assert not Retriever.load(tmp_path / "other").exact
+
+
+def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
+    retriever: Retriever, scorer: Scorer, toy: Any, documents: EncodedDocuments
+):
+    """The index must score what the distillation trained, for every document."""
+    query = toy.queries["sponge-0"]
+    state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
+    with torch.no_grad():
+        predicted = scorer.predictor(state, documents.states)
+        near = torch.nn.functional.normalize(state[:, : scorer.predictor.width], dim=-1) @ documents.anchors.T
+        scores = predicted @ scorer.direction + 3.0 * near[0] + documents.offsets
+    assert float((documents.anchors[1:3].norm(dim=-1) - 1).abs().min()) > 1e-3 < float(documents.offsets.abs().min())
+    wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))
+    found = {hit.doc_id: hit.score for hit in retriever.search([query], 8)[0]}
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["documents.safetensors", "predictor.safetensors", "corpus.jsonl", "shortlist.faiss", "encoder/config.json"]
+)
+def test_a_flipped_byte_is_refused(folder: Path, name: str):
+    """A damaged file would answer, wrongly, without anybody noticing."""
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactMismatchError, match=re.escape(name)):
+        Retriever.load(folder)
+
+
+def test_a_missing_file_and_a_missing_folder_are_refused(folder: Path):
+    """Both must say what is missing, before anything is loaded."""
+    (folder / "documents.safetensors").unlink()
+    with pytest.raises(ArtifactMismatchError, match="documents.safetensors"):
+        Retriever.load(folder)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Retriever.load(folder.parent / "nowhere")
+
+
+def test_settings_of_other_code_are_told(retriever: Retriever, folder: Path):
+    """A champion of an earlier release ends in a bare TypeError."""
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["index"]["depth"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    write_manifest(folder, "retriever", {}, {})
+    with pytest.raises(ArtifactMismatchError, match="other settings than this code knows.*depth.*code that wrote it"):
+        Retriever.load(folder)
+
+
+def test_a_failed_save_leaves_the_old_folder(
+    retriever: Retriever, folder: Path, toy: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk while a new index is written must not cost the one in service."""
+    before = Retriever.load(folder).manifest.hash
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rabtriever.search.retriever.write_corpus", full)
+    with pytest.raises(OSError, match="No space left"):
+        retriever.save(folder, {"data": "1" * 64}, {"round": 1})
+    assert Retriever.load(folder).manifest.hash == before
+
+
+@pytest.mark.parametrize(
+    ("queries", "k", "message"),
+    [
+        (["tea"], 0, "k is 0"),
+        (["tea", " "], 3, "query 1 is blank"),
+        (["tea", "caf\udce9"], 3, r"query 1 is 'caf\\udce9', which is no Unicode text"),
+    ],
+)
+def test_senseless_requests_are_refused(retriever: Retriever, queries: list[str], k: int, message: str):
+    """An empty answer would look like a corpus without a match."""
+    with pytest.raises(ValueError, match=message):
+        retriever.search(queries, k)
+
+
+def test_k_above_the_corpus_gives_the_whole_corpus(retriever: Retriever, toy: Any):
+    """The two modes must agree on what happens at the end of the corpus."""
+    assert len(retriever.search(["tea"], 50)[0]) == len(toy.corpus)
+
+
+def test_shortlist_of_everything_is_the_exact_scan(retriever: Retriever, toy: Any):
+    """The shortlist only proposes: with all documents proposed it must change neither order nor score."""
+    wanted = retriever.rank(toy.queries, 5)
+    retriever.params = replace(PARAMS, exact_up_to=0, depth=len(toy.corpus))
+    assert not retriever.exact
+    found = retriever.rank(toy.queries, 5)
+    for query_id in wanted:
+        assert list(found[query_id]) == list(wanted[query_id])
+        assert list(found[query_id].values()) == pytest.approx(list(wanted[query_id].values()), abs=1e-4)
+
+
+def test_reindexed_covers_the_new_corpus_with_the_old_weights(retriever: Retriever, toy: Any):
+    """A champion compared on new data must search the new documents, with unchanged scores for old ones."""
+    corpus = dict(reversed(list(toy.corpus.items())[:3]))
+    smaller = retriever.reindexed(corpus)
+    wanted = retriever.rank(toy.queries, 8)["sponge-0"]
+    found = smaller.rank(toy.queries, 8)["sponge-0"]
+    assert set(found) == set(corpus)
+    assert found == pytest.approx({doc_id: wanted[doc_id] for doc_id in corpus}, abs=1e-4)
+
+
+def test_reindexed_forgets_what_was_told_of_another_text(retriever: Retriever, toy: Any):
+    """Ids that are numbers of rows give a champion the memory of other documents, and the gate a wrong comparison."""
+    first, second, third, *rest = toy.corpus.values()
+    edited = second._replace(text=f"{second.text} indeed")
+    changed = {one.doc_id: one for one in (first, edited, third._replace(title="", text="quite unlike"), *rest)}
+    assert retriever.memory.rows.tolist() == [1, 2]
+    assert retriever.reindexed(toy.corpus).memory.rows.tolist() == [1, 2]
+    assert retriever.reindexed(changed).memory.rows.tolist() == [1]
+
+
+def test_batch_of_queries_does_not_change_a_score(retriever: Retriever, toy: Any, make_backbone: Callable[..., Any]):
+    """Serving one query at a time must give what evaluation measured in batches."""
+    texts = list(toy.queries.values())
+    together = retriever.search(texts, 8)
+    alone = [retriever.search([text], 8)[0] for text in texts]
+    for first, second in zip(together, alone, strict=True):
+        assert np.allclose([hit.score for hit in first], [hit.score for hit in second], atol=1e-4)
+        assert [hit.doc_id for hit in first] == [hit.doc_id for hit in second]

@@ -1,0 +1,112 @@
+"""Candidate lists of a round: properties over random corpora, and the margin of possible false negatives."""
+
+import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rabtriever.core.vectors import top_rows
+from rabtriever.training.mining import MiningParams, possible_false_negatives, select_candidates
+
+
+def mining(depth: int = 2, positives: int = 1, random: int = 1) -> MiningParams:
+    """Settings with these sizes."""
+    return MiningParams(depth=depth, positives=positives, random=random, margin=0.0, batch_size=8, queries=0)
+
+
+@st.composite
+def rounds(draw):
+    """Settings, corpus size, rankings and grades of a round."""
+    params = mining(*[draw(st.integers(0, 6)) for _ in range(3)])
+    size = draw(st.integers(1, 15))
+    queries = draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    depth = draw(st.integers(0, size))
+    ranking = np.stack([rng.permutation(size)[:depth] for _ in range(queries)])
+    grades = [
+        draw(st.dictionaries(st.integers(0, size - 1), st.integers(1, 3), max_size=min(4, size)))
+        for _ in range(queries)
+    ]
+    return params, size, ranking, grades
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(0, 45),
+    st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 0.5000001, np.nan]), min_size=1, max_size=6),
+    st.integers(0, 99),
+)
+def test_top_rows_are_those_of_a_stable_sort(size, depth, values, seed):
+    """Ties that fall as they like give another run, and other candidates, on every machine."""
+    scores = np.random.default_rng(seed).choice(np.array(values, dtype=np.float32), size=(3, size))
+    wanted = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    found = top_rows(scores, depth)
+    assert found.dtype == wanted.dtype and found.tolist() == wanted.tolist()
+    assert top_rows(scores[:0], depth).shape == (0, min(depth, size))
+
+
+@given(rounds(), st.integers(0, 99))
+@example((mining(0, 0, 6), 6, np.zeros((20, 0), int), [{}] * 20), 0)
+def test_candidates(round_, seed):
+    """A candidate twice, a positive or a high-ranked document missing, too few or too many, or another list per run."""
+    params, size, ranking, grades = round_
+    found = select_candidates(ranking, grades, size, params, np.random.default_rng(seed))
+    assert np.array_equal(found, select_candidates(ranking, grades, size, params, np.random.default_rng(seed)))
+    assert found.shape == (len(ranking), min(params.positives + params.depth + params.random, size))
+    for row, ranked, judged in zip(found.tolist(), ranking.tolist(), grades, strict=True):
+        chosen = [entry for entry in row if entry >= 0]
+        assert row == chosen + [-1] * (len(row) - len(chosen)), "fillers stand at the end"
+        assert len(set(chosen)) == len(chosen) and all(entry < size for entry in chosen)
+        kept = sorted(judged.values(), reverse=True)[: params.positives]
+        assert sorted((judged[entry] for entry in chosen if entry in judged), reverse=True)[: len(kept)] == kept
+        top = set(ranked[: params.depth])
+        assert top <= set(chosen)
+        fixed = len(top | set(chosen[: len(kept)]))
+        assert len(chosen) == min(fixed + params.random, size), "as many random documents as were asked for"
+
+
+def test_best_grades_come_first():
+    """The weak positives of a query crowd out its best one."""
+    found = select_candidates(np.zeros((1, 0), int), [{3: 1, 5: 3, 7: 2, 1: 2}], 9, mining(0, 3, 0), _rng())
+    assert found.tolist() == [[5, 1, 7]]
+
+
+def test_seeds_give_other_random_documents():
+    """Every round shows the same "random" documents."""
+    lists = {
+        tuple(select_candidates(np.zeros((1, 0), int), [{}], 1000, mining(0, 0, 5), _rng(seed))[0]) for seed in range(9)
+    }
+    assert len(lists) == 9
+
+
+def test_queries_of_a_round_get_different_random_documents():
+    """One draw is reused for all queries, so that a round sees a handful of documents only."""
+    found = select_candidates(np.zeros((6, 0), int), [{}] * 6, 1000, mining(0, 0, 5), _rng())
+    assert len(np.unique(found)) > 20
+
+
+def test_top_rows_orders_ties_by_row():
+    """Equal scores are ordered by chance, so two runs mine different documents; or the depth exceeds the corpus."""
+    scores = np.array([[0.5, 0.9, 0.5, 0.9], [0.0, 0.0, 0.0, -1.0]], dtype=np.float32)
+    assert top_rows(scores, 3).tolist() == [[1, 3, 0], [0, 1, 2]]
+    assert top_rows(scores, 9).tolist() == [[1, 3, 0, 2], [0, 1, 2, 3]]
+    assert top_rows(scores, 0).shape == (2, 0)
+
+
+def test_possible_false_negatives():
+    """Documents that the teacher finds as good as the positive are trained on as wrong; or positives are suspected."""
+    candidates = np.array([[4, 7, 8, 9, 2, -1]])
+    scores = np.array([[1.0, 3.0, 2.5, 2.4, 9.0, 99.0]])
+    grades = [{4: 1, 7: 2}]
+    found = possible_false_negatives(candidates, scores, grades, margin=0.5)
+    assert found.tolist() == [[False, False, True, False, True, False]]
+    assert possible_false_negatives(candidates, scores, grades, margin=-5.5)[0].tolist() == [False] * 4 + [True, False]
+
+
+def test_possible_false_negatives_without_a_positive():
+    """A query none of whose positives was annotated has nothing to compare with: nothing may be suspected."""
+    assert not possible_false_negatives(np.array([[1, 2]]), np.ones((1, 2)), [{5: 1}], margin=9).any()
+    assert not possible_false_negatives(np.array([[1, 2]]), np.ones((1, 2)), [{}], margin=9).any()
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
