@@ -56,7 +56,7 @@ def _modules(folder: Path) -> dict[str, StepModule]:
     reading = load_params(TeacherParams, "train_teacher", settings)
     backbone, built, _ = open_model(folder / "models/biencoder", "biencoder", prompt, data)
     inputs = training_inputs(dataset, built)
-    facts = inputs.supervision, inputs.query_ids, inputs.document_ids
+    facts = inputs.judgements, inputs.query_ids, inputs.document_ids
     mined = mine_with_cosine(backbone, *facts, reading.mining_depth)
     biencoder = ContrastiveModule(backbone, *facts, contrastive, seed=0)
     biencoder.mine = lambda: mined[0]  # type: ignore[method-assign]

@@ -45,14 +45,14 @@ def calibrated_system(
 
     What a student gains by them is no merit of its teacher's reading: this row says how much that is.
     """
-    terms = [name for name in TERMS if name != "evidence"]
+    terms = [name for name in TERMS if name != "yes_no_logit"]
     fit, states, memory = fit_on_dev(inputs, backbone, terms, depth, temperature, batch_size)
     documents = encoded_documents(states, fit.weights, memory)
-    products, offsets = inner_products(documents.anchors.numpy()), documents.offsets.numpy()
+    products, document_bias = inner_products(documents.document_vectors.numpy()), documents.document_bias.numpy()
 
     def scores(texts: Sequence[str]) -> np.ndarray:
         asked = unit(backbone.encode(inputs.prompt.query.ids(texts), batch_size))
-        return products(fit.weights.similarity * asked) + offsets
+        return products(fit.weights.similarity * asked) + document_bias
 
     stored = 4.0 * (states.shape[1] + 1)
     return scoring_system(inputs.dataset, queries, scores, scores(list(queries.values())), timed, stored)

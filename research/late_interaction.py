@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.core.progress import track
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.padding import pad
 from rabtriever.training.contrastive import ContrastiveModule
@@ -23,19 +23,19 @@ CELLS = 4_000_000  # cosines between tokens held at once
 BATCH = 64
 
 
-def maxsim(query_states: Tensor, query_mask: Tensor, document_states: Tensor, document_mask: Tensor) -> Tensor:
+def maxsim(query_embeddings: Tensor, query_mask: Tensor, document_embeddings: Tensor, document_mask: Tensor) -> Tensor:
     """Sum over the tokens of a query of the largest cosine with any token of a document.
 
     Args:
-        query_states: (Q, Tq, H) states of the query tokens.
+        query_embeddings: (Q, Tq, H) states of the query tokens.
         query_mask: (Q, Tq), zero or False for padding, on whichever side.
-        document_states: (D, Td, H).
+        document_embeddings: (D, Td, H).
         document_mask: (D, Td), at least one token in each row.
 
     Returns:
         (Q, D), from minus to plus the number of tokens of the query.
     """
-    queries, documents = F.normalize(query_states, dim=-1), F.normalize(document_states, dim=-1)
+    queries, documents = F.normalize(query_embeddings, dim=-1), F.normalize(document_embeddings, dim=-1)
     return _maxsim_of_unit_states(queries, query_mask.bool(), documents, document_mask.bool())
 
 
@@ -85,8 +85,8 @@ class TokenIndex:
         found = np.empty((len(query_ids), self._count), dtype=np.float32)
         for queries, states, mask in _unit_states(self.backbone, query_ids, min(self.batch_size, BATCH), label):
             tokens = mask.sum(1, keepdim=True)
-            for documents, document_states, document_mask in self._blocks:
-                part = _maxsim_of_unit_states(states, mask, document_states, document_mask) / tokens
+            for documents, document_embeddings, document_mask in self._blocks:
+                part = _maxsim_of_unit_states(states, mask, document_embeddings, document_mask) / tokens
                 found[np.ix_(queries, documents)] = part.float().cpu().numpy()
         return found
 
@@ -102,7 +102,7 @@ def _unit_states(
     for start in track(range(0, len(order), batch_size), label):
         rows = order[start : start + batch_size]
         ids, mask = pad([sequences[row] for row in rows], backbone.device)
-        yield rows, F.normalize(backbone.states(ids, mask), dim=-1), mask.bool()
+        yield rows, F.normalize(backbone.hidden_states(ids, mask), dim=-1), mask.bool()
     backbone.train(was_training)
 
 
@@ -119,29 +119,29 @@ class LateInteractionModule(ContrastiveModule):
     def mine(self) -> np.ndarray:
         """(Q, depth) hard negatives by MaxSim."""
         return mine_with_maxsim(
-            self.backbone, self.supervision, self.query_ids, self.document_ids, self.params.mining_depth
+            self.backbone, self.judgements, self.query_ids, self.document_ids, self.params.mining_depth
         )
 
 
 def mine_with_maxsim(
     backbone: Backbone,
-    supervision: Supervision,
+    judgements: Judgements,
     query_ids: Sequence[Sequence[int]],
     document_ids: Sequence[Sequence[int]],
     depth: int,
     batch_size: int = BATCH,
 ) -> np.ndarray:
-    """The documents of the highest MaxSim with each query that are wrong for it, see `Supervision.hardest`.
+    """The documents of the highest MaxSim with each query that are wrong for it, see `Judgements.hardest`.
 
     Returns:
         (Q, depth) document rows, best first, -1 where there are fewer.
     """
-    labelled = sorted(set(supervision.judged.tolist()).union(*supervision.rejected))
-    index = TokenIndex(backbone, [document_ids[row] for row in labelled], batch_size)
+    eligible = sorted(set(judgements.positive_for_any.tolist()).union(*judgements.rejected))
+    index = TokenIndex(backbone, [document_ids[row] for row in eligible], batch_size)
     scores = np.full((512, len(document_ids)), -np.inf, dtype=np.float32)
     found = []
     for start in range(0, len(query_ids), len(scores)):
         part = scores[: len(query_ids) - start]
-        part[:, labelled] = index.scores(query_ids[start : start + len(part)])
-        found.append(supervision.hardest(part, start, depth, labelled=True))
+        part[:, eligible] = index.scores(query_ids[start : start + len(part)])
+        found.append(judgements.hardest(part, start, depth, eligible=True))
     return np.concatenate(found)

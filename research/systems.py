@@ -47,7 +47,7 @@ from rabtriever.training.model_io import open_model, open_teacher, save_model
 from rabtriever.training.stages import train_teacher as teacher_stage
 from rabtriever.training.student_io import load_student
 from rabtriever.training.teacher import TeacherParams
-from rabtriever.training.teacher_labels import Annotated, read_candidates
+from rabtriever.training.teacher_labels import TeacherLabels, read_candidates
 from rabtriever.training.trainer import StepModule, checkpoint_folder, fit
 from research.baselines import calibrated_system, late_interaction_system, unserved_student_system
 from research.late_interaction import LateInteractionModule
@@ -88,7 +88,7 @@ class Trained:
     start: Path
     params: type
     folder: Path
-    module: Callable[[Backbone, TrainingInputs, list[Annotated], Any, int], StepModule]
+    module: Callable[[Backbone, TrainingInputs, list[TeacherLabels], Any, int], StepModule]
     distilled: bool
 
     @property
@@ -97,15 +97,17 @@ class Trained:
         return f"train_{self.folder.name}"
 
 
-def _distilled(model: Backbone, inputs: TrainingInputs, rounds: list[Annotated], params: Any, seed: int) -> StepModule:
-    given = (inputs.supervision, inputs.query_ids, inputs.document_ids)
+def _distilled(
+    model: Backbone, inputs: TrainingInputs, rounds: list[TeacherLabels], params: Any, seed: int
+) -> StepModule:
+    given = (inputs.judgements, inputs.query_ids, inputs.document_ids)
     return DistilledBiencoderModule(model, *given, rounds, params, seed)
 
 
 def _late_interaction(
-    model: Backbone, inputs: TrainingInputs, _: list[Annotated], params: Any, seed: int
+    model: Backbone, inputs: TrainingInputs, _: list[TeacherLabels], params: Any, seed: int
 ) -> StepModule:
-    return LateInteractionModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
+    return LateInteractionModule(model, inputs.judgements, inputs.query_ids, inputs.document_ids, params, seed)
 
 
 TRAINED = (

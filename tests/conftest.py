@@ -18,6 +18,8 @@ import pytest
 import flows  # noqa: F401 - its switches (telemetry off) must be set before any heavy library is imported
 from rabtriever.data.beir_io import Corpus, Document, Qrels, Queries
 
+pytest_plugins = ("tests.toy",)
+
 TOOLS = {
     "sponge": "soaks up spilled drinks",
     "kettle": "boils water for tea",
@@ -124,17 +126,17 @@ def prompt(tokenizer: Any, prompt_params: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def supervision(toy: Toy) -> Any:
+def judgements(toy: Toy) -> Any:
     """The toy judgements as rows."""
-    from rabtriever.data.judgements import Supervision
+    from rabtriever.data.judgements import Judgements
 
-    return Supervision.build(toy.corpus, toy.qrels)
+    return Judgements.build(toy.corpus, toy.qrels)
 
 
 @pytest.fixture
-def query_ids(prompt: Any, supervision: Any, toy: Toy) -> list[list[int]]:
+def query_ids(prompt: Any, judgements: Any, toy: Toy) -> list[list[int]]:
     """Token ids of each query row's segment."""
-    return prompt.query.ids(supervision.texts(toy.queries))
+    return prompt.query.ids(judgements.texts(toy.queries))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import Dataset
 from rabtriever.data.preparation import write_dataset
 from rabtriever.training.inputs import prepared_data
-from tests.toy import ROOT, project, store, store_template  # noqa: F401
+from tests.closure import ROOT
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def one_thread():
 
 
 @pytest.fixture
-def prepared(store, toy) -> str:  # noqa: F811
+def prepared(store, toy) -> str:
     """The hash of the toy data, as stage prepare leaves them with two queries for dev; with the shipped settings."""
     Paths().params.write_text((ROOT / "params.yaml").read_text())
     names = list(toy.qrels)

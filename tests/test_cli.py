@@ -11,7 +11,6 @@ import pytest
 from rabtriever import cli
 from rabtriever.core.artifacts import read_manifest
 from rabtriever.ops import registry, tracking
-from tests.stores import store, store_template  # noqa: F401
 from tests.toy import ROOT, dataset, per_query, write_retriever
 
 

@@ -32,12 +32,12 @@ TOLERANCE = 2e-5
 
 
 @pytest.fixture
-def make_module(make_backbone, supervision, query_ids, document_ids):
+def make_module(make_backbone, judgements, query_ids, document_ids):
     """A module with a fresh backbone on the toy data, with some settings changed."""
 
     def make(seed=0, **changes) -> LateInteractionModule:
         params = dataclasses.replace(PARAMS, **changes)
-        return LateInteractionModule(make_backbone(), supervision, query_ids, document_ids, params, seed)
+        return LateInteractionModule(make_backbone(), judgements, query_ids, document_ids, params, seed)
 
     return make
 
@@ -55,7 +55,7 @@ def all_scores(backbone, query_ids, document_ids) -> np.ndarray:
     """(Q, N) MaxSim per query token, both sides in one batch."""
     queries, documents = pad(query_ids), pad(document_ids)
     with torch.no_grad():
-        found = maxsim(backbone.states(*queries), queries[1], backbone.states(*documents), documents[1])
+        found = maxsim(backbone.hidden_states(*queries), queries[1], backbone.hidden_states(*documents), documents[1])
     return (found / queries[1].sum(1, keepdim=True)).numpy()
 
 
@@ -84,13 +84,13 @@ def test_index_leaves_the_model_as_it_was(backbone, query_ids, document_ids):
 
 
 @pytest.mark.parametrize("depth", [3, 50])
-def test_mining_is_by_maxsim(backbone, supervision, query_ids, document_ids, depth):
+def test_mining_is_by_maxsim(backbone, judgements, query_ids, document_ids, depth):
     """Negatives are mined by another similarity than is trained, or contain positives or unjudged documents."""
-    found = mine_with_maxsim(backbone, supervision, query_ids, document_ids, depth)
+    found = mine_with_maxsim(backbone, judgements, query_ids, document_ids, depth)
     scores = all_scores(backbone, query_ids, document_ids)
     assert found.shape == (12, depth)
     for query, rows in enumerate(found):
-        wrong = [row for row in supervision.judged if row not in supervision.grades[query]]
+        wrong = [row for row in judgements.positive_for_any if row not in judgements.grades[query]]
         expected = sorted(wrong, key=lambda row: -scores[query, row])[:depth]
         assert rows[rows >= 0].tolist() == expected
 
@@ -101,12 +101,12 @@ def test_loss_is_the_cross_entropy_of_maxsim(make_module):
     found = module.losses(np.random.default_rng(3))
     assert set(found) == {"contrastive"}
     rng = np.random.default_rng(3)
-    queries = module.supervision.sample_queries(5, rng)
-    targets = [module.supervision.positive(int(query), rng) for query in queries]
+    queries = module.judgements.sample_queries(5, rng)
+    targets = [module.judgements.positive(int(query), rng) for query in queries]
     scores = all_scores(module.backbone, module.query_ids, module.document_ids)
     losses = []
     for query, target in zip(queries, targets, strict=True):
-        others = {row for row in targets if row not in module.supervision.grades[query]}
+        others = {row for row in targets if row not in module.judgements.grades[query]}
         logits = torch.from_numpy(scores[query, [target, *others]]) / PARAMS.temperature
         losses.append(float(torch.logsumexp(logits, 0) - logits[0]))
     assert float(found["contrastive"].detach()) == pytest.approx(np.mean(losses), rel=1e-4)
@@ -137,10 +137,10 @@ def test_training_ranks_the_toy_positives_first(make_module):
     """The parts fit together but the whole does not learn (chance: 3 of 12; documents never trained on left out)."""
     module = make_module(steps=60, batch_size=12)
     fit(module, "late interaction")
-    judged = module.supervision.judged
+    judged = module.judgements.positive_for_any
     index = TokenIndex(module.backbone, [module.document_ids[row] for row in judged], 8)
     best = judged[index.scores(module.query_ids).argmax(1)]
-    assert all(int(row) in grades for row, grades in zip(best, module.supervision.grades, strict=True))
+    assert all(int(row) in grades for row, grades in zip(best, module.judgements.grades, strict=True))
 
 
 def test_same_seed_same_model(make_module):
@@ -178,10 +178,10 @@ def test_resume_with_mined_negatives(make_module, minings, monkeypatch, tmp_path
     assert len(minings) == 1, "the mining of step 4 alone"
 
 
-def test_row_of_the_table(backbone, prompt, toy, query_ids, document_ids, supervision):
+def test_row_of_the_table(backbone, prompt, toy, query_ids, document_ids, judgements):
     """The run names other documents than were scored, or its price is missing."""
     dataset = Dataset(toy.corpus, toy.queries, {"test": toy.qrels})
-    queries = {query_id: toy.queries[query_id] for query_id in supervision.query_ids}
+    queries = {query_id: toy.queries[query_id] for query_id in judgements.query_ids}
     system = late_interaction_system(dataset, queries, backbone, prompt, batch_size=3, timed=2)
     scores = all_scores(backbone, query_ids, document_ids)
     for row, query_id in enumerate(queries):

@@ -1,3 +1,3 @@
 """Fixtures of the tests of data."""
 
-from tests.stores import one_thread, prepared, project, store, store_template  # noqa: F401
+from tests.stores import one_thread, prepared  # noqa: F401

@@ -36,10 +36,8 @@ def test_states_do_not_depend_on_the_padding_side(backbone, document_ids):
         left_ids[row, -len(sequence) :] = torch.tensor(sequence)
         left_mask[row, -len(sequence) :] = 1
     with torch.no_grad():
-        right, left = backbone.segment_states(ids, mask), backbone.segment_states(left_ids, left_mask)
-        extra = backbone.segment_states(
-            torch.nn.functional.pad(ids, (0, 9), value=5), torch.nn.functional.pad(mask, (0, 9))
-        )
+        right, left = backbone.embed(ids, mask), backbone.embed(left_ids, left_mask)
+        extra = backbone.embed(torch.nn.functional.pad(ids, (0, 9), value=5), torch.nn.functional.pad(mask, (0, 9)))
     assert torch.allclose(left, right, atol=TOLERANCE)
     assert torch.allclose(extra, right, atol=TOLERANCE), "neither the pad id nor the amount of padding matters"
 
@@ -58,7 +56,7 @@ def test_states_are_those_of_the_plain_model(backbone, document_ids):
     with torch.no_grad():
         expected = backbone.model(input_ids=ids, attention_mask=mask).logits
         assert torch.allclose(
-            backbone.logits(backbone.states(ids, mask))[mask.bool()], expected[mask.bool()], atol=1e-4
+            backbone.logits(backbone.hidden_states(ids, mask))[mask.bool()], expected[mask.bool()], atol=1e-4
         )
 
 
@@ -126,7 +124,7 @@ def test_folders_of_plain_transformers(build, tokenizer, toy, tmp_path):
     assert isinstance(loaded, Backbone) and (loaded.width, loaded.context) == (16, 256)
     ids, mask = pad([[5, 6, 7, 8], [5, 6, 9, 10, 11]])
     with torch.no_grad():
-        states = loaded.states(ids, mask)
+        states = loaded.hidden_states(ids, mask)
         expected = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
     assert torch.allclose(states[mask.bool()], expected[mask.bool()], atol=1e-5)
     assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5), "what follows does not change a state"
@@ -207,7 +205,7 @@ def test_bert_folder_reads_causally(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = load_backbone(tmp_path)
     with torch.no_grad():
-        states = loaded.states(*pad([[5, 6, 7], [5, 6, 9]]))
+        states = loaded.hidden_states(*pad([[5, 6, 7], [5, 6, 9]]))
     assert torch.allclose(states[0, :2], states[1, :2], atol=1e-5)
 
 
@@ -244,9 +242,9 @@ def test_attention_within_segments_is_the_encoders_own(tokenizer, tmp_path):
     ids, mask = pad([[5, 6, 7, 8], [9, 10]])
     with torch.no_grad():
         expected = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        causal = backbone.states(ids, mask)
+        causal = backbone.hidden_states(ids, mask)
         backbone.configure(attention="segment")
-        assert torch.allclose(backbone.states(ids, mask)[mask.bool()], expected[mask.bool()], atol=1e-5)
+        assert torch.allclose(backbone.hidden_states(ids, mask)[mask.bool()], expected[mask.bool()], atol=1e-5)
         assert not torch.allclose(causal[mask.bool()], expected[mask.bool()], atol=1e-2)
     backbone.save(tmp_path / "again")
     assert load_backbone(tmp_path / "again").attention == "segment"
@@ -277,7 +275,7 @@ def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
     ids = [[1, 2, 3], [4, 5]]
     ids_, mask = pad(ids)
     with torch.no_grad():
-        states = again.states(ids_, mask)
+        states = again.hidden_states(ids_, mask)
     wanted = torch.stack([states[0].mean(0), states[1, :2].mean(0)])
     assert torch.allclose(torch.from_numpy(again.encode(ids, 2)), wanted, atol=1e-5)
     again.configure(pooling="last")

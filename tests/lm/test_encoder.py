@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from rabtriever.lm.encoder import Encoder
-from rabtriever.models.document_terms import EncodedDocuments, ScoreWeights, encoded_documents, known_scores, remember
+from rabtriever.models.document_terms import (
+    EncodedDocuments,
+    ScoreWeights,
+    bi_encoder_scores,
+    encoded_documents,
+    remember,
+)
 from rabtriever.models.predictor import FoldablePredictor, folded_scores
 
 
@@ -24,15 +30,17 @@ def test_the_two_states_lie_side_by_side(make_backbone, query_ids):
 
 
 def test_documents_are_known_by_the_first_and_read_by_the_last():
-    """Anchors and offsets, or the memory behind them, come from states that nothing compares."""
+    """Anchors and document_bias, or the memory behind them, come from states that nothing compares."""
     states, asked = torch.randn(5, 16), np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
     memory = remember(asked[:, :8], [{0: 1}, {1: 1}, {1: 2}, {2: 1}])
-    weights = ScoreWeights(evidence=1.0, similarity=2.0, memory=1.0, attraction=0.5, prior=0.3)
+    weights = ScoreWeights(yes_no_logit=1.0, similarity=2.0, memory=1.0, attraction=0.5, prior=0.3)
     wide = encoded_documents(states, weights, memory, width=8)
     plain = encoded_documents(states[:, :8], weights, memory)
     assert torch.equal(wide.states, states[:, 8:]) and torch.equal(plain.states, states[:, :8])
-    assert torch.equal(wide.anchors, plain.anchors) and torch.equal(wide.offsets, plain.offsets)
-    np.testing.assert_array_equal(known_scores(asked, wide, 2.0), known_scores(asked[:, :8], plain, 2.0))
+    assert torch.equal(wide.document_vectors, plain.document_vectors) and torch.equal(
+        wide.document_bias, plain.document_bias
+    )
+    np.testing.assert_array_equal(bi_encoder_scores(asked, wide, 2.0), bi_encoder_scores(asked[:, :8], plain, 2.0))
 
 
 def test_scores_of_wide_states_fold():
@@ -47,7 +55,7 @@ def test_scores_of_wide_states_fold():
     predictor.standardise(torch.randn(9, 16), documents.states, torch.randn(9, 8))
     with torch.no_grad():
         said = predictor(queries[:, None, 8:], documents.states[None]) @ direction
-    wanted = said + 2.0 * F.normalize(queries[:, :8], dim=-1) @ documents.anchors.T + documents.offsets
+    wanted = said + 2.0 * F.normalize(queries[:, :8], dim=-1) @ documents.document_vectors.T + documents.document_bias
     torch.testing.assert_close(predictor.all_scores(queries, documents, direction), wanted)
     folded = folded_scores(predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction))
     torch.testing.assert_close(folded, wanted, atol=1e-4, rtol=1e-4)

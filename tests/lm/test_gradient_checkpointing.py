@@ -100,15 +100,15 @@ def test_pairs_read_as_one_sequence(build, rank, pooling, attention):
 
 @pytest.mark.parametrize("kind", [TeacherModule, PreferenceModule])
 @pytest.mark.parametrize("rank", [0, 4])
-def test_the_teacher_learns_the_same(build, prompt, supervision, query_ids, document_ids, kind, rank):
+def test_the_teacher_learns_the_same(build, prompt, judgements, query_ids, document_ids, kind, rank):
     """A term of the loss is lost, or candidates and queries are mixed up, as soon as memory is saved."""
-    rows = np.full((len(supervision.query_ids), 3), -1)
-    for query, grades in enumerate(supervision.grades):
-        rows[query, :2] = [row for row in supervision.judged if row not in grades][:2]
-    mined = rows, np.tile(supervision.unjudged, (len(rows), 1))
+    rows = np.full((len(judgements.query_ids), 3), -1)
+    for query, grades in enumerate(judgements.grades):
+        rows[query, :2] = [row for row in judgements.positive_for_any if row not in grades][:2]
+    mined = rows, np.tile(judgements.unjudged, (len(rows), 1))
     weights = {
         "similarity": 3.0,
-        "evidence": 0.7,
+        "yes_no_logit": 0.7,
         "agreement": 0.5,
         "unlabelled": 1,
         "contrastive": 0.3,
@@ -119,7 +119,7 @@ def test_the_teacher_learns_the_same(build, prompt, supervision, query_ids, docu
         params = dataclasses.replace(PARAMS, gradient_checkpointing=on, **weights)
         backbone = adapted(build(), rank)
         with checkpointed(backbone) if on else torch.enable_grad():
-            module = kind(backbone, prompt, supervision, query_ids, document_ids, mined, params, seed=0)
+            module = kind(backbone, prompt, judgements, query_ids, document_ids, mined, params, seed=0)
             terms = module.losses(np.random.default_rng(2))
             found.append((terms, gradients(module, torch.stack(list(terms.values())).sum())))
     (without, expected), (with_it, gradient) = found
@@ -140,15 +140,15 @@ def test_the_cache_works_in_evaluation(backbone):
         assert torch.allclose(asked, expected.asked, atol=TOLERANCE)
 
 
-def test_a_fit_under_checkpointing(make_backbone, prompt, supervision, query_ids, document_ids):
+def test_a_fit_under_checkpointing(make_backbone, prompt, judgements, query_ids, document_ids):
     """The trainer's steps differ from those without it by more than the order of sums."""
-    mined = (np.tile(supervision.judged[:3], (len(supervision.query_ids), 1)),) * 2
+    mined = (np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1)),) * 2
     trained = []
     for on in (False, True):
         params = dataclasses.replace(PARAMS, steps=3, gradient_checkpointing=on)
         model = make_backbone()
         with tuning(model, 0, on):
-            fit(TeacherModule(model, prompt, supervision, query_ids, document_ids, mined, params, seed=0), "teacher")
+            fit(TeacherModule(model, prompt, judgements, query_ids, document_ids, mined, params, seed=0), "teacher")
         trained.append(model.encode(document_ids, 8))
     before = make_backbone().encode(document_ids, 8)
     assert np.abs(trained[0] - trained[1]).max() < 1e-3 < 0.02 < np.abs(trained[0] - before).max()

@@ -52,7 +52,7 @@ def test_reading_in_groups_is_reading_at_once(backbone, query_ids, document_ids,
         monkeypatch.setattr(padding, "CPU_TOKENS", price)
         backbone.zero_grad()
         prefix = read_documents(backbone, *documents)
-        asked, alone = ask(backbone, prefix, rows, *queries), backbone.segment_states(*queries)
+        asked, alone = ask(backbone, prefix, rows, *queries), backbone.embed(*queries)
         (asked[:, 0].sum() + prefix.states[:, 1].sum() + alone[:, 2].sum()).backward()
         gradient = torch.cat([weight.grad.flatten() for weight in backbone.parameters()])
         found[price] = [part.detach() for part in (asked, alone, prefix.states, gradient)]

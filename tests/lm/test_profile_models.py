@@ -133,7 +133,7 @@ def check_minilm(backbone: Backbone) -> None:
     backbone.configure(**{name: section("minilm", "backbone")[name] for name in ("pooling", "attention")})
     with torch.no_grad():
         lengths = torch.tensor([len(document), len(document)])
-        states = backbone.states(*pad([document, document + query]), lengths)
+        states = backbone.hidden_states(*pad([document, document + query]), lengths)
         assert torch.allclose(states[0, : len(document)], states[1, : len(document)], atol=1e-5), "sees the query"
         prefix = read_documents(backbone, *pad([document]))
         asked = ask(backbone, prefix, torch.tensor([0]), *pad([query]))

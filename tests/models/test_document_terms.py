@@ -6,12 +6,12 @@ import torch
 
 from rabtriever.core.vectors import unit
 from rabtriever.models import document_terms
-from rabtriever.models.document_terms import ScoreWeights, encoded_documents, known_scores, remember, term_features
+from rabtriever.models.document_terms import ScoreWeights, bi_encoder_scores, encoded_documents, remember, term_features
 
 RNG = np.random.default_rng(0)
 QUERIES, DOCUMENTS = RNG.normal(size=(6, 5)).astype(np.float32), RNG.normal(size=(4, 5)).astype(np.float32)
 GRADES = [{0: 1}, {0: 2, 3: 1}, {3: 1}, {}, {0: 1}, {2: 0}]
-WEIGHTS = ScoreWeights(evidence=1.0, similarity=8.0, memory=3.0, attraction=2.0, prior=0.5)
+WEIGHTS = ScoreWeights(yes_no_logit=1.0, similarity=8.0, memory=3.0, attraction=2.0, prior=0.5)
 
 
 def test_memory_is_where_the_judged_queries_lie():
@@ -35,20 +35,22 @@ def test_attraction_is_the_soft_maximum_over_all_queries(monkeypatch, cells):
 
 
 def test_known_is_the_sum_of_the_terms():
-    """Anchors and offsets give another score than the one that was fitted."""
+    """Anchors and document_bias give another score than the one that was fitted."""
     memory = remember(QUERIES, GRADES)
     terms, asked = term_features(DOCUMENTS, memory), unit(QUERIES)
     wanted = 8.0 * asked @ unit(DOCUMENTS).T + 3.0 * asked @ terms.memory.T - 2.0 * terms.attraction + 0.5 * terms.prior
     encoded = encoded_documents(DOCUMENTS, WEIGHTS, memory)
-    np.testing.assert_allclose(known_scores(QUERIES, encoded, 8.0), wanted, atol=1e-5)
-    assert torch.equal(encoded.at(torch.tensor([[2, 0]])).offsets, encoded.offsets[[2, 0]][None])
+    np.testing.assert_allclose(bi_encoder_scores(QUERIES, encoded, 8.0), wanted, atol=1e-5)
+    assert torch.equal(encoded.at(torch.tensor([[2, 0]])).document_bias, encoded.document_bias[[2, 0]][None])
 
 
 def test_without_these_terms_it_is_the_cosine():
     """The paper's score, or a bi-encoder's, is changed by queries it should not know."""
     for memory in (None, remember(QUERIES, GRADES)):
         encoded = encoded_documents(DOCUMENTS, ScoreWeights(similarity=1.0), memory)
-        np.testing.assert_allclose(known_scores(QUERIES, encoded, 1.0), unit(QUERIES) @ unit(DOCUMENTS).T, atol=1e-6)
+        np.testing.assert_allclose(
+            bi_encoder_scores(QUERIES, encoded, 1.0), unit(QUERIES) @ unit(DOCUMENTS).T, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ["memory", "attraction", "prior"])

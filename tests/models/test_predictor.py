@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.models.predictor import FoldablePredictor, folded_scores
 
@@ -23,9 +23,9 @@ def trained(products: int, dtype: torch.dtype = torch.float64, similarity: float
 
 
 def sides(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, EncodedDocuments, torch.Tensor]:
-    """States of 5 queries, 23 documents with anchors and offsets of their own, and the 2 answer rows of the head."""
-    queries, states, anchors, head = (torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 23, 2))
-    return queries, EncodedDocuments(states, anchors, torch.randn(23, dtype=dtype)), head
+    """States of 5 queries, 23 documents with vectors and bias of their own, and the 2 answer rows of the head."""
+    queries, states, document_vectors, head = (torch.randn(size, WIDTH, dtype=dtype) for size in (5, 23, 23, 2))
+    return queries, EncodedDocuments(states, document_vectors, torch.randn(23, dtype=dtype)), head
 
 
 @pytest.mark.parametrize(("products", "similarity"), [(0, 0.0), (3, 0.0), (0, 20.0), (3, 20.0)])
@@ -36,9 +36,9 @@ def test_folded_equals_unfolded(products, similarity, dtype, tolerance):
     direction = head[0] - head[1]
     asked, against = queries[:, None], EncodedDocuments(*(part[None] for part in documents))
     direct = predictor.scores(asked, against, predictor(asked, against.states), direction)
-    near = torch.nn.functional.normalize(queries, dim=-1) @ documents.anchors.T
-    known = similarity * near + documents.offsets if similarity else 0.0
-    assert torch.allclose(direct, answer_score(predictor(asked, against.states), head, 0, 1) + known)
+    near = torch.nn.functional.normalize(queries, dim=-1) @ documents.document_vectors.T
+    known = similarity * near + documents.document_bias if similarity else 0.0
+    assert torch.allclose(direct, yes_no_logit(predictor(asked, against.states), head, 0, 1) + known)
     assert torch.allclose(predictor.all_scores(queries, documents, direction), direct)
     folded = predictor.fold_queries(queries, direction), predictor.fold_documents(documents, direction)
     limit = tolerance * float(direct.detach().abs().max())

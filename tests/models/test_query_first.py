@@ -29,26 +29,26 @@ def prompt(tokenizer: Any, prompt_params: PromptParams) -> Prompt:
 
 @pytest.fixture
 def expected(backbone: Backbone, prompt: Prompt, query_ids, document_ids) -> dict[str, torch.Tensor]:
-    """States (Q, D, H) and evidence (Q, D) of [query; document] read as one sequence, cosine (Q, D) of states alone."""
+    """States (Q, D, H) and logits (Q, D) of [query; document] read as one sequence, cosine (Q, D) of states alone."""
     backbone.configure(similarity=7.0)
     joined = [query + document for query in query_ids for document in document_ids]
     states = torch.from_numpy(backbone.encode(joined, 16)).reshape(len(query_ids), len(document_ids), -1)
     head = backbone.head_weight.detach()
     sides = [torch.from_numpy(backbone.encode(ids, 8)) for ids in (query_ids, document_ids)]
     cosine = torch.cosine_similarity(sides[0][:, None], sides[1][None], dim=-1)
-    return {"states": states, "evidence": states @ (head[prompt.yes_id] - head[prompt.no_id]), "cosine": cosine}
+    return {"states": states, "yes_no_logit": states @ (head[prompt.yes_id] - head[prompt.no_id]), "cosine": cosine}
 
 
 @pytest.fixture
-def arguments(backbone, prompt, supervision, query_ids, document_ids) -> tuple[Any, ...]:
+def arguments(backbone, prompt, judgements, query_ids, document_ids) -> tuple[Any, ...]:
     """What a training module takes; every term has a weight."""
     shipped = load_params(TeacherParams, "train_teacher", ROOT / "params.yaml")
     params = dataclasses.replace(shipped, queries=5, random_negatives=2, similarity=7.0, pointwise=1.0, dpo_steps=1)
     mined = (
-        np.tile(supervision.judged[:2], (len(query_ids), 1)),
-        np.tile(supervision.unjudged, (len(query_ids), 1)),
+        np.tile(judgements.positive_for_any[:2], (len(query_ids), 1)),
+        np.tile(judgements.unjudged, (len(query_ids), 1)),
     )
-    return backbone, prompt, supervision, query_ids, document_ids, mined, params, 0
+    return backbone, prompt, judgements, query_ids, document_ids, mined, params, 0
 
 
 @pytest.mark.parametrize("group", [1, 5, 32])
@@ -62,7 +62,7 @@ def test_annotation_reads_the_query_and_then_the_document(
     for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 4):
         rows = tuple(pairs[part.pairs].T)
         np.testing.assert_allclose(part.states, expected["states"][rows], atol=2e-5)
-        wanted = (expected["evidence"] + 7.0 * expected["cosine"])[rows]
+        wanted = (expected["yes_no_logit"] + 7.0 * expected["cosine"])[rows]
         np.testing.assert_allclose(part.scores, wanted, atol=1e-4)
         order += part.pairs.tolist()
     assert sorted(order) == list(range(len(pairs)))
@@ -73,13 +73,13 @@ def test_training_is_on_the_scores_at_work(arguments, expected):
     module, rng = TeacherModule(*arguments), np.random.default_rng(2)
     with torch.no_grad():
         queries, batch, column, prefix = module.batch(rng)
-        found, cosine = module.evidence(queries, batch, prefix), module.cosine(queries, column, prefix)
+        found, cosine = module.yes_no_logit(queries, batch, prefix), module.cosine(queries, column, prefix)
     assert len(prefix.states) == len(queries) == 5, "queries are read once"
     for number, query in enumerate(queries):
         kept = batch.mask[number]
         rows = torch.tensor(list(column))[batch.columns[number]]
         assert torch.equal(rows[kept], batch.documents[number][kept])
-        assert torch.allclose(found[number][kept], expected["evidence"][query, rows[kept]], atol=1e-4)
+        assert torch.allclose(found[number][kept], expected["yes_no_logit"][query, rows[kept]], atol=1e-4)
         assert torch.allclose(cosine[number], expected["cosine"][query, list(column)], atol=1e-4)
     assert not found[~batch.mask].any()
 
@@ -87,8 +87,8 @@ def test_training_is_on_the_scores_at_work(arguments, expected):
 def test_every_term_reaches_the_backbone(arguments, backbone):
     """Queries read once are cut off from the loss: only what follows them would learn."""
     terms = TeacherModule(*arguments).losses(np.random.default_rng(0))
-    assert set(terms) == {"pointwise", "evidence", "listwise", "agreement", "contrastive"}
-    terms["evidence"].backward()
+    assert set(terms) == {"pointwise", "yes_no_logit", "listwise", "agreement", "contrastive"}
+    terms["yes_no_logit"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
 
 

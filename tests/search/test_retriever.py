@@ -115,9 +115,13 @@ def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
     state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
     with torch.no_grad():
         predicted = scorer.predictor(state, documents.states)
-        near = torch.nn.functional.normalize(state[:, : scorer.predictor.width], dim=-1) @ documents.anchors.T
-        scores = predicted @ scorer.direction + 3.0 * near[0] + documents.offsets
-    assert float((documents.anchors[1:3].norm(dim=-1) - 1).abs().min()) > 1e-3 < float(documents.offsets.abs().min())
+        near = torch.nn.functional.normalize(state[:, : scorer.predictor.width], dim=-1) @ documents.document_vectors.T
+        scores = predicted @ scorer.direction + 3.0 * near[0] + documents.document_bias
+    assert (
+        float((documents.document_vectors[1:3].norm(dim=-1) - 1).abs().min())
+        > 1e-3
+        < float(documents.document_bias.abs().min())
+    )
     wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))
     found = {hit.doc_id: hit.score for hit in retriever.search([query], 8)[0]}
     assert found == pytest.approx(wanted, abs=1e-4)

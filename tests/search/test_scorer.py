@@ -33,7 +33,7 @@ INDEX = IndexParams(
 
 @pytest.fixture
 def states(backbone: Backbone, query_ids, document_ids) -> tuple[torch.Tensor, EncodedDocuments]:
-    """States of the toy queries (12, 32), and the 8 documents with anchors and offsets of their own."""
+    """States of the toy queries (12, 32), and the 8 documents with document_vectors and document_bias of their own."""
     queries, documents = (torch.from_numpy(backbone.encode(ids, 8)) for ids in (query_ids, document_ids))
     return queries, EncodedDocuments(documents, torch.randn(8, 32), torch.randn(8))
 

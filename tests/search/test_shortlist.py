@@ -38,10 +38,10 @@ def test_what_training_queries_tell_is_proposed_too():
     projections = Projections(8, 6)
     queries, plain = torch.randn(3, 8), encoded_documents(torch.randn(4, 8), ScoreWeights())
     vectors = projections.queries(queries), projections.documents(plain)
-    moved = plain._replace(offsets=torch.tensor([0.0, 5.0, 0.0, -2.0]))
+    moved = plain._replace(document_bias=torch.tensor([0.0, 5.0, 0.0, -2.0]))
     found = vectors[0] @ projections.documents(moved).T - vectors[0] @ vectors[1].T
-    assert torch.allclose(found, moved.offsets.expand(3, 4), atol=1e-5)
-    turned = EncodedDocuments(plain.states, plain.anchors.flip(0), plain.offsets)
+    assert torch.allclose(found, moved.document_bias.expand(3, 4), atol=1e-5)
+    turned = EncodedDocuments(plain.states, plain.document_vectors.flip(0), plain.document_bias)
     assert float((projections.documents(turned) - vectors[1]).detach().abs().max()) > 0.1
 
 

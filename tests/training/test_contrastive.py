@@ -28,12 +28,12 @@ PARAMS = ContrastiveParams(
 
 
 @pytest.fixture
-def make_module(make_backbone, supervision, query_ids, document_ids):
+def make_module(make_backbone, judgements, query_ids, document_ids):
     """A module with a fresh backbone on the toy data, with some settings changed."""
 
     def make(**changes) -> ContrastiveModule:
         params = dataclasses.replace(PARAMS, **changes)
-        return ContrastiveModule(make_backbone(), supervision, query_ids, document_ids, params, seed=0)
+        return ContrastiveModule(make_backbone(), judgements, query_ids, document_ids, params, seed=0)
 
     return make
 
@@ -49,31 +49,31 @@ def minings(monkeypatch) -> list[int]:
     return done
 
 
-def test_known_positives_are_no_negatives(supervision):
+def test_known_positives_are_no_negatives(judgements):
     """Another positive of the same query in the batch, or a document that nobody judged, is pushed away from it."""
-    queries = np.array([supervision.query_ids.index(name) for name in ("sponge-0", "ladder-1")])
-    column = {supervision.doc_ids.index(name): n for n, name in enumerate(("torch", "ladder", "sponge", "bucket"))}
-    mask = no_negatives(supervision, queries, column)
+    queries = np.array([judgements.query_ids.index(name) for name in ("sponge-0", "ladder-1")])
+    column = {judgements.doc_ids.index(name): n for n, name in enumerate(("torch", "ladder", "sponge", "bucket"))}
+    mask = no_negatives(judgements, queries, column)
     assert mask.tolist() == [[True, False, True, True], [False, True, False, True]]
 
 
-def test_what_one_query_rejects_is_no_negative_of_others(supervision):
+def test_what_one_query_rejects_is_no_negative_of_others(judgements):
     """A document without a positive, named wrong for one query, would be taught to be wrong for all."""
-    new = int(supervision.unjudged[0])
-    rejected = [frozenset([new]) if query == 1 else frozenset() for query in range(len(supervision.query_ids))]
-    known = dataclasses.replace(supervision, rejected=rejected)
+    new = int(judgements.unjudged[0])
+    rejected = [frozenset([new]) if query == 1 else frozenset() for query in range(len(judgements.query_ids))]
+    known = dataclasses.replace(judgements, rejected=rejected)
     assert no_negatives(known, np.arange(3), {new: 0}).flatten().tolist() == [True, False, True]
 
 
-def test_mining_is_the_cosine_of_states(make_backbone, supervision, query_ids, document_ids):
+def test_mining_is_the_cosine_of_states(make_backbone, judgements, query_ids, document_ids):
     """Negatives are mined by another similarity than is trained, or contain positives or unjudged documents."""
     model = make_backbone()
-    found, unlabelled = mine_with_cosine(model, supervision, query_ids, document_ids, 3, batch_size=5)
-    assert set(unlabelled.flatten().tolist()) - {-1} == set(supervision.unjudged.tolist())
+    found, unlabelled = mine_with_cosine(model, judgements, query_ids, document_ids, 3, batch_size=5)
+    assert set(unlabelled.flatten().tolist()) - {-1} == set(judgements.unjudged.tolist())
     queries, documents = (torch.from_numpy(model.encode(ids, 1)) for ids in (query_ids, document_ids))
     cosine = torch.nn.functional.cosine_similarity(queries[:, None], documents[None], dim=-1).numpy()
     for query, rows in enumerate(found):
-        wrong = [row for row in supervision.judged if row not in supervision.grades[query]]
+        wrong = [row for row in judgements.positive_for_any if row not in judgements.grades[query]]
         expected = sorted(wrong, key=lambda row: -cosine[query, row])[:3]
         assert rows.tolist() == expected
 
@@ -90,13 +90,13 @@ def test_hard_negatives_are_in_the_batch(make_module):
     assert float(with_mined.detach()) > float(without.detach()) + 0.1
 
 
-def test_no_language_modelling_where_the_next_token_is_seen(make_backbone, supervision, query_ids, document_ids):
+def test_no_language_modelling_where_the_next_token_is_seen(make_backbone, judgements, query_ids, document_ids):
     """The next-token loss falls to nothing because the answer is in the input, and the layers learn to copy it."""
     backbone = make_backbone()
     backbone.configure(attention="segment")
     params = dataclasses.replace(PARAMS, language_model=2.0)
     with pytest.raises(ValueError, match=r"language_model is 2\.0, but .* a token sees the next one"):
-        ContrastiveModule(backbone, supervision, query_ids, document_ids, params, seed=0)
+        ContrastiveModule(backbone, judgements, query_ids, document_ids, params, seed=0)
 
 
 def test_next_token_loss_is_that_of_the_language_model(make_module, query_ids, document_ids):
@@ -104,8 +104,8 @@ def test_next_token_loss_is_that_of_the_language_model(make_module, query_ids, d
     module = make_module(batch_size=3, language_model=2.0)
     terms = module.losses(np.random.default_rng(4))
     rng = np.random.default_rng(4)
-    queries = module.supervision.sample_queries(3, rng)
-    documents = dict.fromkeys(module.supervision.positive(int(query), rng) for query in queries)
+    queries = module.judgements.sample_queries(3, rng)
+    documents = dict.fromkeys(module.judgements.positive(int(query), rng) for query in queries)
     losses = []
     for sequences in ([query_ids[q] for q in queries], [document_ids[d] for d in documents]):
         ids, mask = pad(sequences)
@@ -132,7 +132,7 @@ def test_training_ranks_the_toy_positives_first(make_module, query_ids, document
     module = make_module(steps=60, batch_size=12)
     fit(module, "contrastive")
     similarity = unit(module.backbone.encode(query_ids, 12)) @ unit(module.backbone.encode(document_ids, 8)).T
-    grades = module.supervision.grades
+    grades = module.judgements.grades
     assert sum(int(row) in grades[query] for query, row in enumerate(similarity.argmax(1))) >= 10
 
 
@@ -164,9 +164,9 @@ def test_resume_with_mined_negatives(make_module, minings, monkeypatch, tmp_path
     assert len(minings) == 1, "the mining of step 4 alone"
 
 
-def test_similarity_is_the_cosine_of_pooled_states(backbone, supervision, query_ids, document_ids):
+def test_similarity_is_the_cosine_of_pooled_states(backbone, judgements, query_ids, document_ids):
     """Vector length decides instead of direction, or padding takes part in the state."""
-    module = ContrastiveModule(backbone, supervision, query_ids, document_ids, PARAMS, seed=0)
+    module = ContrastiveModule(backbone, judgements, query_ids, document_ids, PARAMS, seed=0)
     queries = torch.tensor([[[9.0, 9.0], [3.0, 0.0], [7.0, 7.0]]])
     documents = torch.tensor([[[5.0, 0.0], [1.0, 1.0]], [[2.0, 2.0], [0.0, 700.0]]])
     masks = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0], [1, 1]])

@@ -9,7 +9,7 @@ import torch
 from rabtriever.core.vectors import unit
 from rabtriever.training.distilled_biencoder import DistilledBiencoderModule, DistilledBiencoderParams, join_rounds
 from rabtriever.training.losses import forward_kl, margin_mse
-from rabtriever.training.teacher_labels import Annotated
+from rabtriever.training.teacher_labels import TeacherLabels
 from rabtriever.training.trainer import fit
 
 PARAMS = DistilledBiencoderParams(
@@ -28,12 +28,12 @@ PARAMS = DistilledBiencoderParams(
 )
 
 
-def annotated(query_rows, candidates, scores, grades=None) -> Annotated:
+def annotated(query_rows, candidates, scores, grades=None) -> TeacherLabels:
     """A round's annotations, without the states that only the student reads."""
     candidates, scores = np.array(candidates), np.array(scores, dtype=np.float32)
     grades = np.where(candidates < 0, -1, 0) if grades is None else np.array(grades)
     states = np.zeros((*candidates.shape, 1), dtype=np.float16)
-    return Annotated(np.array(query_rows), candidates, states, scores, grades, {})
+    return TeacherLabels(np.array(query_rows), candidates, states, scores, grades, {})
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def teacher() -> np.ndarray:
 
 
 @pytest.fixture
-def rounds(teacher) -> list[Annotated]:
+def rounds(teacher) -> list[TeacherLabels]:
     """Two rounds that together show every query all documents, the second one with fillers."""
     first = np.stack([np.random.default_rng(row).permutation(8) for row in range(12)])
     halves = []
@@ -54,12 +54,12 @@ def rounds(teacher) -> list[Annotated]:
 
 
 @pytest.fixture
-def make_module(make_backbone, supervision, query_ids, document_ids, rounds):
+def make_module(make_backbone, judgements, query_ids, document_ids, rounds):
     """A module with a fresh backbone on the toy data, with some settings changed."""
 
     def make(found=rounds, seed=0, **changes) -> DistilledBiencoderModule:
         params = dataclasses.replace(PARAMS, **changes)
-        return DistilledBiencoderModule(make_backbone(), supervision, query_ids, document_ids, found, params, seed)
+        return DistilledBiencoderModule(make_backbone(), judgements, query_ids, document_ids, found, params, seed)
 
     return make
 
@@ -81,7 +81,7 @@ def test_rounds_are_joined():
     assert [found.query for found in lists] == [2, 4], "by row, and none without candidates"
     assert lists[1].documents.tolist() == [1, 7, 3], "best first"
     assert lists[1].scores.tolist() == [2.0, 0.5, -1.0]
-    assert [found.doubtful for found in lists] == [set(), {3}]
+    assert [found.possible_false_negatives for found in lists] == [set(), {3}]
 
 
 @pytest.mark.parametrize("found", [[], [annotated([1], [[-1]], [[0.0]])]])
@@ -131,27 +131,29 @@ def test_short_lists_keep_the_teachers_best(make_module, teacher):
     assert seen == set(range(8))
 
 
-def test_contrastive_term(make_module, supervision, rounds):
+def test_contrastive_term(make_module, judgements, rounds):
     """A positive, a possible false negative or a document without any judgement is pushed away from its query."""
-    doubtful = dataclasses.replace(rounds[0], grades=np.where(rounds[0].candidates == 2, -1, rounds[0].grades))
-    module = make_module([doubtful, rounds[1]], contrastive=0.5)
+    possible_false_negatives = dataclasses.replace(
+        rounds[0], grades=np.where(rounds[0].candidates == 2, -1, rounds[0].grades)
+    )
+    module = make_module([possible_false_negatives, rounds[1]], contrastive=0.5)
     terms = module.losses(np.random.default_rng(0))
     assert set(terms) == {"distillation", "contrastive"}
     blocked = module._blocked(module._lists, {row: row for row in range(8)})
-    unjudged = set(supervision.unjudged.tolist())
+    unjudged = set(judgements.unjudged.tolist())
     assert unjudged
     for query, row in enumerate(blocked.tolist()):
-        suspicious = {2} if 2 in doubtful.candidates[query] else set()
-        expected = set(supervision.grades[query]) | unjudged | suspicious
+        unsafe = {2} if 2 in possible_false_negatives.candidates[query] else set()
+        expected = set(judgements.grades[query]) | unjudged | unsafe
         assert {document for document, is_blocked in enumerate(row) if is_blocked} == expected
-    double = make_module([doubtful, rounds[1]], contrastive=1.0).losses(np.random.default_rng(0))
+    double = make_module([possible_false_negatives, rounds[1]], contrastive=1.0).losses(np.random.default_rng(0))
     assert float(double["contrastive"].detach()) == pytest.approx(2 * float(terms["contrastive"].detach()), rel=1e-5)
 
 
-def test_contrastive_targets_need_not_be_candidates(make_module, supervision):
+def test_contrastive_targets_need_not_be_candidates(make_module, judgements):
     """Queries whose positive the teacher was not shown stop the run."""
-    query = supervision.query_ids.index("ladder-0")
-    sponge = supervision.doc_ids.index("sponge")
+    query = judgements.query_ids.index("ladder-0")
+    sponge = judgements.doc_ids.index("sponge")
     module = make_module([annotated([query], [[sponge]], [[1.0]])], contrastive=1.0, queries=4)
     terms = module.losses(np.random.default_rng(0))
     terms["contrastive"].backward()

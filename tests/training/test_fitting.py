@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rabtriever.core.vectors import unit
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.models.document_terms import QueryMemory, ScoreWeights, encoded_documents, remember
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.fitting import (
@@ -22,12 +22,10 @@ TEMPERATURE = 0.05
 
 
 @pytest.fixture
-def candidates(backbone, prompt, supervision, query_ids, document_ids) -> DevCandidates:
+def candidates(backbone, prompt, judgements, query_ids, document_ids) -> DevCandidates:
     """Of the toy queries, all documents; the training queries are the same."""
     states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
-    found = dev_candidates(
-        supervision, *states, remember(states[0], supervision.grades), len(document_ids), TEMPERATURE
-    )
+    found = dev_candidates(judgements, *states, remember(states[0], judgements.grades), len(document_ids), TEMPERATURE)
     return with_evidence(found, Reranker(backbone, prompt), query_ids, document_ids, 16)
 
 
@@ -37,7 +35,7 @@ def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object
     rows = np.tile(np.arange(width), (count, 1))
     grades = (rows == right[:, None]).astype(np.float32)
     names = [f"q{number:03}" for number in range(count)], [f"d{number}" for number in range(width)]
-    judged = Supervision(*names, [{int(row): 1} for row in right], np.arange(width), [])
+    judged = Judgements(*names, [{int(row): 1} for row in right], np.arange(width), [])
     return DevCandidates(features, rows, np.ones(rows.shape, dtype=bool), grades), judged
 
 
@@ -47,12 +45,12 @@ def in_nats(weights: ScoreWeights) -> np.ndarray:
     return plain * [TEMPERATURE, 1, TEMPERATURE, TEMPERATURE, 1]
 
 
-def test_features_are_the_terms_of_the_score(candidates, backbone, prompt, supervision, query_ids, document_ids):
+def test_features_are_the_terms_of_the_score(candidates, backbone, prompt, judgements, query_ids, document_ids):
     """Weights are chosen for a score that nobody computes."""
     chosen = np.array([0.7, 0.4, 0.3, 0.5, 0.2])
     weights = ScoreWeights(0.4, 0.7 / TEMPERATURE, 0.3 / TEMPERATURE, 0.5 / TEMPERATURE, 0.2)
     backbone.configure(**weights._asdict())
-    memory = remember(backbone.encode(query_ids, 8), supervision.grades)
+    memory = remember(backbone.encode(query_ids, 8), judgements.grades)
     encoded = encoded_documents(backbone.encode(document_ids, 8), weights, memory)
     places = np.argwhere(candidates.mask)
     pairs = np.stack([places[:, 0], candidates.rows[candidates.mask]], axis=1)
@@ -60,7 +58,7 @@ def test_features_are_the_terms_of_the_score(candidates, backbone, prompt, super
     for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 16, encoded=encoded):
         found = (candidates.features @ chosen)[tuple(places[part.pairs].T)]
         np.testing.assert_allclose(part.scores, found, atol=1e-4)
-    assert TERMS == ("similarity", "evidence", "memory", "attraction", "prior")
+    assert TERMS == ("similarity", "yes_no_logit", "memory", "attraction", "prior")
 
 
 def test_a_term_that_helps_gets_a_weight_and_one_that_misleads_none():
@@ -72,10 +70,14 @@ def test_a_term_that_helps_gets_a_weight_and_one_that_misleads_none():
     features[np.arange(80), right, 4] -= 3.0
     found, judged = made(features, right)
     best = fit_weights(found, judged, TERMS, TEMPERATURE)
-    assert best.weights.evidence > 0.5 and best.weights.prior == 0.0
+    assert best.weights.yes_no_logit > 0.5 and best.weights.prior == 0.0
     assert best.weights.attraction * TEMPERATURE > 0.5 and best.ndcg > best.similarity_ndcg + 20
-    only = fit_weights(found, judged, ["evidence"], TEMPERATURE).weights
-    assert (only.memory, only.attraction, only.prior) == (0.0, 0.0, 0.0) and only.evidence > best.weights.evidence
+    only = fit_weights(found, judged, ["yes_no_logit"], TEMPERATURE).weights
+    assert (only.memory, only.attraction, only.prior) == (
+        0.0,
+        0.0,
+        0.0,
+    ) and only.yes_no_logit > best.weights.yes_no_logit
 
 
 def test_every_weight_is_in_the_unit_of_its_term():
@@ -105,7 +107,7 @@ def test_what_fills_short_lists_is_not_looked_at():
     found.rows[:40, 4:], found.mask[:40, 4:], found.features[:40, 4:] = 0, False, 9.0
     found = found._replace(grades=(found.rows == right[:, None]).astype(np.float32))
     short = fit_weights(found, judged, TERMS, TEMPERATURE)
-    assert short.weights == pytest.approx(whole.weights, rel=1e-4) and short.weights.evidence > 0.5
+    assert short.weights == pytest.approx(whole.weights, rel=1e-4) and short.weights.yes_no_logit > 0.5
     assert short.ndcg == pytest.approx(whole.ndcg * 70 / 80)
     assert short.similarity_ndcg == pytest.approx(whole.similarity_ndcg * 70 / 80)
 
@@ -117,10 +119,10 @@ def test_few_queries_leave_the_similarity_alone():
     found, judged = made(features, right)
     weights = fit_weights(found, judged, TERMS, TEMPERATURE).weights
     assert weights.similarity * TEMPERATURE == pytest.approx(1.0, abs=0.5)
-    assert max(weights.evidence, weights.prior) < 0.5
+    assert max(weights.yes_no_logit, weights.prior) < 0.5
     unjudged = found._replace(grades=np.zeros_like(found.grades))
     assert fit_weights(unjudged, judged, TERMS, TEMPERATURE).weights == pytest.approx(
-        ScoreWeights(evidence=0.0, similarity=1 / TEMPERATURE)
+        ScoreWeights(yes_no_logit=0.0, similarity=1 / TEMPERATURE)
     )
 
 
@@ -165,7 +167,9 @@ def test_documents_taken_for_new_keep_what_their_texts_say():
     rng = np.random.default_rng(6)
     features, right = rng.normal(size=(80, 6, 5)), rng.integers(6, size=80)
     features[np.arange(80), right] += 2.0
-    fits = [fit_weights(*made(features, right), ["evidence", "attraction"], TEMPERATURE, share) for share in (0.0, 0.5)]
+    fits = [
+        fit_weights(*made(features, right), ["yes_no_logit", "attraction"], TEMPERATURE, share) for share in (0.0, 0.5)
+    ]
     assert min(in_nats(fits[0].weights)[[0, 1, 3]]) > 0.5
     assert fits[1].weights == pytest.approx(fits[0].weights, rel=1e-4)
 
@@ -186,14 +190,14 @@ def test_as_many_are_taken_for_new_as_dev_lacks(judged, asked, share):
     """A corpus without new documents, or dev queries that ask for them, would be fitted in another way."""
     memory = remember(np.eye(20, dtype=np.float32), [{row: 1} for row in judged] + [{19: 0}] * (20 - len(judged)))
     names = [f"q{row}" for row in range(len(asked))], [f"d{row}" for row in range(20)]
-    dev = Supervision(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20), [])
+    dev = Judgements(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20), [])
     assert share_to_take_for_new(memory, dev, 20) == pytest.approx(share)
 
 
-def test_only_the_most_similar_documents_are_read(backbone, supervision, query_ids, document_ids):
+def test_only_the_most_similar_documents_are_read(backbone, judgements, query_ids, document_ids):
     """The reading of every pair of a corpus is what nobody can afford."""
     states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
-    found = dev_candidates(supervision, *states, remember(states[0], supervision.grades), 2, TEMPERATURE)
+    found = dev_candidates(judgements, *states, remember(states[0], judgements.grades), 2, TEMPERATURE)
     cosine = unit(states[0]) @ unit(states[1]).T
     assert found.mask.sum(1).max() <= 4
     for query, (rows, mask) in enumerate(zip(found.rows, found.mask, strict=True)):
@@ -207,7 +211,7 @@ def test_what_the_memory_brings_near_is_a_candidate_too():
     documents = np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
     asked = np.array([[2.0, 0.0], [0.0, 3.0]])
     told = np.array([[0.8, 0.0], [0.9, 0.0]])  # of the second, which comes first with it, and of the third, far off
-    judged = Supervision(["a", "b"], list("wxyz"), [{1: 3, 2: 1}, {3: 2}], np.arange(4), [])
+    judged = Judgements(["a", "b"], list("wxyz"), [{1: 3, 2: 1}, {3: 2}], np.arange(4), [])
     found = dev_candidates(judged, asked, documents, QueryMemory(unit(asked), np.array([1, 2]), told, np.ones(2)), 1, 1)
     assert found.rows[found.mask].tolist() == [0, 1, 3] and found.mask.tolist() == [[True, True], [True, False]]
     assert found.grades[found.mask].tolist() == [0, 3, 2], "grades weigh the answers"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.models.predictor import spread
 from rabtriever.training.losses import (
     embedding_mse,
@@ -206,7 +206,7 @@ def test_answer_score_is_the_log_ratio_of_the_answers():
     """The score has another meaning than log p(yes) - log p(no), which every threshold and margin relies on."""
     states, head = torch.randn(3, 5, 8, dtype=torch.float64), torch.randn(20, 8, dtype=torch.float64)
     log_p = torch.log_softmax(states @ head.T, dim=-1)
-    assert torch.allclose(answer_score(states, head, 4, 11), log_p[..., 4] - log_p[..., 11], atol=1e-12)
+    assert torch.allclose(yes_no_logit(states, head, 4, 11), log_p[..., 4] - log_p[..., 11], atol=1e-12)
 
 
 def test_forward_kl_is_the_teachers_expectation():
@@ -232,10 +232,10 @@ def test_both_divergences_take_the_same_arguments():
 
 def test_preference_loss_in_closed_form():
     """A relevant document is pushed to no, a padded one is counted, or the reference is ignored."""
-    evidence = torch.tensor([[2.0, 1.0, 9.0]], dtype=torch.float64)
+    yes_no_logit = torch.tensor([[2.0, 1.0, 9.0]], dtype=torch.float64)
     reference = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
     grades, mask = torch.tensor([[2, 0, 0]]), torch.tensor([[True, True, False]])
-    loss = preference_loss(evidence, reference, grades, mask, 0.5)
+    loss = preference_loss(yes_no_logit, reference, grades, mask, 0.5)
     wanted = -(math.log(1 / (1 + math.exp(-0.5))) + math.log(1 / (1 + math.exp(-1.0)))) / 2
     assert float(loss) == pytest.approx(wanted, abs=1e-9)
     assert float(preference_loss(reference, reference, grades, mask, 0.5)) == pytest.approx(math.log(2), abs=1e-9)

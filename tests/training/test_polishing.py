@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from rabtriever.core.settings import load_params
-from rabtriever.models.document_terms import encoded_documents, known_scores, remember, score_weights
+from rabtriever.models.document_terms import bi_encoder_scores, encoded_documents, remember, score_weights
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.inputs import TrainingInputs
 from rabtriever.training.model_io import PREFIX, READER, open_teacher, save_model
 from rabtriever.training.polishing import PolishParams, polishing_candidates
 from tests.closure import ROOT
 
-WEIGHTS = {"evidence": 0.5, "similarity": 9.0, "memory": 4.0, "attraction": 3.0, "prior": 0.4}
+WEIGHTS = {"yes_no_logit": 0.5, "similarity": 9.0, "memory": 4.0, "attraction": 3.0, "prior": 0.4}
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def params() -> PolishParams:
 
 
 @pytest.fixture
-def inputs(toy, supervision, prompt, query_ids, document_ids) -> TrainingInputs:
-    return TrainingInputs(toy, supervision, prompt, query_ids, document_ids)
+def inputs(toy, judgements, prompt, query_ids, document_ids) -> TrainingInputs:
+    return TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
 
 
 def test_candidates_are_the_best_known_with_the_whole_score(make_backbone, prompt, inputs, params):
@@ -37,16 +37,16 @@ def test_candidates_are_the_best_known_with_the_whole_score(make_backbone, promp
     found = polishing_candidates(reranker, inputs, params, seed=3)
     assert len(found.query_rows) == 5 and found.facts["teacher_calls"] == (found.candidates >= 0).sum()
     states = backbone.encode(inputs.query_ids, 8)
-    memory = remember(states, inputs.supervision.grades)
+    memory = remember(states, inputs.judgements.grades)
     documents = encoded_documents(backbone.encode(inputs.document_ids, 8), score_weights(backbone), memory)
-    known = known_scores(states, documents, 9.0)
+    known = bi_encoder_scores(states, documents, 9.0)
     places = np.argwhere(found.candidates >= 0)
     pairs = np.stack([found.query_rows[places[:, 0]], found.candidates[tuple(places.T)]], axis=1)
     for part in reranker.annotate(inputs.query_ids, inputs.document_ids, pairs, 8, encoded=documents):
         np.testing.assert_allclose(found.scores[tuple(places[part.pairs].T)], part.scores, atol=1e-4)
     for row, listed in zip(found.query_rows, found.candidates, strict=True):
         assert set(np.argsort(-known[row])[:2]) <= set(listed), "what it ranks highest"
-        assert set(inputs.supervision.grades[row]) & set(listed), "and what is right"
+        assert set(inputs.judgements.grades[row]) & set(listed), "and what is right"
 
 
 def test_what_reads_is_kept_beside_polished_states(make_backbone, prompt, prompt_params, inputs, tmp_path):

@@ -51,13 +51,16 @@ def reader(backbone: Backbone) -> Backbone:
 
 
 @pytest.fixture
-def make_module(backbone, reader, prompt, supervision, query_ids, document_ids):
+def make_module(backbone, reader, prompt, judgements, query_ids, document_ids):
     """A module over the reader, beside the frozen teacher."""
-    mined = (np.tile(supervision.judged[:3], (len(query_ids), 1)), np.tile(supervision.unjudged, (len(query_ids), 1)))
+    mined = (
+        np.tile(judgements.positive_for_any[:3], (len(query_ids), 1)),
+        np.tile(judgements.unjudged, (len(query_ids), 1)),
+    )
 
     def make(kind: type = ReaderModule, **changes) -> ReaderModule:
         params = dataclasses.replace(PARAMS, **{**SETTINGS, **changes})
-        return kind(reader, prompt, supervision, query_ids, document_ids, mined, params, seed=0, encoder=backbone)
+        return kind(reader, prompt, judgements, query_ids, document_ids, mined, params, seed=0, encoder=backbone)
 
     return make
 
@@ -73,7 +76,7 @@ def read(backbone: Backbone, reader: Backbone, prompt: Prompt, document: list[in
 def test_annotation_reads_with_the_reader_what_follows(backbone, reader, prompt, query_ids, document_ids):
     """States are the teacher's own, or the answer is read off another head than the reader's."""
     pairs = np.array([[0, 1], [3, 0], [5, 7]])
-    backbone.configure(evidence=0.5, similarity=4.0)
+    backbone.configure(yes_no_logit=0.5, similarity=4.0)
     cosine = [torch.from_numpy(backbone.encode(ids, 8)) for ids in (query_ids, document_ids)]
     head = reader.head_weight[prompt.yes_id] - reader.head_weight[prompt.no_id]
     for part in Reranker(backbone, prompt, reader).annotate(query_ids, document_ids, pairs, 2):
@@ -98,30 +101,30 @@ def test_every_term_is_of_the_readers_evidence(make_module, backbone, reader, pr
     drawn, documents, asked = seen[0]
     head = (reader.head_weight[prompt.yes_id] - reader.head_weight[prompt.no_id]).detach()
 
-    def evidence(query: int, document: int) -> float:
+    def yes_no_logit(query: int, document: int) -> float:
         return float(read(backbone, reader, prompt, document_ids[document], query_ids[query]) @ head)
 
     losses = []
     for place, query in enumerate(drawn.queries):
         right = int(drawn.lists.documents[place, 0])
         others = [int(drawn.queries[one]) for row, one in zip(documents, asked, strict=True) if row == right]
-        assert all(right not in module.supervision.grades[one] for one in others) and query not in others
+        assert all(right not in module.judgements.grades[one] for one in others) and query not in others
     owners = [int(row) for row in drawn.lists.documents[:, 0]]
     start = 0
     for place, query in enumerate(drawn.queries):
-        wrong = [one for one in drawn.queries if owners[place] not in module.supervision.grades[int(one)]]
+        wrong = [one for one in drawn.queries if owners[place] not in module.judgements.grades[int(one)]]
         count = min(3, len(wrong))
         part = [int(drawn.queries[one]) for one in asked[start : start + count]]
         assert len(set(part)) == count and list(documents[start : start + count]) == [owners[place]] * count
         start += count
-        scores = [evidence(int(query), owners[place]), *(evidence(one, owners[place]) for one in part)]
+        scores = [yes_no_logit(int(query), owners[place]), *(yes_no_logit(one, owners[place]) for one in part)]
         losses.append(float(-torch.log_softmax(torch.tensor(scores), 0)[0]))
     assert start == len(asked)
     assert float(terms["column"].detach()) == pytest.approx(1.5 * np.mean(losses), abs=1e-3)
     scores = torch.zeros(drawn.lists.mask.shape)
     for row, column in drawn.lists.mask.nonzero().tolist():
-        scores[row, column] = evidence(int(drawn.queries[row]), int(drawn.lists.documents[row, column]))
-    wanted = 2.0 * listwise_loss(scores, drawn.lists.grades, drawn.lists.labelled)
+        scores[row, column] = yes_no_logit(int(drawn.queries[row]), int(drawn.lists.documents[row, column]))
+    wanted = 2.0 * listwise_loss(scores, drawn.lists.grades, drawn.lists.eligible)
     assert float(terms["listwise"].detach()) == pytest.approx(float(wanted), abs=1e-3)
     near = module.alone(drawn.queries, drawn.column, drawn.read).detach().gather(1, drawn.lists.columns)
     wanted = 0.5 * divergence(scores, near, drawn.lists.mask)
@@ -135,7 +138,7 @@ def test_the_nearest_wrong_queries_are_among_the_others(make_module):
     cosine = rng.normal(size=(len(drawn.queries), len(drawn.column)))
     others, documents = module._others(drawn, cosine, rng)
     for place, row in enumerate(documents):
-        wrong = [n for n, query in enumerate(drawn.queries) if int(row) not in module.supervision.grades[int(query)]]
+        wrong = [n for n, query in enumerate(drawn.queries) if int(row) not in module.judgements.grades[int(query)]]
         nearest = max(wrong, key=lambda one, row=row: cosine[one, drawn.column[int(row)]])
         assert others[place, 0] == nearest and set(others[place]) <= set(wrong)
 
@@ -164,12 +167,10 @@ def test_preferences_are_the_readers(make_module, backbone, reader):
     assert any(weight.grad is not None for weight in reader.parameters())
 
 
-def test_a_document_that_is_right_for_all_has_no_wrong_query(make_module, supervision):
+def test_a_document_that_is_right_for_all_has_no_wrong_query(make_module, judgements):
     """A step in which nothing can be compared stops the training."""
     module = make_module()
-    module.supervision = dataclasses.replace(
-        supervision, grades=[dict.fromkeys(range(8), 1) for _ in supervision.grades]
-    )
+    module.judgements = dataclasses.replace(judgements, grades=[dict.fromkeys(range(8), 1) for _ in judgements.grades])
     assert float(module.losses(np.random.default_rng(0))["column"].detach()) == 0.0
 
 

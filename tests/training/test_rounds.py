@@ -24,7 +24,7 @@ from rabtriever.data.preparation import write_dataset
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.prompt import Prompt, PromptParams
-from rabtriever.models.document_terms import EncodedDocuments, encoded_documents, known_scores, score_weights
+from rabtriever.models.document_terms import EncodedDocuments, bi_encoder_scores, encoded_documents, score_weights
 from rabtriever.models.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
 from rabtriever.training.model_io import save_model
@@ -90,7 +90,7 @@ def test_first_round_ranks_without_a_student(rounds: Rounds) -> None:
     mine.fn(0)
     found, states, manifest = read_candidates(PATHS.candidates / "0")
     np.testing.assert_allclose(states, rounds.states(found.query_rows), atol=1e-5)
-    known = known_scores(states, rounds.documents, SIMILARITY)
+    known = bi_encoder_scores(states, rounds.documents, SIMILARITY)
     np.testing.assert_array_equal(found.candidates, top_rows(known, DEPTH))
     assert manifest.parents == rounds.parents
 
@@ -109,7 +109,7 @@ def test_later_rounds_rank_with_the_student_before(
         own = torch.from_numpy(rounds.states(found.query_rows, encoder))
         wanted = top_rows(predictor.all_scores(own, rounds.documents, direction).numpy(), DEPTH)
         np.testing.assert_array_equal(found.candidates, wanted)
-        assert not np.array_equal(wanted, top_rows(known_scores(states, rounds.documents, SIMILARITY), DEPTH))
+        assert not np.array_equal(wanted, top_rows(bi_encoder_scores(states, rounds.documents, SIMILARITY), DEPTH))
         assert manifest.parents == {**rounds.parents, "student": identity}
         asked.append(found.query_rows.tolist())
     assert asked[0] != asked[1] and {len(set(rows)) for rows in asked} == {QUERIES}, "drawn anew, without repetition"

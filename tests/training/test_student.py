@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rabtriever.lm.adapters import add_lora, merge_lora
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.padding import pad
@@ -50,11 +50,11 @@ def data(backbone, prompt, query_ids, document_ids) -> DistillationData:
     grades = torch.zeros(QUERIES, CANDIDATES)
     grades[:, 0], grades[:, 1], grades[:, 2] = 2, 1, -1
     return DistillationData(
-        query_states=torch.from_numpy(backbone.encode(query_ids[:QUERIES], 8)),
+        query_embeddings=torch.from_numpy(backbone.encode(query_ids[:QUERIES], 8)),
         documents=encoded_documents(backbone.encode(document_ids, 8), ScoreWeights()),
         candidates=candidates,
         target_states=targets.half(),
-        target_scores=answer_score(targets, head, prompt.yes_id, prompt.no_id),
+        target_scores=yes_no_logit(targets, head, prompt.yes_id, prompt.no_id),
         grades=grades,
         head_weight=head,
         yes_id=prompt.yes_id,
@@ -72,7 +72,7 @@ def make_module(data):
         torch.manual_seed(2)
         predictor = FoldablePredictor(32, 24, 8, similarity)
         listed = facts.candidates >= 0
-        predictor.standardise(facts.query_states, facts.documents.states, facts.target_states[listed].float())
+        predictor.standardise(facts.query_embeddings, facts.documents.states, facts.target_states[listed].float())
         return StudentModule(predictor, facts, dataclasses.replace(PARAMS, **changes), 0, query_encoder)
 
     return make
@@ -86,7 +86,7 @@ def only(term: str) -> dict[str, float]:
 @pytest.mark.parametrize("term", TERMS)
 def test_only_the_predictor_has_gradients(make_module, data, backbone, term):
     """The frozen teacher moves while it is distilled, so the index no longer fits the scores; or a term is dead."""
-    for tensor in (data.head_weight, data.query_states, data.documents.states, data.target_scores):
+    for tensor in (data.head_weight, data.query_embeddings, data.documents.states, data.target_scores):
         tensor.requires_grad_()
     module = make_module(**only(term))
     terms = module.losses(np.random.default_rng(0))
@@ -120,8 +120,8 @@ def test_a_perfect_student_has_no_loss(make_module, data, divergence, vocabulary
     """The loss asks for something other than the teacher's states, scores and logits."""
     predictor = make_module().predictor
     with torch.no_grad():
-        states = predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
-    scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
+        states = predictor(data.query_embeddings[:, None], data.documents.states[data.candidates.clamp(min=0)])
+    scores = yes_no_logit(states, data.head_weight, data.yes_id, data.no_id)
     facts = dataclasses.replace(data, target_states=states, target_scores=scores)
     params = dataclasses.replace(PARAMS, labels=0.0, divergence=divergence, vocabulary=vocabulary)
     terms = StudentModule(predictor, facts, params, 0).losses(np.random.default_rng(0))
@@ -142,11 +142,11 @@ def test_the_divergence_is_that_of_both_terms(make_module, data, divergence):
     module = make_module(mse=0.0, labels=0.0, queries=QUERIES, divergence=divergence)
     with torch.no_grad():
         found = module.losses(np.random.default_rng(0))
-        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
+        states = module.predictor(data.query_embeddings[:, None], data.documents.states[data.candidates.clamp(min=0)])
     mask, head = data.candidates >= 0, data.head_weight.T
     logits = expectation(states[mask] @ head, data.target_states[mask].float() @ head, divergence)
     assert float(found["logits"]) == pytest.approx(logits, rel=1e-3)
-    scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
+    scores = yes_no_logit(states, data.head_weight, data.yes_id, data.no_id)
     lists = [
         expectation(student[kept], teacher[kept], divergence)
         for student, teacher, kept in zip(scores, data.target_scores, mask, strict=True)
@@ -160,9 +160,9 @@ def test_answers_alone_are_a_binary_divergence(make_module, data):
     mask = data.candidates >= 0
     with torch.no_grad():
         found = float(module.losses(np.random.default_rng(0))["logits"])
-        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
+        states = module.predictor(data.query_embeddings[:, None], data.documents.states[data.candidates.clamp(min=0)])
     odds = [
-        answer_score(part[mask].double(), data.head_weight.double(), data.yes_id, data.no_id)
+        yes_no_logit(part[mask].double(), data.head_weight.double(), data.yes_id, data.no_id)
         for part in (states, data.target_states)
     ]
     yes, wanted = (part.sigmoid() for part in odds)
@@ -204,8 +204,8 @@ def test_label_loss_is_the_listwise_one(make_module, data):
     """The labels are mixed in with another loss than the teacher's (all queries at once, so their order is nothing)."""
     module = make_module(**only("labels"), queries=QUERIES)
     with torch.no_grad():
-        states = module.predictor(data.query_states[:, None], data.documents.states[data.candidates.clamp(min=0)])
-        scores = answer_score(states, data.head_weight, data.yes_id, data.no_id)
+        states = module.predictor(data.query_embeddings[:, None], data.documents.states[data.candidates.clamp(min=0)])
+        scores = yes_no_logit(states, data.head_weight, data.yes_id, data.no_id)
         usable = (data.candidates >= 0) & (data.grades >= 0)
         expected = listwise_loss(scores, data.grades.clamp(min=0), usable)
         found = module.losses(np.random.default_rng(0))["labels"]
@@ -236,8 +236,8 @@ def test_the_batch_is_overfitted(make_module, data):
     assert losses[-1] < 0.05 * losses[0]
     with torch.no_grad():
         documents = data.documents.states[data.candidates[:-1]]
-        predicted = module.predictor(data.query_states[:-1, None], documents)
-        scores = answer_score(predicted, data.head_weight, data.yes_id, data.no_id)
+        predicted = module.predictor(data.query_embeddings[:-1, None], documents)
+        scores = yes_no_logit(predicted, data.head_weight, data.yes_id, data.no_id)
     wanted = data.target_scores[:-1]
     assert float((scores - wanted).abs().max()) < 0.2 * float(wanted.std())
 
@@ -278,11 +278,11 @@ def test_query_adapter(make_module, make_backbone, data, adapter):
 
 def test_query_adapter_leaves_what_is_read_alone(make_module, make_backbone, data):
     """With a reader apart, the adapter's states are given to the predictor, or the reader's are lost."""
-    read = torch.randn_like(data.query_states)
-    wide = dataclasses.replace(data, query_states=torch.cat([data.query_states, read], dim=-1))
+    read = torch.randn_like(data.query_embeddings)
+    wide = dataclasses.replace(data, query_embeddings=torch.cat([data.query_embeddings, read], dim=-1))
     module = make_module(query_encoder=make_backbone(), facts=wide, query_adapter="full")
     rows = torch.tensor([2, 0])
-    torch.testing.assert_close(module._query_states(wide, rows), wide.query_states[rows])
+    torch.testing.assert_close(module._query_states(wide, rows), wide.query_embeddings[rows])
     module.losses(np.random.default_rng(0))["listwise"].backward()
     grads = [p.grad for p in module.query_encoder.parameters() if p.grad is not None]
     assert not grads or not any(grad.abs().sum() for grad in grads), "without a similarity nothing compares"
@@ -293,15 +293,20 @@ def test_query_adapter_leaves_what_is_read_alone(make_module, make_backbone, dat
 
 def test_scores_are_compared_with_what_is_known(make_module, data):
     """The predictor is to explain the whole score of the teacher, or other states are compared than at search."""
-    anchors, offsets = 3.0 * torch.randn_like(data.documents.states), torch.randn(len(data.documents.states))
-    facts = dataclasses.replace(data, documents=data.documents._replace(anchors=anchors, offsets=offsets))
+    document_vectors, document_bias = (
+        3.0 * torch.randn_like(data.documents.states),
+        torch.randn(len(data.documents.states)),
+    )
+    facts = dataclasses.replace(
+        data, documents=data.documents._replace(document_vectors=document_vectors, document_bias=document_bias)
+    )
     module = make_module(facts=facts, similarity=2.0, queries=QUERIES, **only("listwise"))
     rows, mask = data.candidates.clamp(min=0), data.candidates >= 0
     with torch.no_grad():
         found = module.losses(np.random.default_rng(0))["listwise"]
-        said = module.predictor(data.query_states[:, None], data.documents.states[rows]) @ data.direction
-    asked = data.query_states / data.query_states.norm(dim=1, keepdim=True)
-    scores = said + 2.0 * torch.einsum("qh,qch->qc", asked, anchors[rows]) + offsets[rows]
+        said = module.predictor(data.query_embeddings[:, None], data.documents.states[rows]) @ data.direction
+    asked = data.query_embeddings / data.query_embeddings.norm(dim=1, keepdim=True)
+    scores = said + 2.0 * torch.einsum("qh,qch->qc", asked, document_vectors[rows]) + document_bias[rows]
     lists = [
         expectation(ours[kept], teachers[kept])
         for ours, teachers, kept in zip(scores, data.target_scores, mask, strict=True)
@@ -323,7 +328,7 @@ def test_lora_round_trip(make_backbone, tokenizer, family, query_ids, tmp_path):
     optimizer = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=0.05)
     for _ in range(5):
         optimizer.zero_grad()
-        adapted.segment_states(*pad(query_ids)).pow(3).mean().backward()
+        adapted.embed(*pad(query_ids)).pow(3).mean().backward()
         optimizer.step()
     trained = adapted.encode(query_ids, 8)
     assert np.abs(trained - plain).max() > 0.01

@@ -28,7 +28,7 @@ PARAMS = TeacherParams(
     mining_depth=3,
     similarity=0.0,
     listwise=1.0,
-    evidence=0.0,
+    yes_no_logit=0.0,
     pointwise=1.0,
     agreement=0.0,
     unlabelled=0,
@@ -52,21 +52,21 @@ PARAMS = TeacherParams(
 
 
 @pytest.fixture
-def mined(supervision) -> tuple[np.ndarray, np.ndarray]:
+def mined(judgements) -> tuple[np.ndarray, np.ndarray]:
     """Two wrong, judged documents for each query, and a filler; and the documents without a judgement."""
-    rows = np.full((len(supervision.query_ids), 3), -1)
-    for query, grades in enumerate(supervision.grades):
-        rows[query, :2] = [row for row in supervision.judged if row not in grades][:2]
-    return rows, np.tile(supervision.unjudged, (len(rows), 1))
+    rows = np.full((len(judgements.query_ids), 3), -1)
+    for query, grades in enumerate(judgements.grades):
+        rows[query, :2] = [row for row in judgements.positive_for_any if row not in grades][:2]
+    return rows, np.tile(judgements.unjudged, (len(rows), 1))
 
 
 @pytest.fixture
-def make_module(backbone, prompt, supervision, query_ids, document_ids, mined):
+def make_module(backbone, prompt, judgements, query_ids, document_ids, mined):
     """A training module on the toy data with some settings changed."""
 
     def make(**changes) -> TeacherModule:
         params = dataclasses.replace(PARAMS, **changes)
-        return TeacherModule(backbone, prompt, supervision, query_ids, document_ids, mined, params, seed=0)
+        return TeacherModule(backbone, prompt, judgements, query_ids, document_ids, mined, params, seed=0)
 
     return make
 
@@ -103,7 +103,7 @@ def test_cached_equals_the_two_segments_at_once(any_backbone, query_ids, documen
     ids, mask = pad([document_ids[d] + query_ids[q] for q, d in pairs])
     lengths = torch.tensor([len(document_ids[d]) for _, d in pairs])
     with torch.no_grad():
-        expected = last_states(any_backbone.states(ids, mask, lengths), mask)
+        expected = last_states(any_backbone.hidden_states(ids, mask, lengths), mask)
         prefix = read_documents(any_backbone, *pad(document_ids))
         asked = ask(any_backbone, prefix, torch.from_numpy(pairs[:, 1]), *pad([query_ids[q] for q in pairs[:, 0]]))
     np.testing.assert_allclose(asked.numpy(), expected.numpy(), atol=TOLERANCE)
@@ -126,7 +126,7 @@ def test_the_document_state_is_that_of_the_document_alone(any_backbone, query_id
     with torch.no_grad():
         states = read_documents(any_backbone, *pad(document_ids)).states.numpy()
         within = [
-            any_backbone.states(*pad([ids + query_ids[number]]))[0, len(ids) - 1].numpy()
+            any_backbone.hidden_states(*pad([ids + query_ids[number]]))[0, len(ids) - 1].numpy()
             for number, ids in enumerate(document_ids)
         ]
     np.testing.assert_allclose(states, alone, atol=TOLERANCE)
@@ -191,25 +191,25 @@ def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_id
     np.testing.assert_allclose(part.states @ (head[prompt.yes_id] - head[prompt.no_id]), part.scores, atol=1e-5)
 
 
-def test_candidates_of_a_query(make_module, supervision, mined):
+def test_candidates_of_a_query(make_module, judgements, mined):
     """A positive is trained on as wrong, a document comes twice, or one that nobody judged is taken for wrong."""
     module, rng = make_module(hard_negatives=2, random_negatives=3), np.random.default_rng(0)
-    for query, grades in enumerate(supervision.grades):
+    for query, grades in enumerate(judgements.grades):
         for _ in range(20):
             chosen = module.candidates(query, rng)
             assert len(set(chosen)) == len(chosen) and chosen[0] in grades
             assert sum(row in grades for row in chosen) == min(2, len(grades))
-            assert set(chosen) <= set(supervision.judged.tolist())
+            assert set(chosen) <= set(judgements.positive_for_any.tolist())
             assert set(mined[0][query, :2]) <= set(chosen)
 
 
-def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, supervision, query_ids, document_ids):
+def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, judgements, query_ids, document_ids):
     """The teacher is trained on other scores than those it is used with."""
     module = make_module(contrastive=0.0, pointwise=0.5)
     with torch.no_grad():
         terms = module.losses(np.random.default_rng(7))
     rng = np.random.default_rng(7)
-    queries = supervision.sample_queries(PARAMS.queries, rng)
+    queries = judgements.sample_queries(PARAMS.queries, rng)
     candidates = [module.candidates(int(query), rng) for query in queries]
     scores = torch.tensor(all_scores(backbone, prompt, query_ids, document_ids))
     width = max(map(len, candidates))
@@ -217,7 +217,7 @@ def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, s
     mask = torch.tensor([[place < len(chosen) for place in range(width)] for chosen in candidates])
     asked = scores[torch.from_numpy(queries)].gather(1, padded)
     grades = torch.tensor(
-        [[float(supervision.grades[q].get(int(d), 0)) for d in row] for q, row in zip(queries, padded, strict=True)]
+        [[float(judgements.grades[q].get(int(d), 0)) for d in row] for q, row in zip(queries, padded, strict=True)]
     )
     assert set(terms) == {"pointwise", "listwise"}
     assert float(terms["pointwise"]) == pytest.approx(0.5 * float(reranker_loss(asked, grades, mask)), abs=1e-4)
@@ -251,9 +251,7 @@ def test_gradient_through_the_cache_is_that_of_the_concatenation(backbone, query
             prefix = read_documents(backbone, *pad(document_ids[:2]))
             states = ask(backbone, prefix, torch.tensor([0, 1]), *pad(query_ids[:2]))
         else:
-            states = backbone.segment_states(
-                *pad([d + q for d, q in zip(document_ids[:2], query_ids[:2], strict=True)])
-            )
+            states = backbone.embed(*pad([d + q for d, q in zip(document_ids[:2], query_ids[:2], strict=True)]))
         states[:, 0].sum().backward()
         found = torch.cat([parameter.grad.flatten() for parameter in backbone.parameters()])
         if cached:
@@ -276,14 +274,12 @@ def test_one_batch_is_overfitted(make_module):
     assert losses[0] > 1 and losses[-1] < 0.02 * losses[0]
 
 
-def test_training_ranks_the_toy_positives_first(make_module, backbone, prompt, supervision, query_ids, document_ids):
+def test_training_ranks_the_toy_positives_first(make_module, backbone, prompt, judgements, query_ids, document_ids):
     """The parts fit together but the whole does not learn: sign, shuffled rows, or the wrong candidates."""
     fit(make_module(steps=100), "teacher")
-    scores = all_scores(backbone, prompt, query_ids, document_ids)[:, supervision.judged]
-    best = supervision.judged[scores.argmax(1)]
-    assert sum(supervision.grades[query].get(int(row), 0) == 2 for query, row in enumerate(best)) >= 8, (
-        "chance: 2 of 12"
-    )
+    scores = all_scores(backbone, prompt, query_ids, document_ids)[:, judgements.positive_for_any]
+    best = judgements.positive_for_any[scores.argmax(1)]
+    assert sum(judgements.grades[query].get(int(row), 0) == 2 for query, row in enumerate(best)) >= 8, "chance: 2 of 12"
 
 
 def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone, monkeypatch, tmp_path):
@@ -304,35 +300,35 @@ def test_resumed_teacher_equals_the_uninterrupted_one(make_module, make_backbone
     assert torch.equal(run(-1, tmp_path / "scratch"), expected)
 
 
-def divergence(evidence: torch.Tensor, cosine: torch.Tensor, mask: torch.Tensor) -> float:
-    """KL(similarity || evidence) over the candidates of each query, by hand; its mean."""
+def divergence(yes_no_logit: torch.Tensor, cosine: torch.Tensor, mask: torch.Tensor) -> float:
+    """KL(similarity || yes_no_logit) over the candidates of each query, by hand; its mean."""
     found = []
-    for said, near, listed in zip(evidence, cosine / PARAMS.temperature, mask, strict=True):
+    for said, near, listed in zip(yes_no_logit, cosine / PARAMS.temperature, mask, strict=True):
         p, q = said[listed].log_softmax(-1), near[listed].log_softmax(-1)
         found.append(float((q.exp() * (q - p)).sum()))
     return float(np.mean(found))
 
 
-def test_unlabelled_documents_reach_the_agreement_term_only(make_module, supervision):
+def test_unlabelled_documents_reach_the_agreement_term_only(make_module, judgements):
     """A document without a judgement is trained on as wrong, or never seen at all; or a term has another formula."""
-    module = make_module(similarity=5.0, evidence=0.7, agreement=0.5, unlabelled=1, pointwise=0.3, listwise=1.2)
+    module = make_module(similarity=5.0, yes_no_logit=0.7, agreement=0.5, unlabelled=1, pointwise=0.3, listwise=1.2)
     with torch.no_grad():
         terms = module.losses(np.random.default_rng(1))
         queries, batch, column, prefix = module.batch(np.random.default_rng(1))
-        evidence = module.evidence(queries, batch, prefix)
+        yes_no_logit = module.yes_no_logit(queries, batch, prefix)
         near = module.cosine(queries, column, prefix).gather(1, batch.columns)
-    new = torch.isin(batch.documents, torch.from_numpy(supervision.unjudged)) & batch.mask
-    assert (new.sum(1) == 1).all() and torch.equal(batch.labelled, batch.mask & ~new)
-    alone = {"evidence": [], "listwise": []}
-    for said, cosine, grades, judged in zip(evidence, near, batch.grades, ~new & batch.mask, strict=True):
+    new = torch.isin(batch.documents, torch.from_numpy(judgements.unjudged)) & batch.mask
+    assert (new.sum(1) == 1).all() and torch.equal(batch.eligible, batch.mask & ~new)
+    alone = {"yes_no_logit": [], "listwise": []}
+    for said, cosine, grades, judged in zip(yes_no_logit, near, batch.grades, ~new & batch.mask, strict=True):
         shares = grades[judged] / grades[judged].sum()
-        alone["evidence"].append(0.7 * -(shares * said[judged].log_softmax(-1)).sum())
+        alone["yes_no_logit"].append(0.7 * -(shares * said[judged].log_softmax(-1)).sum())
         alone["listwise"].append(1.2 * -(shares * (said + 5.0 * cosine)[judged].log_softmax(-1)).sum())
     for term, values in alone.items():
         assert float(terms[term]) == pytest.approx(float(torch.stack(values).mean()), abs=1e-4), term
-    assert float(terms["agreement"]) == pytest.approx(0.5 * divergence(evidence, near, batch.mask), abs=1e-4)
-    right, wrong = batch.labelled & (batch.grades > 0), batch.labelled & (batch.grades == 0)
-    wanted = (torch.nn.functional.softplus(-evidence[right]).mean() + evidence[wrong].exp().log1p().mean()) / 2
+    assert float(terms["agreement"]) == pytest.approx(0.5 * divergence(yes_no_logit, near, batch.mask), abs=1e-4)
+    right, wrong = batch.eligible & (batch.grades > 0), batch.eligible & (batch.grades == 0)
+    wanted = (torch.nn.functional.softplus(-yes_no_logit[right]).mean() + yes_no_logit[wrong].exp().log1p().mean()) / 2
     assert float(terms["pointwise"]) == pytest.approx(0.3 * float(wanted), abs=1e-4)
 
 
@@ -357,24 +353,24 @@ def test_score_is_evidence_and_similarity(any_backbone, prompt_params, toy):
 
 def test_every_term_of_the_loss(make_module):
     """A term is left out although it has a weight, or computed although it has none."""
-    module = make_module(similarity=5.0, evidence=1.0, agreement=0.5, unlabelled=1)
+    module = make_module(similarity=5.0, yes_no_logit=1.0, agreement=0.5, unlabelled=1)
     terms = module.losses(np.random.default_rng(0))
-    assert set(terms) == {"pointwise", "evidence", "listwise", "agreement", "contrastive"}
-    assert float((terms["listwise"] - terms["evidence"]).detach().abs()) > 1e-6
+    assert set(terms) == {"pointwise", "yes_no_logit", "listwise", "agreement", "contrastive"}
+    assert float((terms["listwise"] - terms["yes_no_logit"]).detach().abs()) > 1e-6
     assert score_weights(module.backbone).similarity == 5.0
     module = make_module(pointwise=0.0, contrastive=0.0)
     assert set(module.losses(np.random.default_rng(0))) == {"listwise"}
 
 
 def test_preference_training_moves_the_answers_apart(
-    make_module, backbone, prompt, supervision, query_ids, document_ids
+    make_module, backbone, prompt, judgements, query_ids, document_ids
 ):
     """DPO leaves the reference, or drifts with it; at its start the loss is log 2, whatever the model says."""
     module = make_module(contrastive=0.0)
     after = PreferenceModule(
         backbone,
         prompt,
-        supervision,
+        judgements,
         query_ids,
         document_ids,
         (module.negatives, module.unlabelled),

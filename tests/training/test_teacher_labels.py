@@ -11,49 +11,49 @@ from rabtriever.models.document_terms import encoded_documents, remember, score_
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.inputs import TrainingInputs
 from rabtriever.training.mining import MiningParams
-from rabtriever.training.teacher_labels import annotate_candidates
+from rabtriever.training.teacher_labels import label_candidates
 
 
-def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, supervision, query_ids, document_ids):
+def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, judgements, query_ids, document_ids):
     """A document that is new to the corpus is trained on as wrong for every query that happens to rank it."""
-    inputs = TrainingInputs(toy, supervision, prompt, query_ids, document_ids)
-    positive = next(iter(supervision.grades[0]))
-    negative = next(row for row in supervision.judged if row not in supervision.grades[0])
-    new = int(supervision.unjudged[0])
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
+    positive = next(iter(judgements.grades[0]))
+    negative = next(row for row in judgements.positive_for_any if row not in judgements.grades[0])
+    new = int(judgements.unjudged[0])
     params = MiningParams(depth=1, positives=1, random=0, margin=-1e6, batch_size=4, queries=0)
     candidates = np.array([[positive, negative, new, -1]])
-    found = annotate_candidates(Reranker(backbone, prompt), inputs, np.array([0]), candidates, params, "toy")
-    assert found.grades.tolist() == [[supervision.grades[0][positive], 0, -1, -1]]
+    found = label_candidates(Reranker(backbone, prompt), inputs, np.array([0]), candidates, params, "toy")
+    assert found.grades.tolist() == [[judgements.grades[0][positive], 0, -1, -1]]
     assert found.facts["teacher_calls"] == 3 and found.facts["possible_false_negatives"] == 0
     assert np.abs(found.scores[0, :3]).min() > 0 == found.scores[0, 3]
 
 
-def test_what_was_judged_wrong_is_known(backbone, prompt, toy, supervision, query_ids, document_ids):
+def test_what_was_judged_wrong_is_known(backbone, prompt, toy, judgements, query_ids, document_ids):
     """A negative that a user has written down is protected as a possible false one, where the teacher likes it."""
-    positive, new = next(iter(supervision.grades[0])), int(supervision.unjudged[0])
-    rejected = [frozenset([new]), *supervision.rejected[1:]]
-    inputs = TrainingInputs(toy, replace(supervision, rejected=rejected), prompt, query_ids, document_ids)
+    positive, new = next(iter(judgements.grades[0])), int(judgements.unjudged[0])
+    rejected = [frozenset([new]), *judgements.rejected[1:]]
+    inputs = TrainingInputs(toy, replace(judgements, rejected=rejected), prompt, query_ids, document_ids)
     params = MiningParams(depth=1, positives=1, random=0, margin=1e6, batch_size=4, queries=0)
     reranker, candidates = Reranker(backbone, prompt), np.array([[positive, new]])
-    found = annotate_candidates(reranker, inputs, np.array([0]), candidates, params, "toy")
-    assert found.grades.tolist() == [[supervision.grades[0][positive], 0]]
+    found = label_candidates(reranker, inputs, np.array([0]), candidates, params, "toy")
+    assert found.grades.tolist() == [[judgements.grades[0][positive], 0]]
     assert found.facts["possible_false_negatives"] == 0
-    found = annotate_candidates(reranker, inputs, np.array([1]), candidates, params, "toy")
+    found = label_candidates(reranker, inputs, np.array([1]), candidates, params, "toy")
     assert found.grades[0, 1] == -1, "another query's word on it says nothing"
 
 
-def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy, supervision, query_ids, document_ids):
-    """The first round is another policy's; or it stops where the score has nothing but the evidence."""
+def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy, judgements, query_ids, document_ids):
+    """The first round is another policy's; or it stops where the score has nothing but the yes_no_logit."""
     from rabtriever.training.stages.mine_candidates import _before_training
 
-    inputs = TrainingInputs(toy, supervision, prompt, query_ids, document_ids)
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
     backbone.configure(similarity=5.0, attraction=4.0, prior=2.0)
     states = backbone.encode(query_ids, 8)
-    memory = remember(states, supervision.grades)
+    memory = remember(states, judgements.grades)
     encoded = encoded_documents(backbone.encode(document_ids, 8), score_weights(backbone), memory)
     kept = np.array([4, 0, 7])
     found = _before_training(inputs, kept, states[kept], encoded, 5.0, 3)
-    wanted = 5.0 * unit(states[kept]) @ encoded.anchors.numpy().T + encoded.offsets.numpy()
+    wanted = 5.0 * unit(states[kept]) @ encoded.document_vectors.numpy().T + encoded.document_bias.numpy()
     np.testing.assert_array_equal(found, np.argsort(-wanted, axis=1)[:, :3])
     lexical = _before_training(inputs, kept, states[kept], encoded, 0.0, 3)
     assert lexical.shape == (3, 3) and not np.array_equal(lexical, found)

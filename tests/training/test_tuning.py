@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rabtriever.lm.adapters import add_lora, tuning
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.padding import pad
@@ -32,14 +32,14 @@ def folder(make_backbone, tmp_path):
 
 
 @pytest.fixture
-def make_module(prompt, supervision, query_ids, document_ids):
+def make_module(prompt, judgements, query_ids, document_ids):
     """A module of a kind over a backbone, with some settings changed."""
 
     def make(kind: type, backbone: Backbone, **changes):
-        given = (supervision, query_ids, document_ids)
+        given = (judgements, query_ids, document_ids)
         if kind is ContrastiveModule:
             return kind(backbone, *given, dataclasses.replace(CONTRASTIVE, **changes), seed=0)
-        mined = (np.tile(supervision.judged[:3], (len(supervision.query_ids), 1)),) * 2
+        mined = (np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1)),) * 2
         settings = {"similarity": 3.0, "agreement": 0.5, "unlabelled": 1, **changes}
         return kind(backbone, prompt, *given, mined, dataclasses.replace(TEACHER, **settings), seed=0)
 
@@ -101,10 +101,10 @@ def test_states_and_scores_are_float32(folder, prompt, query_ids, document_ids):
     backbone = load_backbone(folder)
     backbone.configure(similarity=30.0)
     with torch.no_grad():
-        states = backbone.segment_states(*pad(document_ids))
+        states = backbone.embed(*pad(document_ids))
     assert states.dtype == torch.float32
-    score = answer_score(states, backbone.head_weight, prompt.yes_id, prompt.no_id)
-    exact = answer_score(states.double(), backbone.head_weight, prompt.yes_id, prompt.no_id)
+    score = yes_no_logit(states, backbone.head_weight, prompt.yes_id, prompt.no_id)
+    exact = yes_no_logit(states.double(), backbone.head_weight, prompt.yes_id, prompt.no_id)
     assert score.dtype == torch.float32 and torch.allclose(score.double(), exact, atol=1e-5)
     pairs = np.array([[0, 0], [1, 1], [0, 2]])
     for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 2):

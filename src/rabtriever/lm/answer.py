@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def answer_score(states: Tensor, head_weight: Tensor, yes_id: int, no_id: int) -> Tensor:
+def yes_no_logit(states: Tensor, head_weight: Tensor, yes_id: int, no_id: int) -> Tensor:
     """log p(yes) - log p(no) at each state: the normaliser cancels, so it is `(w_yes - w_no) . h`.
 
     Args:

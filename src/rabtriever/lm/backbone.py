@@ -131,7 +131,7 @@ class Backbone(nn.Module):
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 
-    def states(self, ids: Tensor, mask: Tensor, first: Tensor | None = None) -> Tensor:
+    def hidden_states(self, ids: Tensor, mask: Tensor, first: Tensor | None = None) -> Tensor:
         """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`.
 
         Rows are read in groups of like length (padding.py); states of padding are arbitrary.
@@ -151,9 +151,9 @@ class Backbone(nn.Module):
         """Parameters of the model; counted once, as it is asked for with every query."""
         return int(self.model.num_parameters())
 
-    def segment_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The state of each right-padded segment encoded alone, (B, H)."""
-        return self.pool(self.states(ids, mask), mask)
+        return self.pool(self.hidden_states(ids, mask), mask)
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """One state of each segment, (B, H), from the states of its tokens (B, T, H)."""
@@ -183,7 +183,7 @@ class Backbone(nn.Module):
         for start in track(range(0, len(order), batch_size), label):
             rows = order[start : start + batch_size]
             ids, mask = pad([sequences[row] for row in rows], self.device)
-            states[rows] = self.segment_states(ids, mask).cpu().numpy()
+            states[rows] = self.embed(ids, mask).cpu().numpy()
         self.train(was_training)
         return states
 

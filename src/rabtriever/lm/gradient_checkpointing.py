@@ -66,7 +66,7 @@ def read_pairs(
     joined = [[*first[row], *segment] for row, segment in zip(rows, second, strict=True)]
     ids, mask = pad(joined, backbone.device)
     lengths = torch.tensor([len(segment) for segment in first], device=ids.device)
-    states = backbone.states(ids, mask, lengths[torch.as_tensor(rows, device=ids.device)])
+    states = backbone.hidden_states(ids, mask, lengths[torch.as_tensor(rows, device=ids.device)])
     _, pairs = np.unique(np.asarray(rows), return_index=True)  # one pair of each first segment
     alone = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).to(mask.dtype)  # (D, T)
     return ReadPairs(last_states(states, mask), backbone.pool(states[torch.from_numpy(pairs).to(ids.device)], alone))

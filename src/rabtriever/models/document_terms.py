@@ -1,15 +1,16 @@
-"""What is known of a query and a document without reading one after the other, exact in teacher and student alike.
+"""The bi-encoder's part of a score: what query and document say apart, the same in teacher and student.
 
-    known(q, d) = similarity . <ĥ_q, anchor_d> + offset_d
-    anchor_d    = ĥ_d + (memory / similarity) m_d
-    offset_d    = prior . log(1 + n_d) - attraction . a_d
+    bi_encoder_score(q, d) = similarity . <ĥ_q, vector_d> + bias_d
+    vector_d = ĥ_d + (memory / similarity) m_d
+    bias_d = prior . log(1 + n_d) - attraction . a_d
 
 ĥ are unit states of texts encoded alone. The other terms are what the training queries tell about a document: m_d is
 where the queries judged for it lie (the direction of their sum, by grade, less the mean of all training queries, shrunk
 where they are few), n_d how many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries (a sample of
 them where they are many) how near it is to queries of any kind: a
 document that is near to all of them is a hub, and its nearness says little (inverted softmax, Smith et al. 2017,
-arXiv 1702.03859). None of it costs anything at search: anchors and offsets fold into what the index keeps anyway.
+arXiv 1702.03859). None of it costs anything at search: vectors and
+bias fold into what the index keeps anyway.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ BLOCK_CELLS = 8_000_000  # cosines held at once
 
 
 class ScoreWeights(NamedTuple):
-    """Weights of the terms of the teacher's score, in nats; without any but the evidence it is the paper's."""
+    """Weights of the terms of the teacher's score, in nats; without any but the yes/no logit it is the paper's."""
 
-    evidence: float = 1.0
+    yes_no_logit: float = 1.0
     similarity: float = 0.0
     memory: float = 0.0
     attraction: float = 0.0
@@ -85,13 +86,13 @@ class EncodedDocuments(NamedTuple):
 
     Attributes:
         states: (N, H) what the predictor reads.
-        anchors: (N, H) what queries are compared with.
-        offsets: (N,).
+        document_vectors: (N, H) what queries are compared with.
+        document_bias: (N,).
     """
 
     states: Tensor
-    anchors: Tensor
-    offsets: Tensor
+    document_vectors: Tensor
+    document_bias: Tensor
 
     def at(self, rows: Tensor | slice | np.ndarray) -> EncodedDocuments:
         """The same of some rows; an index of any shape."""
@@ -110,15 +111,15 @@ class TermFeatures(NamedTuple):
     prior: np.ndarray
 
 
-def remember(query_states: np.ndarray, grades: Sequence[Mapping[int, int]], seed: int = 0) -> QueryMemory:
+def remember(query_embeddings: np.ndarray, grades: Sequence[Mapping[int, int]], seed: int = 0) -> QueryMemory:
     """The memory of training queries.
 
     Args:
-        query_states: (Q, H) states of the queries alone.
+        query_embeddings: (Q, H) states of the queries alone.
         grades: for each, document row -> grade; grades weigh a document's queries.
         seed: draws the bank where there are more than `BANK` queries.
     """
-    queries = unit(query_states)
+    queries = unit(query_embeddings)
     judged = [(row, query, grade) for query, known in enumerate(grades) for row, grade in known.items() if grade > 0]
     rows, place = np.unique(np.array([row for row, _, _ in judged], dtype=np.int64), return_inverse=True)
     sums = np.zeros((len(rows), queries.shape[1]), dtype=np.float32)
@@ -134,9 +135,9 @@ def remember(query_states: np.ndarray, grades: Sequence[Mapping[int, int]], seed
     return QueryMemory(queries[np.sort(drawn)], rows, vectors.astype(np.float32), counts)
 
 
-def term_features(document_states: np.ndarray, memory: QueryMemory) -> TermFeatures:
+def term_features(document_embeddings: np.ndarray, memory: QueryMemory) -> TermFeatures:
     """The terms of (N, H) documents that a memory was made for."""
-    documents = unit(document_states)
+    documents = unit(document_embeddings)
     vectors, counts = np.zeros_like(documents), np.zeros(len(documents), dtype=np.float32)
     vectors[memory.rows], counts[memory.rows] = memory.vectors, memory.counts
     attraction = np.empty(len(documents), dtype=np.float32)
@@ -148,17 +149,17 @@ def term_features(document_states: np.ndarray, memory: QueryMemory) -> TermFeatu
 
 
 def encoded_documents(
-    document_states: np.ndarray | Tensor,
+    document_embeddings: np.ndarray | Tensor,
     weights: ScoreWeights,
     memory: QueryMemory | None = None,
     width: int | None = None,
 ) -> EncodedDocuments:
     """What a score needs of documents, from their states alone and what the training queries tell of them.
 
-    Without a memory, or a weight of any of its terms, anchors are unit states and offsets zero.
+    Without a memory, or a weight of any of its terms, document_vectors are unit states and document_bias zero.
 
     Args:
-        document_states: (N, H), or (N, 2H) of the two models of an encoder (encoder.py): compared first, then read.
+        document_embeddings: (N, H), or (N, 2H) of the two models of an encoder (encoder.py): compared first, then read.
         weights: of the terms.
         memory: of the training queries, in the states that are compared.
         width: H; by default all of the states' width.
@@ -166,22 +167,24 @@ def encoded_documents(
     Raises:
         ValueError: terms of the training queries have weights, and there is no memory, or no similarity to add them to.
     """
-    states = torch.as_tensor(np.array(document_states) if isinstance(document_states, np.ndarray) else document_states)
+    states = torch.as_tensor(
+        np.array(document_embeddings) if isinstance(document_embeddings, np.ndarray) else document_embeddings
+    )
     compared, read = states[:, :width], states[:, -width:] if width else states
-    anchors, offsets = F.normalize(compared, dim=-1), torch.zeros(len(states))
+    document_vectors, document_bias = F.normalize(compared, dim=-1), torch.zeros(len(states))
     if weights.need_memory:
         if memory is None or weights.similarity <= 0:
             raise ValueError(f"the score has terms of the training queries ({weights}), but there is no memory of them")
         features = term_features(compared.numpy(), memory)
-        anchors = anchors + weights.memory / weights.similarity * torch.from_numpy(features.memory)
-        offsets = torch.from_numpy(weights.prior * features.prior - weights.attraction * features.attraction)
-    return EncodedDocuments(read, anchors, offsets.to(states.dtype))
+        document_vectors = document_vectors + weights.memory / weights.similarity * torch.from_numpy(features.memory)
+        document_bias = torch.from_numpy(weights.prior * features.prior - weights.attraction * features.attraction)
+    return EncodedDocuments(read, document_vectors, document_bias.to(states.dtype))
 
 
-def known_scores(query_states: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
+def bi_encoder_scores(query_embeddings: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
     """(Q, N) what is known of every pair, from the queries' states alone: (Q, H), or wider, compared first."""
-    compared = query_states[:, : documents.anchors.shape[1]]
-    return similarity * unit(compared) @ documents.anchors.numpy().T + documents.offsets.numpy()
+    compared = query_embeddings[:, : documents.document_vectors.shape[1]]
+    return similarity * unit(compared) @ documents.document_vectors.numpy().T + documents.document_bias.numpy()
 
 
 def save_memory(path: Path, memory: QueryMemory) -> None:

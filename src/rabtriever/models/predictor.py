@@ -123,8 +123,8 @@ class Predictor(nn.Module):
         """Scores (...) of predicted states (..., H) along a direction (H,), with what is known of the two states."""
         scores = predicted @ direction
         if self.similarity > 0:
-            near = (F.normalize(queries[..., : self.width], dim=-1) * documents.anchors).sum(-1)
-            scores = scores + self.similarity * near + documents.offsets
+            near = (F.normalize(queries[..., : self.width], dim=-1) * documents.document_vectors).sum(-1)
+            scores = scores + self.similarity * near + documents.document_bias
         return scores
 
     @torch.no_grad()
@@ -182,8 +182,8 @@ class FoldablePredictor(Predictor):
         bias = self.document_skip(z_d) @ (self.target_scale * direction)
         products = self.document_product(z_d)
         if self.similarity > 0:
-            products = torch.cat([products, documents.anchors], dim=-1)
-            bias = bias + documents.offsets
+            products = torch.cat([products, documents.document_vectors], dim=-1)
+            bias = bias + documents.document_bias
         return FoldedDocuments(self.document_in(z_d), products, bias)
 
     @torch.no_grad()

@@ -4,13 +4,12 @@ A document comes first and never sees the query, so its keys and values serve ev
 (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`, there to compare with, the
 two change places: queries are read once, as a prefix, and a document is what is asked.
 
-    score(q, d) = evidence . (log p(yes) - log p(no)) + known(q, d)
+    score(q, d) = w . yes_no_logit(q, d) + bi_encoder_score(q, d)
 
-The evidence alone is the paper's score. The second term is ours, see document_terms.py: the evidence is added to what
-the two states encoded alone say of each other, so that the reranker starts where a bi-encoder is and adds what that
-misses. They cost a short pass each (none for a document that is read with the same weights), the student has them too,
-and the term folds. In training the weight of the evidence is 1 and the known term is the similarity alone; what the
-weights are afterwards, dev queries tell (fitting.py).
+The yes/no logit, log p(yes) - log p(no), alone is the paper's score. The second term is ours (document_terms.py): the
+reranker starts where a bi-encoder is, and adds what that misses. It costs a short pass for each text (none for a
+document that is read with the same weights). The student has it too, and it folds. In training the weight w is 1 and
+the second term is the similarity alone. Dev queries tell the weights afterwards (fitting.py).
 
 What follows the document may be read with weights of its own, the reader's (reading.py). What comes first is then read
 with those that the reader was trained beside, and the states encoded alone may be better ones since (polishing.py).
@@ -28,7 +27,7 @@ from torch import Tensor
 from rabtriever.core.progress import Progress
 from rabtriever.core.settings import ParamsError
 from rabtriever.core.vectors import unit
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.gradient_checkpointing import read_pairs
 from rabtriever.lm.padding import in_order, last_states, pad, widened
@@ -133,7 +132,7 @@ def check_reading(backbone: Backbone, prompt: Prompt) -> None:
         )
 
 
-class Annotation(NamedTuple):
+class ScoredPairs(NamedTuple):
     """What the teacher says of some pairs: their index in the request, states (P, H) and scores (P,), float32."""
 
     pairs: np.ndarray
@@ -167,27 +166,27 @@ class Reranker:
         batch_size: int,
         label: str | None = None,
         encoded: EncodedDocuments | None = None,
-    ) -> Iterator[Annotation]:
-        """States and scores of pairs; arguments and order as of `evidence`.
+    ) -> Iterator[ScoredPairs]:
+        """States and scores of pairs; arguments and order as of `yes_no_logit`.
 
         Args:
             encoded: of the same documents, in their order; None encodes them here, which a score with terms of the
                 training queries refuses.
         """
-        known = self._known(queries, documents, pairs, batch_size, encoded)
-        weight = score_weights(self.backbone).evidence
-        for part in self.evidence(queries, documents, pairs, batch_size, label):
-            yield part._replace(scores=weight * part.scores + known[part.pairs])
+        bi_encoder = self._bi_encoder_scores(queries, documents, pairs, batch_size, encoded)
+        weight = score_weights(self.backbone).yes_no_logit
+        for part in self.yes_no_logits(queries, documents, pairs, batch_size, label):
+            yield part._replace(scores=weight * part.scores + bi_encoder[part.pairs])
 
     @torch.no_grad()
-    def evidence(
+    def yes_no_logits(
         self,
         queries: Sequence[Sequence[int]],
         documents: Sequence[Sequence[int]],
         pairs: np.ndarray,
         batch_size: int,
         label: str | None = None,
-    ) -> Iterator[Annotation]:
+    ) -> Iterator[ScoredPairs]:
         """States and log-odds of pairs, grouped by document so that each is read once (by query where that is first).
 
         Args:
@@ -224,13 +223,13 @@ class Reranker:
                 rows = torch.from_numpy(position[part] - first).to(device)
                 ids, mask = pad([following[row] for row in tails[part]], device)
                 states = ask(self.reader, prefix, rows, ids, mask)
-                yield Annotation(part, states.cpu().numpy(), self.log_odds(states).cpu().numpy())
+                yield ScoredPairs(part, states.cpu().numpy(), self.yes_no_logit(states).cpu().numpy())
                 if progress:
                     progress.advance(by=len(part))
         if progress:
             progress.close()
 
-    def _known(
+    def _bi_encoder_scores(
         self,
         queries: Sequence[Sequence[int]],
         documents: Sequence[Sequence[int]],
@@ -240,21 +239,21 @@ class Reranker:
     ) -> np.ndarray:
         """(P,) what is known of each pair from the states encoded alone; zeros where the score has no such term."""
         weights = score_weights(self.backbone)
-        known = np.zeros(len(pairs), dtype=np.float32)
+        bi_encoder = np.zeros(len(pairs), dtype=np.float32)
         if weights.similarity == 0 or not len(pairs):
-            return known
+            return bi_encoder
         if encoded is None:
             encoded = encoded_documents(self.backbone.encode(documents, batch_size), weights)
         used, place = np.unique(pairs[:, 0], return_inverse=True)
         asked = unit(self.backbone.encode([queries[row] for row in used], batch_size))
-        anchors, offsets = encoded.anchors.numpy(), encoded.offsets.numpy()
+        document_vectors, document_bias = encoded.document_vectors.numpy(), encoded.document_bias.numpy()
         for start in range(0, len(pairs), PAIR_BLOCK):
             part = slice(start, start + PAIR_BLOCK)
             rows = pairs[part, 1]
-            near = np.einsum("ph,ph->p", asked[place[part]], anchors[rows])
-            known[part] = weights.similarity * near + offsets[rows]
-        return known
+            near = np.einsum("ph,ph->p", asked[place[part]], document_vectors[rows])
+            bi_encoder[part] = weights.similarity * near + document_bias[rows]
+        return bi_encoder
 
-    def log_odds(self, states: Tensor) -> Tensor:
-        """log p(yes) - log p(no) of context query states (..., H): the evidence."""
-        return answer_score(states, self.reader.head_weight, self.prompt.yes_id, self.prompt.no_id)
+    def yes_no_logit(self, states: Tensor) -> Tensor:
+        """log p(yes) - log p(no) of context query states (..., H): the yes/no logit."""
+        return yes_no_logit(states, self.reader.head_weight, self.prompt.yes_id, self.prompt.no_id)

@@ -209,15 +209,15 @@ class Retriever:
             query_id: {hit.doc_id: hit.score for hit in hits} for query_id, hits in zip(queries, found, strict=True)
         }
 
-    def shortlist(self, query_states: Tensor, depth: int) -> np.ndarray:
+    def shortlist(self, query_embeddings: Tensor, depth: int) -> np.ndarray:
         """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more."""
         with torch.no_grad():
-            vectors = self._projections.queries(query_states).float().numpy()
+            vectors = self._projections.queries(query_embeddings).float().numpy()
         return self._faiss.search(np.ascontiguousarray(vectors), min(depth, len(self._documents)))[1]
 
-    def exact_top(self, query_states: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def exact_top(self, query_embeddings: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and scores, both (Q, k), of the scan over the whole corpus."""
-        scores = self._scorer.scores(query_states, self._folded)
+        scores = self._scorer.scores(query_embeddings, self._folded)
         rows = top_rows(scores, k)
         return rows, np.take_along_axis(scores, rows, axis=1)
 

@@ -41,7 +41,7 @@ class Scorer:
         document_encoder: encodes documents; of the same models unless the query side has an adapter.
         prompt: segments of both.
         predictor: the distilled predictor.
-        direction: (H,) w_yes - w_no of the head that the teacher answers with, times the weight of the evidence.
+        direction: (H,) w_yes - w_no of the head that the teacher answers with, times the weight of the yes/no logit.
     """
 
     encoder: Encoder
@@ -70,9 +70,9 @@ class Scorer:
         """The index's view of documents; the predictor has to be a FoldablePredictor."""
         return self.predictor.fold_documents(documents, self.direction)
 
-    def scores(self, query_states: Tensor, documents: FoldedDocuments) -> np.ndarray:
+    def scores(self, query_embeddings: Tensor, documents: FoldedDocuments) -> np.ndarray:
         """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""
-        folded = self.predictor.fold_queries(query_states, self.direction)
+        folded = self.predictor.fold_queries(query_embeddings, self.direction)
         if torch.cuda.is_available():
             asked = FoldedQueries(*(tensor.cuda() for tensor in folded))
             with exact_products():

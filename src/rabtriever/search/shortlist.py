@@ -78,11 +78,11 @@ class Projections(nn.Module):
     def documents(self, documents: EncodedDocuments) -> Tensor:
         """(N, s + 1) document vectors; the offset is added to the bias."""
         vectors = self.document((self._seen(documents) - self.document_mean) / self.document_scale)
-        return torch.cat([vectors[..., :-1], vectors[..., -1:] + documents.offsets[..., None]], dim=-1)
+        return torch.cat([vectors[..., :-1], vectors[..., -1:] + documents.document_bias[..., None]], dim=-1)
 
     def _seen(self, documents: EncodedDocuments) -> Tensor:
-        """(N, W) the states turned to their anchors, and beside them, where others are read, those."""
-        turned = documents.anchors * documents.states.norm(dim=-1, keepdim=True)
+        """(N, W) the states turned to their document_vectors, and beside them, where others are read, those."""
+        turned = documents.document_vectors * documents.states.norm(dim=-1, keepdim=True)
         apart = len(self.document_mean) > documents.states.shape[-1]
         return torch.cat([turned, documents.states], dim=-1) if apart else turned
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import unit
-from rabtriever.data.judgements import Supervision, draw
+from rabtriever.data.judgements import Judgements, draw
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.padding import pad
 from rabtriever.training.losses import in_batch_loss
@@ -74,7 +74,7 @@ class ContrastiveModule(LanguageModelModule):
 
     Args:
         backbone: trained in place.
-        supervision: positives of the training queries.
+        judgements: positives of the training queries.
         query_ids: token ids of each query row's segment.
         document_ids: token ids of each document row's segment.
         params: numbers.
@@ -84,7 +84,7 @@ class ContrastiveModule(LanguageModelModule):
     def __init__(
         self,
         backbone: Backbone,
-        supervision: Supervision,
+        judgements: Judgements,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
         params: ContrastiveParams,
@@ -96,28 +96,31 @@ class ContrastiveModule(LanguageModelModule):
                 "a token sees the next one: set it to 0"
             )
         super().__init__(backbone, params, seed)
-        self.supervision = supervision
+        self.judgements = judgements
         self.query_ids, self.document_ids = query_ids, document_ids
         self._mined: np.ndarray | None = None  # (Q, depth) document rows
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """InfoNCE and, when weighted, the next-token loss of one batch."""
         params = self.params
-        queries = self.supervision.sample_queries(params.batch_size, rng)
-        targets = [self.supervision.positive(int(query), rng) for query in queries]
+        queries = self.judgements.sample_queries(params.batch_size, rng)
+        targets = [self.judgements.positive(int(query), rng) for query in queries]
         documents = list(dict.fromkeys(targets + self._negatives(queries, rng)))
         column = {row: number for number, row in enumerate(documents)}
         query_batch = pad([self.query_ids[query] for query in queries], self.device)
         document_batch = pad([self.document_ids[row] for row in documents], self.device)
-        query_states, document_states = self.backbone.states(*query_batch), self.backbone.states(*document_batch)
-        scores = self.similarity(query_states, query_batch[1], document_states, document_batch[1])
-        blocked = no_negatives(self.supervision, queries, column).to(self.device)  # (B, D)
+        query_embeddings, document_embeddings = (
+            self.backbone.hidden_states(*query_batch),
+            self.backbone.hidden_states(*document_batch),
+        )
+        scores = self.similarity(query_embeddings, query_batch[1], document_embeddings, document_batch[1])
+        blocked = no_negatives(self.judgements, queries, column).to(self.device)  # (B, D)
         target = torch.tensor([column[row] for row in targets], device=self.device)
         terms = {"contrastive": in_batch_loss(scores / params.temperature, target, blocked)}
         if params.language_model > 0:
             losses = [
                 self._next_token_loss(states, *batch, rng)
-                for states, batch in ((query_states, query_batch), (document_states, document_batch))
+                for states, batch in ((query_embeddings, query_batch), (document_embeddings, document_batch))
             ]
             terms["language_model"] = params.language_model * (losses[0] + losses[1]) / 2
         return terms
@@ -130,7 +133,7 @@ class ContrastiveModule(LanguageModelModule):
     def mine(self) -> np.ndarray:
         """(Q, depth) hard negatives of every query with the current weights, -1 where there are fewer."""
         ids, depth = (self.query_ids, self.document_ids), self.params.mining_depth
-        return mine_with_cosine(self.backbone, self.supervision, *ids, depth, unlabelled=False)[0]
+        return mine_with_cosine(self.backbone, self.judgements, *ids, depth, unlabelled=False)[0]
 
     def _next_token_loss(self, states: Tensor, ids: Tensor, mask: Tensor, rng: np.random.Generator) -> Tensor:
         """Next-token loss at a sample of positions: the head over a whole batch would cost more than the layers."""
@@ -158,12 +161,12 @@ class ContrastiveModule(LanguageModelModule):
         self._mined = checkpoint["mined"]
 
 
-def no_negatives(supervision: Supervision, queries: np.ndarray, column: dict[int, int]) -> Tensor:
+def no_negatives(judgements: Judgements, queries: np.ndarray, column: dict[int, int]) -> Tensor:
     """(B, D) bool: the document is no negative of the query, as it is its positive or nobody can tell."""
     documents = list(column)
-    mask = torch.from_numpy(np.stack([~supervision.labelled(int(query), documents) for query in queries]))
+    mask = torch.from_numpy(np.stack([~judgements.eligible(int(query), documents) for query in queries]))
     for row, query in enumerate(queries):
-        for document in supervision.grades[int(query)]:
+        for document in judgements.grades[int(query)]:
             if document in column:
                 mask[row, column[document]] = True
     return mask
@@ -171,7 +174,7 @@ def no_negatives(supervision: Supervision, queries: np.ndarray, column: dict[int
 
 def mine_with_cosine(
     backbone: Backbone,
-    supervision: Supervision,
+    judgements: Judgements,
     query_ids: Sequence[Sequence[int]],
     document_ids: Sequence[Sequence[int]],
     depth: int,
@@ -190,8 +193,8 @@ def mine_with_cosine(
     negatives, others = [], []
     for start in range(0, len(queries), 512):
         scores = queries[start : start + 512] @ documents.T
-        negatives.append(supervision.hardest(scores, start, depth, labelled=True))
+        negatives.append(judgements.hardest(scores, start, depth, eligible=True))
         if unlabelled:
-            others.append(supervision.hardest(scores, start, depth, labelled=False))
+            others.append(judgements.hardest(scores, start, depth, eligible=False))
     none = np.empty((len(queries), 0), dtype=np.int64)
     return np.concatenate(negatives), np.concatenate(others) if unlabelled else none

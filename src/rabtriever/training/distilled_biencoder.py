@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.core.settings import bounded
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.padding import pad
 from rabtriever.training.contrastive import no_negatives
 from rabtriever.training.losses import forward_kl, in_batch_loss, margin_mse
-from rabtriever.training.teacher_labels import Annotated
+from rabtriever.training.teacher_labels import TeacherLabels
 from rabtriever.training.trainer import LanguageModelModule
 
 
@@ -63,13 +63,13 @@ class CandidateList(NamedTuple):
         query: query row.
         documents: (C,) document rows, each once.
         scores: (C,) the teacher's scores, nats.
-        doubtful: document rows that must not be used as negatives: possible false negatives.
+        possible_false_negatives: document rows that must not be used as negatives: possible false negatives.
     """
 
     query: int
     documents: np.ndarray
     scores: np.ndarray
-    doubtful: frozenset[int]
+    possible_false_negatives: frozenset[int]
 
 
 class DistilledBiencoderModule(LanguageModelModule):
@@ -77,7 +77,7 @@ class DistilledBiencoderModule(LanguageModelModule):
 
     Args:
         backbone: trained in place: the trained bi-encoder, or the teacher's, to polish it.
-        supervision: judgements of the training queries; read by the contrastive term alone.
+        judgements: judgements of the training queries; read by the contrastive term alone.
         query_ids: token ids of each query row's segment.
         document_ids: token ids of each document row's segment.
         annotated: what the rounds annotated, all by one teacher.
@@ -91,15 +91,15 @@ class DistilledBiencoderModule(LanguageModelModule):
     def __init__(
         self,
         backbone: Backbone,
-        supervision: Supervision,
+        judgements: Judgements,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
-        annotated: Sequence[Annotated],
+        annotated: Sequence[TeacherLabels],
         params: DistilledBiencoderParams,
         seed: int,
     ) -> None:
         super().__init__(backbone, params, seed)
-        self.supervision = supervision
+        self.judgements = judgements
         self.query_ids, self.document_ids = query_ids, document_ids
         self._lists = join_rounds(annotated)
 
@@ -111,7 +111,7 @@ class DistilledBiencoderModule(LanguageModelModule):
         lists = [self._shortened(self._lists[number], rng) for number in chosen]
         targets: list[int] = []
         if params.contrastive > 0:
-            targets = [self.supervision.positive(found.query, rng) for found in lists]
+            targets = [self.judgements.positive(found.query, rng) for found in lists]
         rows = dict.fromkeys([row for found in lists for row in found.documents.tolist()] + targets)
         column = {row: number for number, row in enumerate(rows)}
         queries = self._encode([self.query_ids[found.query] for found in lists])  # (B, H)
@@ -146,33 +146,34 @@ class DistilledBiencoderModule(LanguageModelModule):
         return found._replace(documents=found.documents[kept], scores=found.scores[kept])
 
     def _blocked(self, lists: Sequence[CandidateList], column: dict[int, int]) -> Tensor:
-        """(B, D) bool: documents that are no negatives: positives, doubtful ones, and those that nobody judged."""
-        blocked = no_negatives(self.supervision, np.array([found.query for found in lists]), column)
+        """(B, D) bool: documents that are no negatives: positives, possible false negatives, and unjudged ones."""
+        blocked = no_negatives(self.judgements, np.array([found.query for found in lists]), column)
         for number, found in enumerate(lists):
-            blocked[number, [column[row] for row in found.doubtful if row in column]] = True
+            blocked[number, [column[row] for row in found.possible_false_negatives if row in column]] = True
         return blocked
 
     def _encode(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        return F.normalize(self.backbone.segment_states(*pad(sequences, self.device)), dim=-1)
+        return F.normalize(self.backbone.embed(*pad(sequences, self.device)), dim=-1)
 
 
-def join_rounds(annotated: Sequence[Annotated]) -> list[CandidateList]:
+def join_rounds(annotated: Sequence[TeacherLabels]) -> list[CandidateList]:
     """One list per query of all that the rounds annotated, ordered by query row.
 
-    A document that several rounds annotated is taken once; it counts as doubtful if it does in any of them.
+    A document that several rounds annotated is taken once; if any of
+    them took it for a possible false negative, it is one.
 
     Raises:
         ValueError: no candidates at all.
     """
     scores: dict[int, dict[int, float]] = {}
-    doubtful: dict[int, set[int]] = {}
+    possible_false_negatives: dict[int, set[int]] = {}
     for part in annotated:
         for query, rows, values, grades in zip(
             part.query_rows.tolist(), part.candidates, part.scores, part.grades, strict=True
         ):
             used = rows >= 0
             scores.setdefault(query, {}).update(zip(rows[used].tolist(), values[used].tolist(), strict=True))
-            doubtful.setdefault(query, set()).update(rows[used & (grades < 0)].tolist())
+            possible_false_negatives.setdefault(query, set()).update(rows[used & (grades < 0)].tolist())
     if not any(scores.values()):
         raise ValueError(f"no candidates in {len(annotated)} rounds: annotate some with the teacher first (stage mine)")
     lists = []
@@ -180,6 +181,11 @@ def join_rounds(annotated: Sequence[Annotated]) -> list[CandidateList]:
         best = sorted(scores[query].items(), key=lambda item: (-item[1], item[0]))
         documents, values = zip(*best, strict=True)
         lists.append(
-            CandidateList(query, np.array(documents), np.array(values, dtype=np.float32), frozenset(doubtful[query]))
+            CandidateList(
+                query,
+                np.array(documents),
+                np.array(values, dtype=np.float32),
+                frozenset(possible_false_negatives[query]),
+            )
         )
     return lists

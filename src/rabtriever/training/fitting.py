@@ -1,7 +1,7 @@
 """The weights of the terms of a score, fitted on dev queries once the models are trained.
 
-How far a language model's evidence can be trusted depends on the data: where every document was judged in training it
-may rank better than the similarity, on documents it has never seen it may say little. The same is true of what the
+How far a language model's yes/no logit can be trusted depends on the data: where every document was judged in training
+it may rank better than the similarity, on documents it has never seen it may say little. The same is true of what the
 training queries tell about documents. Dev queries tell it: the weights maximise the likelihood of their judgements
 under a softmax over a query's candidates, which is convex, and few queries do not move them far from the similarity
 alone. No weight is negative: a term that dev would turn around is one whose reading is wrong there.
@@ -19,14 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from rabtriever.core.vectors import top_rows, unit
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.data.metrics import score_queries, summarise
 from rabtriever.lm.backbone import Backbone
 from rabtriever.models.document_terms import QueryMemory, ScoreWeights, remember, term_features
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.inputs import TrainingInputs
 
-TERMS = ("similarity", "evidence", "memory", "attraction", "prior")
+TERMS = ("similarity", "yes_no_logit", "memory", "attraction", "prior")
 PULL = 3.0  # strength of the pull towards the similarity alone, in judged queries
 LEAST_SIMILARITY = 0.1  # of its start: the other terms are added to it, and it stays
 MEMORY_REACH = 0.3  # weight of the memory in the second ranking that candidates are taken from
@@ -85,15 +85,15 @@ def fit_on_dev(
         depth: see `dev_candidates`.
         temperature: divides cosines in the fit.
         batch_size: sequences, or pairs, in one forward pass.
-        reranker: reads the candidates; None for a score without evidence.
+        reranker: reads the candidates; None for a score without yes_no_logit.
 
     Returns:
         The fit, the (N, H) states of the documents, and the memory of the training queries.
     """
     dataset = inputs.dataset
-    dev = Supervision.build(dataset.corpus, dataset.qrels["dev"])
+    dev = Judgements.build(dataset.corpus, dataset.qrels["dev"])
     query_ids = inputs.prompt.query.ids(dev.texts(dataset.queries))
-    memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.supervision.grades)
+    memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.judgements.grades)
     states = backbone.encode(inputs.document_ids, batch_size)
     found = dev_candidates(dev, backbone.encode(query_ids, batch_size), states, memory, depth, temperature)
     if reranker is not None:
@@ -102,7 +102,7 @@ def fit_on_dev(
     return fit_weights(found, dev, terms, temperature, new_share), states, memory
 
 
-def share_to_take_for_new(memory: QueryMemory, dev: Supervision, num_documents: int) -> float:
+def share_to_take_for_new(memory: QueryMemory, dev: Judgements, num_documents: int) -> float:
     """What the dev judgements lack of new documents: those of the corpus, `NEW_SHARE` at most, less those of dev.
 
     Args:
@@ -116,7 +116,7 @@ def share_to_take_for_new(memory: QueryMemory, dev: Supervision, num_documents: 
 
 
 def fit_weights(
-    found: DevCandidates, judged: Supervision, terms: Sequence[str], temperature: float, new_share: float = 0.0
+    found: DevCandidates, judged: Judgements, terms: Sequence[str], temperature: float, new_share: float = 0.0
 ) -> Fit:
     """The weights that the dev judgements are likeliest under.
 
@@ -152,7 +152,13 @@ def fit_weights(
         return float(value), gradient
 
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    units = {"similarity": temperature, "evidence": 1.0, "memory": temperature, "attraction": temperature, "prior": 1.0}
+    units = {
+        "similarity": temperature,
+        "yes_no_logit": 1.0,
+        "memory": temperature,
+        "attraction": temperature,
+        "prior": 1.0,
+    }
     weights = ScoreWeights(**{name: float(value) / units[name] for name, value in zip(TERMS, best, strict=True)})
     return Fit(weights, _ndcg(judged, found, best), _ndcg(judged, found, start), new_share)
 
@@ -168,27 +174,27 @@ def _readings(found: DevCandidates, new_share: float) -> list[np.ndarray]:
 
 
 def dev_candidates(
-    judged: Supervision,
-    query_states: np.ndarray,
-    document_states: np.ndarray,
+    judged: Judgements,
+    query_embeddings: np.ndarray,
+    document_embeddings: np.ndarray,
     memory: QueryMemory,
     depth: int,
     temperature: float,
 ) -> DevCandidates:
-    """The candidates of dev queries with all features but the evidence, which is zero.
+    """The candidates of dev queries with all features but the yes/no logit, which is zero.
 
     They are a query's `depth` most similar documents, and the `depth` most similar with the memory.
 
     Args:
         judged: the dev judgements.
-        query_states: (Q, H) of its query rows, alone.
-        document_states: (N, H), alone.
+        query_embeddings: (Q, H) of its query rows, alone.
+        document_embeddings: (N, H), alone.
         memory: of the training queries.
         depth: see above.
         temperature: divides cosines.
     """
-    queries, documents = unit(query_states), unit(document_states)
-    terms = term_features(document_states, memory)
+    queries, documents = unit(query_embeddings), unit(document_embeddings)
+    terms = term_features(document_embeddings, memory)
     cosine, remembered = queries @ documents.T, queries @ terms.memory.T
     both = np.concatenate([top_rows(cosine, depth), top_rows(cosine + MEMORY_REACH * remembered, depth)], axis=1)
     lists = [list(dict.fromkeys(row)) for row in both.tolist()]
@@ -215,7 +221,7 @@ def with_evidence(
     document_ids: Sequence[Sequence[int]],
     batch_size: int,
 ) -> DevCandidates:
-    """The same candidates with the evidence, log p(yes) - log p(no), of the teacher or its reader.
+    """The same candidates with the yes/no logit, log p(yes) - log p(no), of the teacher or its reader.
 
     Args:
         found: candidates.
@@ -227,13 +233,13 @@ def with_evidence(
     places = np.argwhere(found.mask)
     pairs = np.stack([places[:, 0], found.rows[found.mask]], axis=1)
     features = found.features.copy()
-    for part in reranker.evidence(query_ids, document_ids, pairs, batch_size, "train_teacher: dev queries"):
+    for part in reranker.yes_no_logits(query_ids, document_ids, pairs, batch_size, "train_teacher: dev queries"):
         queries, columns = places[part.pairs].T
-        features[queries, columns, TERMS.index("evidence")] = part.scores
+        features[queries, columns, TERMS.index("yes_no_logit")] = part.scores
     return found._replace(features=features)
 
 
-def _ndcg(judged: Supervision, found: DevCandidates, weights: np.ndarray) -> float:
+def _ndcg(judged: Judgements, found: DevCandidates, weights: np.ndarray) -> float:
     names, scores = judged.doc_ids, found.features @ weights
     qrels: dict[str, Mapping[str, int]] = {
         query_id: {names[row]: grade for row, grade in grades.items()}

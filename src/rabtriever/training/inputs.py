@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rabtriever.core.artifacts import read_manifest
 from rabtriever.data.beir_io import Dataset, load_dataset
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.lm.prompt import Prompt
 
 
@@ -17,14 +17,14 @@ class TrainingInputs:
 
     Attributes:
         dataset: the prepared data.
-        supervision: training judgements over numbered queries and documents.
+        judgements: training judgements over numbered queries and documents.
         prompt: the segments used; counts what it truncated.
         query_ids: token ids of each query row's segment.
         document_ids: token ids of each document row's segment.
     """
 
     dataset: Dataset
-    supervision: Supervision
+    judgements: Judgements
     prompt: Prompt
     query_ids: list[list[int]]
     document_ids: list[list[int]]
@@ -32,12 +32,12 @@ class TrainingInputs:
 
 def training_inputs(dataset: Dataset, prompt: Prompt) -> TrainingInputs:
     """Numbers and tokenises the corpus and the training queries of a data set."""
-    supervision = Supervision.build(dataset.corpus, dataset.qrels["train"])
+    judgements = Judgements.build(dataset.corpus, dataset.qrels["train"])
     return TrainingInputs(
         dataset,
-        supervision,
+        judgements,
         prompt,
-        prompt.query.ids(supervision.texts(dataset.queries)),
+        prompt.query.ids(judgements.texts(dataset.queries)),
         document_ids(dataset, prompt),
     )
 

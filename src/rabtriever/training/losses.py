@@ -106,11 +106,11 @@ def reranker_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
     return (_masked_mean(loss, positive) + _masked_mean(loss, negative)) / 2
 
 
-def preference_loss(evidence: Tensor, reference: Tensor, grades: Tensor, mask: Tensor, beta: float) -> Tensor:
+def preference_loss(yes_no_logit: Tensor, reference: Tensor, grades: Tensor, mask: Tensor, beta: float) -> Tensor:
     """DPO on the answer: yes is preferred for a relevant document, no for another (Rafailov et al., arXiv 2305.18290).
 
     Args:
-        evidence: (B, C) log p(yes) - log p(no); gradients flow here.
+        yes_no_logit: (B, C) log p(yes) - log p(no); gradients flow here.
         reference: (B, C) the same of the reference model; treated as constant.
         grades: (B, C) relevance grades; 1 and above is relevant.
         mask: (B, C) bool, False for entries that do not take part.
@@ -119,8 +119,8 @@ def preference_loss(evidence: Tensor, reference: Tensor, grades: Tensor, mask: T
     Returns:
         Scalar, nats: log 2 where both models agree; relevant and other documents weigh alike.
     """
-    sign = torch.where(grades > 0, 1.0, -1.0).to(evidence.dtype)
-    loss = -F.logsigmoid(beta * sign * (evidence - reference.detach()))
+    sign = torch.where(grades > 0, 1.0, -1.0).to(yes_no_logit.dtype)
+    loss = -F.logsigmoid(beta * sign * (yes_no_logit - reference.detach()))
     return (_masked_mean(loss, mask & (grades > 0)) + _masked_mean(loss, mask & (grades <= 0))) / 2
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import top_rows
-from rabtriever.models.document_terms import EncodedDocuments, known_scores
+from rabtriever.models.document_terms import EncodedDocuments, bi_encoder_scores
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ class MiningParams:
     queries: int = bounded(ge=0)
 
 
-def known_ranking(query_states: np.ndarray, documents: EncodedDocuments, similarity: float, depth: int) -> np.ndarray:
+def bi_encoder_ranking(
+    query_embeddings: np.ndarray, documents: EncodedDocuments, similarity: float, depth: int
+) -> np.ndarray:
     """(Q, depth) document rows by what is known of (Q, H) query states without reading, best first."""
-    chunks = np.array_split(query_states, max(1, len(query_states) // 256))
-    return np.concatenate([top_rows(known_scores(chunk, documents, similarity), depth) for chunk in chunks])
+    chunks = np.array_split(query_embeddings, max(1, len(query_embeddings) // 256))
+    return np.concatenate([top_rows(bi_encoder_scores(chunk, documents, similarity), depth) for chunk in chunks])
 
 
 def select_candidates(
@@ -91,10 +93,10 @@ def possible_false_negatives(
         grades: per query, document row -> grade of its known positives.
         margin: in nats.
     """
-    suspicious = np.zeros(candidates.shape, dtype=bool)
+    unsafe = np.zeros(candidates.shape, dtype=bool)
     for number, judged in enumerate(grades):
         known = np.isin(candidates[number], list(judged))
         if known.any():
             close = scores[number] >= scores[number][known].max() - margin
-            suspicious[number] = close & ~known & (candidates[number] >= 0)
-    return suspicious
+            unsafe[number] = close & ~known & (candidates[number] >= 0)
+    return unsafe

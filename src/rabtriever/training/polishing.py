@@ -1,6 +1,6 @@
 """Polishing: the states encoded alone learn what the teacher says when it reads.
 
-A teacher's score knows more than the similarity of its states: the evidence, and what the training queries tell. A
+A teacher's score knows more than the similarity of its states: the yes/no logit, and what the training queries tell. A
 bi-encoder distilled from that score takes much of it over into its states. The student compares the teacher's states,
 so the teacher gets such states too, distilled from its own score, and the student contains that bi-encoder. What reads
 stays as it is, with the weights that read documents for it.
@@ -17,8 +17,8 @@ from rabtriever.models.document_terms import encoded_documents, remember, score_
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.distilled_biencoder import DistilledBiencoderParams
 from rabtriever.training.inputs import TrainingInputs
-from rabtriever.training.mining import MiningParams, known_ranking, select_candidates
-from rabtriever.training.teacher_labels import Annotated, annotate_candidates
+from rabtriever.training.mining import MiningParams, bi_encoder_ranking, select_candidates
+from rabtriever.training.teacher_labels import TeacherLabels, label_candidates
 
 POSITIVES = 3
 BATCH = 256  # pairs of one forward pass
@@ -41,7 +41,7 @@ class PolishParams(DistilledBiencoderParams):
     random: int = bounded(ge=0)
 
 
-def polishing_candidates(reranker: Reranker, inputs: TrainingInputs, params: PolishParams, seed: int) -> Annotated:
+def polishing_candidates(reranker: Reranker, inputs: TrainingInputs, params: PolishParams, seed: int) -> TeacherLabels:
     """Candidates of training queries with the teacher's scores.
 
     Args:
@@ -53,11 +53,11 @@ def polishing_candidates(reranker: Reranker, inputs: TrainingInputs, params: Pol
     rng, backbone = np.random.default_rng((seed, 1)), reranker.backbone
     count = len(inputs.query_ids)
     states = backbone.encode(inputs.query_ids, BATCH)
-    memory = remember(states, inputs.supervision.grades)
+    memory = remember(states, inputs.judgements.grades)
     documents = encoded_documents(backbone.encode(inputs.document_ids, BATCH), score_weights(backbone), memory)
     kept = np.sort(rng.choice(count, size=min(params.pool or count, count), replace=False))
-    ranking = known_ranking(states[kept], documents, score_weights(backbone).similarity, params.depth)
+    ranking = bi_encoder_ranking(states[kept], documents, score_weights(backbone).similarity, params.depth)
     how = MiningParams(params.depth, POSITIVES, params.random, margin=0.0, batch_size=BATCH, queries=params.pool)
-    grades = [inputs.supervision.grades[row] for row in kept]
+    grades = [inputs.judgements.grades[row] for row in kept]
     candidates = select_candidates(ranking, grades, len(inputs.document_ids), how, rng)
-    return annotate_candidates(reranker, inputs, kept, candidates, how, "train_teacher: polishing", documents)
+    return label_candidates(reranker, inputs, kept, candidates, how, "train_teacher: polishing", documents)

@@ -1,7 +1,7 @@
 """DPO for the reranker: the right answer is preferred to the wrong one, against the fine-tuned teacher as reference.
 
 LaHoRe (arXiv 2412.16615) trains its reranker so; of a pair the preferred answer is `yes` for a relevant document and
-`no` for another, and log pi(preferred) - log pi(rejected) is the evidence with its sign (Rafailov et al. 2023).
+`no` for another, and log pi(preferred) - log pi(rejected) is the yes/no logit with its sign (Rafailov et al. 2023).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class PreferenceModule(TeacherModule):
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The preference loss of one batch, and the terms that keep the states useful to the student."""
         queries, batch, column, prefix = self.batch(rng)
-        evidence = self.evidence(queries, batch, prefix)
+        yes_no_logit = self.yes_no_logit(queries, batch, prefix)
         with torch.no_grad():
             reader = self.reference.eval()
             reference = self.evidence_of(reader, queries, batch, self.read(reader, queries, column))
-        terms = {"dpo": preference_loss(evidence, reference, batch.grades, batch.labelled, self.params.dpo_beta)}
+        terms = {"dpo": preference_loss(yes_no_logit, reference, batch.grades, batch.eligible, self.params.dpo_beta)}
         if self.encoder is None and self.params.contrastive > 0:
             cosine = self.cosine(queries, column, prefix)
             terms["contrastive"] = self.contrastive(queries, batch, column, cosine)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.lm.answer import answer_score
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.lm.padding import pad
 from rabtriever.models.reranker import ask
 from rabtriever.training.losses import forward_kl, listwise_loss, reranker_loss
@@ -40,18 +40,18 @@ class ReaderModule(TeacherModule):
         """The weighted terms of one batch, all of them on log p(yes) - log p(no) alone."""
         params = self.params
         drawn = self.batch(rng)
-        evidence = self.evidence(drawn.queries, drawn.lists, drawn.read)  # (B, C)
+        yes_no_logit = self.yes_no_logit(drawn.queries, drawn.lists, drawn.read)  # (B, C)
         lists, cosine = drawn.lists, self.alone(drawn.queries, drawn.column, drawn.read)  # (B, D)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
-            terms["pointwise"] = params.pointwise * reranker_loss(evidence, lists.grades, lists.labelled)
+            terms["pointwise"] = params.pointwise * reranker_loss(yes_no_logit, lists.grades, lists.eligible)
         if params.listwise > 0:
-            terms["listwise"] = params.listwise * listwise_loss(evidence, lists.grades, lists.labelled)
+            terms["listwise"] = params.listwise * listwise_loss(yes_no_logit, lists.grades, lists.eligible)
         if params.agreement > 0:
             near = cosine.gather(1, lists.columns) / params.temperature
-            terms["agreement"] = params.agreement * forward_kl(evidence, near, lists.mask)
+            terms["agreement"] = params.agreement * forward_kl(yes_no_logit, near, lists.mask)
         if params.column > 0:
-            terms["column"] = params.column * self._column(drawn, evidence[:, 0], cosine, rng)
+            terms["column"] = params.column * self._column(drawn, yes_no_logit[:, 0], cosine, rng)
         return terms
 
     def _column(self, drawn: TeacherBatch, right: Tensor, cosine: Tensor, rng: np.random.Generator) -> Tensor:
@@ -66,7 +66,7 @@ class ReaderModule(TeacherModule):
             return right.sum() * 0.0
         asked = others[owners, places]
         states = self._ask(drawn, documents[owners], asked)
-        scores = answer_score(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        scores = yes_no_logit(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         kept = torch.from_numpy(mask).to(right.device)
         wrong = torch.zeros(kept.shape, device=right.device, dtype=scores.dtype).masked_scatter(kept, scores)
         both = torch.cat([right[:, None], wrong], dim=1)
@@ -82,7 +82,7 @@ class ReaderModule(TeacherModule):
         others = np.full((len(drawn.queries), count), -1, dtype=np.int64)
         documents = drawn.lists.documents[:, 0].cpu().numpy()
         columns = drawn.lists.columns[:, 0].cpu().numpy()
-        grades = [self.supervision.grades[int(query)] for query in drawn.queries]
+        grades = [self.judgements.grades[int(query)] for query in drawn.queries]
         for place, (row, column) in enumerate(zip(documents, columns, strict=True)):
             order = np.argsort(-cosine[:, column], kind="stable").tolist()
             wrong = [one for one in order if int(row) not in grades[one]]

@@ -17,7 +17,7 @@ class ShortlistModule(StepModule):
 
     Args:
         projections: trained in place.
-        query_states: (Q, W).
+        query_embeddings: (Q, W).
         documents: N of them.
         scores: (Q, N) the student's own scores.
         params: numbers.
@@ -27,7 +27,7 @@ class ShortlistModule(StepModule):
     def __init__(
         self,
         projections: Projections,
-        query_states: Tensor,
+        query_embeddings: Tensor,
         documents: EncodedDocuments,
         scores: Tensor,
         params: IndexParams,
@@ -35,14 +35,14 @@ class ShortlistModule(StepModule):
     ) -> None:
         super().__init__(seed, params.steps, params.learning_rate, 0.01)
         self.projections = projections
-        self.query_states, self.documents, self.scores = query_states, documents, scores
+        self.query_embeddings, self.documents, self.scores = query_embeddings, documents, scores
         self.params = params
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Reverse KL between the two rankings of one sample of queries and documents."""
-        rows = _sample(len(self.query_states), self.params.queries, rng)
+        rows = _sample(len(self.query_embeddings), self.params.queries, rng)
         columns = _sample(len(self.documents.states), self.params.documents, rng)
-        queries = self.projections.queries(self.query_states[rows].to(self.device))
+        queries = self.projections.queries(self.query_embeddings[rows].to(self.device))
         documents = self.projections.documents(self.documents.at(columns).to(self.device))
         wanted = self.scores[rows][:, columns].to(self.device)
         return {"shortlist": reverse_kl(queries @ documents.T, wanted)}

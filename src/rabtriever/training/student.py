@@ -71,7 +71,7 @@ class DistillationData:
     """What a round annotated, as tensors.
 
     Attributes:
-        query_states: (Q, W) states of the queries alone, of the teacher's encoder.
+        query_embeddings: (Q, W) states of the queries alone, of the teacher's encoder.
         documents: all documents, encoded alone.
         candidates: (Q, C) document rows, -1 for none.
         target_states: (Q, C, H) the teacher's context query states.
@@ -84,7 +84,7 @@ class DistillationData:
         query_ids: token ids of the query segments; read only with a query adapter.
     """
 
-    query_states: Tensor
+    query_embeddings: Tensor
     documents: EncodedDocuments
     candidates: Tensor
     target_states: Tensor
@@ -168,10 +168,10 @@ class StudentModule(StepModule):
 
     def _query_states(self, data: DistillationData, rows: Tensor) -> Tensor:
         if self.query_encoder is None:
-            return data.query_states[rows]
+            return data.query_embeddings[rows]
         ids, mask = pad([data.query_ids[int(row)] for row in rows], self.device)
-        own = self.query_encoder.segment_states(ids, mask)
-        return torch.cat([own, data.query_states[rows][:, own.shape[1] :]], dim=-1)  # what is read stays frozen
+        own = self.query_encoder.embed(ids, mask)
+        return torch.cat([own, data.query_embeddings[rows][:, own.shape[1] :]], dim=-1)  # what is read stays frozen
 
     def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """The predictor's rate, and a rate of its own for the query encoder's trainable weights."""

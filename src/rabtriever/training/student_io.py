@@ -23,7 +23,7 @@ ENCODER = "query_encoder"
 
 
 def answer_direction(reader: Backbone, weight: float, prompt: Prompt) -> torch.Tensor:
-    """(H,) w_yes - w_no of the frozen head times the evidence's weight: the direction every score is read along."""
+    """(H,) w_yes - w_no of the frozen head times the yes/no logit's weight: the direction every score is read along."""
     head = reader.head_weight.detach()
     return weight * (head[prompt.yes_id].float() - head[prompt.no_id].float()).cpu()
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.core.settings import bounded
-from rabtriever.data.judgements import Supervision, draw
-from rabtriever.lm.answer import answer_score
+from rabtriever.data.judgements import Judgements, draw
+from rabtriever.lm.answer import yes_no_logit
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.gradient_checkpointing import ReadPairs, read_pairs
 from rabtriever.lm.padding import pad
@@ -42,11 +42,11 @@ class TeacherParams:
         mining_depth: hard negatives are drawn from a query's first `mining_depth` wrong documents.
         similarity: weight of cos(h_q, h_d) in the score, in nats; 0 for the paper's score.
         listwise: weight of the listwise loss of the score over a query's candidates.
-        evidence: weight of the same loss on log p(yes) - log p(no) alone; without it the language model leaves the
+        yes_no_logit: weight of the same loss on log p(yes) - log p(no) alone; without it the language model leaves the
             ranking to the similarity.
         pointwise: weight of the yes/no loss (supervised fine-tuning), on log p(yes) - log p(no).
-        agreement: weight of KL(cosine || evidence) over the candidates: the language model is held to the ranking of
-            the two states encoded alone, on documents without a label too, which it would otherwise have to guess at.
+        agreement: weight of KL(cosine || yes/no logit) over the candidates: the language model is held to the ranking
+            of the two embeddings, on documents without a label too, which it would otherwise have to guess at.
         unlabelled: documents without any judgement added to a query's candidates, from its most similar ones; only the
             agreement term sees them.
         contrastive: weight of the contrastive term on states encoded alone, which keeps them useful to the student.
@@ -79,7 +79,7 @@ class TeacherParams:
     mining_depth: int = bounded(ge=1)
     similarity: float = bounded(ge=0)
     listwise: float = bounded(ge=0)
-    evidence: float = bounded(ge=0)
+    yes_no_logit: float = bounded(ge=0)
     pointwise: float = bounded(ge=0)
     agreement: float = bounded(ge=0)
     unlabelled: int = bounded(ge=0)
@@ -108,14 +108,14 @@ class CandidateLists(NamedTuple):
         columns: which document of the batch each candidate is.
         documents: its row in the corpus.
         mask: False where a list has ended.
-        labelled: the candidate's grade may be trained on; False for documents without any judgement.
+        eligible: the candidate's grade may be trained on; False for documents without any judgement.
         grades: known grades, 0 for the others.
     """
 
     columns: Tensor
     documents: Tensor
     mask: Tensor
-    labelled: Tensor
+    eligible: Tensor
     grades: Tensor
 
 
@@ -143,7 +143,7 @@ class TeacherModule(LanguageModelModule):
     Args:
         backbone: trained in place (with LoRA: its adapters are).
         prompt: segments and answers.
-        supervision: judgements of the training queries.
+        judgements: judgements of the training queries.
         query_ids: token ids per query row.
         document_ids: token ids per document row.
         mined: hard negatives and similar unjudged documents, each (Q, depth) rows, best first, -1 for none.
@@ -156,7 +156,7 @@ class TeacherModule(LanguageModelModule):
         self,
         backbone: Backbone,
         prompt: Prompt,
-        supervision: Supervision,
+        judgements: Judgements,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
         mined: tuple[np.ndarray, np.ndarray],
@@ -168,7 +168,7 @@ class TeacherModule(LanguageModelModule):
         self.prompt = prompt
         self.encoder = encoder.requires_grad_(False) if encoder is not None else None
         backbone.configure(similarity=params.similarity)
-        self.supervision = supervision
+        self.judgements = judgements
         self.negatives, self.unlabelled = mined
         self.query_ids, self.document_ids = query_ids, document_ids
 
@@ -176,32 +176,32 @@ class TeacherModule(LanguageModelModule):
         """The weighted terms of one batch; a term of weight zero is not computed."""
         params = self.params
         queries, batch, column, prefix = self.batch(rng)
-        evidence = self.evidence(queries, batch, prefix)
+        yes_no_logit = self.yes_no_logit(queries, batch, prefix)
         cosine = self.cosine(queries, column, prefix)  # (B, D)
         listed = None if cosine is None else cosine.gather(1, batch.columns)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
-            terms["pointwise"] = params.pointwise * reranker_loss(evidence, batch.grades, batch.labelled)
-        if params.evidence > 0:
-            terms["evidence"] = params.evidence * listwise_loss(evidence, batch.grades, batch.labelled)
+            terms["pointwise"] = params.pointwise * reranker_loss(yes_no_logit, batch.grades, batch.eligible)
+        if params.yes_no_logit > 0:
+            terms["yes_no_logit"] = params.yes_no_logit * listwise_loss(yes_no_logit, batch.grades, batch.eligible)
         if params.listwise > 0:
-            scores = evidence + params.similarity * listed if params.similarity > 0 else evidence
-            terms["listwise"] = params.listwise * listwise_loss(scores, batch.grades, batch.labelled)
+            scores = yes_no_logit + params.similarity * listed if params.similarity > 0 else yes_no_logit
+            terms["listwise"] = params.listwise * listwise_loss(scores, batch.grades, batch.eligible)
         if params.agreement > 0:
-            terms["agreement"] = params.agreement * forward_kl(evidence, listed / params.temperature, batch.mask)
+            terms["agreement"] = params.agreement * forward_kl(yes_no_logit, listed / params.temperature, batch.mask)
         if params.contrastive > 0:
             terms["contrastive"] = self.contrastive(queries, batch, column, cosine)
         return terms
 
     def contrastive(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int], cosine: Tensor) -> Tensor:
         """The weighted contrastive term of a (B, D) cosine: each query's first candidate among the documents."""
-        blocked = no_negatives(self.supervision, queries, column)
+        blocked = no_negatives(self.judgements, queries, column)
         scores = cosine / self.params.temperature
         return self.params.contrastive * in_batch_loss(scores, batch.columns[:, 0], blocked.to(self.device))
 
     def batch(self, rng: np.random.Generator) -> TeacherBatch:
         """Draws the queries of a step and their candidates, and reads what comes first."""
-        queries = self.supervision.sample_queries(self.params.queries, rng)
+        queries = self.judgements.sample_queries(self.params.queries, rng)
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(d for c in lists for d in c))}
         batch = self._lists(queries, lists, column)
@@ -242,37 +242,37 @@ class TeacherModule(LanguageModelModule):
         """The same, computed in any case."""
         ids, mask = pad(self._segments(queries, column)[1], self.device)
         with self._frozen_encoder() as encoder:
-            alone = (encoder or self.backbone).segment_states(ids, mask)
+            alone = (encoder or self.backbone).embed(ids, mask)
         documents, asked = self.prompt.params.ordered(prefix.states, alone)
         return F.normalize(asked, dim=-1) @ F.normalize(documents, dim=-1).T
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
         """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
-        params, grades = self.params, self.supervision.grades[query]
-        chosen = [self.supervision.positive(query, rng)]
+        params, grades = self.params, self.judgements.grades[query]
+        chosen = [self.judgements.positive(query, rng)]
         chosen += draw([row for row in grades if row != chosen[0]], params.positives - 1, rng)
         chosen += draw(self.negatives[query], params.hard_negatives, rng)
         known = set(chosen) | set(grades)
-        pool = rng.choice(self.supervision.judged, size=3 * params.random_negatives)
+        pool = rng.choice(self.judgements.positive_for_any, size=3 * params.random_negatives)
         chosen += [int(row) for row in dict.fromkeys(pool.tolist()) if row not in known][: params.random_negatives]
         return chosen + draw(self.unlabelled[query], params.unlabelled, rng)
 
     def _lists(self, queries: np.ndarray, lists: list[list[int]], column: dict[int, int]) -> CandidateLists:
         shape = (len(lists), max(len(chosen) for chosen in lists))
         columns, documents = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-        mask, labelled = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+        mask, eligible = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         grades = torch.zeros(shape)
         for number, (query, chosen) in enumerate(zip(queries, lists, strict=True)):
-            known = self.supervision.grades[int(query)]
+            known = self.judgements.grades[int(query)]
             part = slice(len(chosen))
             columns[number, part] = torch.tensor([column[row] for row in chosen])
             documents[number, part] = torch.tensor(chosen)
             mask[number, part] = True
-            labelled[number, part] = torch.from_numpy(self.supervision.labelled(int(query), chosen))
+            eligible[number, part] = torch.from_numpy(self.judgements.eligible(int(query), chosen))
             grades[number, part] = torch.tensor([float(known.get(row, 0)) for row in chosen])
-        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, labelled, grades)))
+        return CandidateLists(*(tensor.to(self.device) for tensor in (columns, documents, mask, eligible, grades)))
 
-    def evidence(self, queries: np.ndarray, batch: CandidateLists, read: Prefix | ReadPairs) -> Tensor:
+    def yes_no_logit(self, queries: np.ndarray, batch: CandidateLists, read: Prefix | ReadPairs) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
         if isinstance(read, ReadPairs):
             return self._evidence(self.backbone, read.asked, batch)
@@ -284,7 +284,7 @@ class TeacherModule(LanguageModelModule):
         return self._evidence(backbone, ask(backbone, prefix, rows, *pad(asked, self.device)), batch)
 
     def _evidence(self, backbone: Backbone, states: Tensor, batch: CandidateLists) -> Tensor:
-        flat = answer_score(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        flat = yes_no_logit(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)
 
     def _asked(self, queries: np.ndarray, batch: CandidateLists) -> tuple[Tensor, list[Any]]:

@@ -17,16 +17,16 @@ FILE = "candidates.safetensors"
 
 
 @dataclass(frozen=True)
-class Annotated:
+class TeacherLabels:
     """Candidates of some training queries.
 
     Attributes:
-        query_rows: (Q,) rows of the training queries, in the numbering of `Supervision`.
+        query_rows: (Q,) rows of the training queries, in the numbering of `Judgements`.
         candidates: (Q, C) document rows, -1 for none.
         states: (Q, C, H) float16 context query states of the teacher.
         scores: (Q, C) float32 teacher scores, nats.
         grades: (Q, C) known grades; 0 for a negative; -1 where it is unknown: no candidate, a possible false negative,
-            a document that is no training query's positive, unless it was judged wrong for this one (see Supervision).
+            a document that is no training query's positive, unless it was judged wrong for this one (see Judgements).
         facts: counts and shares worth logging.
     """
 
@@ -38,7 +38,7 @@ class Annotated:
     facts: dict[str, float]
 
 
-def annotate_candidates(
+def label_candidates(
     reranker: Reranker,
     inputs: TrainingInputs,
     query_rows: np.ndarray,
@@ -46,7 +46,7 @@ def annotate_candidates(
     params: MiningParams,
     label: str,
     encoded: EncodedDocuments | None = None,
-) -> Annotated:
+) -> TeacherLabels:
     """Shows the teacher every candidate once, each document read once for all its queries.
 
     Args:
@@ -61,32 +61,34 @@ def annotate_candidates(
         rows, columns = filled[part.pairs].T
         states[rows, columns] = part.states
         scores[rows, columns] = part.scores
-    known = [inputs.supervision.grades[row] for row in query_rows]
+    known = [inputs.judgements.grades[row] for row in query_rows]
     listed = list(zip(query_rows, candidates, strict=True))
-    rejected = np.array([np.isin(rows, list(inputs.supervision.rejected[query])) for query, rows in listed])
-    labelled = np.array([inputs.supervision.labelled(query, rows) for query, rows in listed])
-    suspicious = possible_false_negatives(candidates, scores, known, params.margin) & ~rejected
+    rejected = np.array([np.isin(rows, list(inputs.judgements.rejected[query])) for query, rows in listed])
+    eligible = np.array([inputs.judgements.eligible(query, rows) for query, rows in listed])
+    unsafe = possible_false_negatives(candidates, scores, known, params.margin) & ~rejected
     grades = np.array(
         [[judged.get(int(row), 0) for row in rows] for judged, rows in zip(known, candidates, strict=True)]
     )
-    grades[suspicious | ~labelled] = -1
+    grades[unsafe | ~eligible] = -1
     facts = {
         "queries": float(len(query_rows)),
         "teacher_calls": float(len(pairs)),
         "positives": float((grades > 0).sum()),
-        "possible_false_negatives": float(suspicious.sum()),
+        "possible_false_negatives": float(unsafe.sum()),
     }
-    return Annotated(query_rows, candidates, states, scores, grades.astype(np.int64), facts)
+    return TeacherLabels(query_rows, candidates, states, scores, grades.astype(np.int64), facts)
 
 
-def save_candidates(folder: str | Path, found: Annotated, query_states: np.ndarray, parents: dict[str, str]) -> None:
+def save_candidates(
+    folder: str | Path, found: TeacherLabels, query_embeddings: np.ndarray, parents: dict[str, str]
+) -> None:
     """Writes a round's annotations and the query states (Q, W) they belong to, as the encoder gives them."""
     from safetensors.numpy import save_file
 
     with atomic_folder(folder) as target:
         arrays = {
             "query_rows": found.query_rows,
-            "query_states": query_states,
+            "query_embeddings": query_embeddings,
             "candidates": found.candidates,
             "states": found.states,
             "scores": found.scores,
@@ -96,11 +98,11 @@ def save_candidates(folder: str | Path, found: Annotated, query_states: np.ndarr
         write_manifest(target, "candidates", parents, found.facts)
 
 
-def read_candidates(folder: str | Path) -> tuple[Annotated, np.ndarray, Manifest]:
+def read_candidates(folder: str | Path) -> tuple[TeacherLabels, np.ndarray, Manifest]:
     """A round's annotations, the query states, and the manifest."""
     from safetensors.numpy import load_file
 
     manifest = read_manifest(folder, "candidates")
     arrays = load_file(Path(folder) / FILE)
-    query_states = arrays.pop("query_states")
-    return Annotated(**arrays, facts=manifest.info), query_states, manifest
+    query_embeddings = arrays.pop("query_embeddings")
+    return TeacherLabels(**arrays, facts=manifest.info), query_embeddings, manifest

@@ -11,7 +11,7 @@ from rabtriever.core.artifacts import content_hash
 from rabtriever.core.seeding import SeedParams, seed_torch
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data.beir_io import Dataset
-from rabtriever.data.judgements import Supervision
+from rabtriever.data.judgements import Judgements
 from rabtriever.lm.adapters import tuning
 from rabtriever.lm.backbone import Backbone, default_device
 from rabtriever.lm.loading import load_backbone
@@ -75,7 +75,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     keys["weights"] = content_hash(source) if Path(source).is_dir() and source else ""  # others may be put there
     checkpoints = checkpoint_folder(paths.checkpoints, "backbone", keys)
     with tuning(model, warmup.lora_rank, warmup.gradient_checkpointing):
-        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, warmup, seed)
+        module = ContrastiveModule(model, inputs.judgements, inputs.query_ids, inputs.document_ids, warmup, seed)
         fit(module, "backbone", checkpoints, tracker.lightning_logger())
     tracker.log_metrics(prompt.truncation())
     manifest = save_model(paths.backbone, "backbone", model, prompt, {"data": data})
@@ -90,6 +90,6 @@ def _take(source: str, params: BackboneParams) -> Backbone:
 
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:
     documents = [document.contents for document in dataset.corpus.values()]
-    queries = Supervision.build(dataset.corpus, dataset.qrels["train"]).texts(dataset.queries)
+    queries = Judgements.build(dataset.corpus, dataset.qrels["train"]).texts(dataset.queries)
     tokenizer = build_tokenizer(template_texts(prompt, documents, queries), small.vocabulary, (prompt.yes, prompt.no))
     return Backbone(build_small_model(small, len(tokenizer), seed), tokenizer).to(default_device())

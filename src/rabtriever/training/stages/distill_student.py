@@ -26,7 +26,7 @@ from rabtriever.training.inputs import TrainingInputs, prepared_data, training_i
 from rabtriever.training.model_io import Teacher, open_teacher
 from rabtriever.training.student import DistillationData, StudentModule, StudentParams
 from rabtriever.training.student_io import answer_direction, load_student, save_student
-from rabtriever.training.teacher_labels import Annotated, read_candidates
+from rabtriever.training.teacher_labels import TeacherLabels, read_candidates
 from rabtriever.training.trainer import checkpoint_folder, fit
 
 
@@ -49,11 +49,11 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, round: int) -> str:
     opened = open_teacher(paths.teacher, prompt_params, data)
     teacher, prompt, manifest = opened.backbone, opened.prompt, opened.manifest
     check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", manifest.hash)
-    found, query_states, source = read_candidates(paths.candidates / str(round))
+    found, query_embeddings, source = read_candidates(paths.candidates / str(round))
     check_parent(source, "teacher", manifest.hash)
     documents = read_documents_encoded(paths.embeddings, len(dataset.corpus), score_weights(teacher))
     inputs = training_inputs(dataset, prompt)
-    facts = _distillation_data(found, query_states, documents, opened, inputs)
+    facts = _distillation_data(found, query_embeddings, documents, opened, inputs)
     parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
     before = None
     if round > 0:
@@ -74,10 +74,14 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, round: int) -> str:
 
 
 def _distillation_data(
-    found: Annotated, query_states: np.ndarray, documents: EncodedDocuments, teacher: Teacher, inputs: TrainingInputs
+    found: TeacherLabels,
+    query_embeddings: np.ndarray,
+    documents: EncodedDocuments,
+    teacher: Teacher,
+    inputs: TrainingInputs,
 ) -> DistillationData:
     return DistillationData(
-        query_states=torch.from_numpy(query_states),
+        query_embeddings=torch.from_numpy(query_embeddings),
         documents=documents,
         candidates=torch.from_numpy(found.candidates),
         target_states=torch.from_numpy(found.states),
@@ -86,7 +90,7 @@ def _distillation_data(
         head_weight=teacher.reader.head_weight.detach().float().cpu(),
         yes_id=inputs.prompt.yes_id,
         no_id=inputs.prompt.no_id,
-        direction=answer_direction(teacher.reader, score_weights(teacher.backbone).evidence, inputs.prompt),
+        direction=answer_direction(teacher.reader, score_weights(teacher.backbone).yes_no_logit, inputs.prompt),
         query_ids=[inputs.query_ids[row] for row in found.query_rows],
     )
 
@@ -94,7 +98,7 @@ def _distillation_data(
 def _new_predictor(shape: PredictorParams, data: DistillationData, similarity: float) -> Predictor:
     predictor = build_predictor(data.documents.states.shape[1], shape, similarity)
     listed = data.candidates >= 0
-    predictor.standardise(data.query_states, data.documents.states, data.target_states[listed].float())
+    predictor.standardise(data.query_embeddings, data.documents.states, data.target_states[listed].float())
     return predictor
 
 

@@ -48,7 +48,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
         copy_shards(scratch, target)
         if score_weights(model).need_memory:
             asked = model.encode(inputs.query_ids, params.batch_size, "embed_corpus: training queries")
-            save_memory(target / MEMORY, remember(asked, inputs.supervision.grades))
+            save_memory(target / MEMORY, remember(asked, inputs.judgements.grades))
         manifest = write_manifest(
             target,
             "embeddings",

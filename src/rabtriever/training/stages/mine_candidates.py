@@ -22,10 +22,10 @@ from rabtriever.search.bm25 import Bm25
 from rabtriever.search.scorer import Scorer
 from rabtriever.training.embeddings import read_documents_encoded
 from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
-from rabtriever.training.mining import MiningParams, known_ranking, select_candidates
+from rabtriever.training.mining import MiningParams, bi_encoder_ranking, select_candidates
 from rabtriever.training.model_io import open_teacher
 from rabtriever.training.student_io import load_student
-from rabtriever.training.teacher_labels import annotate_candidates, save_candidates
+from rabtriever.training.teacher_labels import label_candidates, save_candidates
 
 
 class Sections(NamedTuple):
@@ -51,24 +51,26 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, round: int) -> str:
     rng = np.random.default_rng((seed, round))
     count = len(inputs.query_ids)
     kept = np.sort(rng.choice(count, size=min(params.queries or count, count), replace=False))
-    query_states = opened.encoder.encode(
+    query_embeddings = opened.encoder.encode(
         [inputs.query_ids[row] for row in kept], params.batch_size, f"mine@{round}: queries"
     )
     parents = {"data": data, "teacher": teacher.hash}
     if round == 0:
-        ranking = _before_training(inputs, kept, query_states, documents, score_weights(model).similarity, params.depth)
+        ranking = _before_training(
+            inputs, kept, query_embeddings, documents, score_weights(model).similarity, params.depth
+        )
     else:
         scorer, manifest = load_student(paths.student / str(round - 1), opened.encoder, prompt, teacher.hash)
-        states = scorer.encode([inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept])
+        states = scorer.encode([inputs.dataset.queries[inputs.judgements.query_ids[row]] for row in kept])
         ranking = _rank(scorer, states, documents, params.depth)
         parents["student"] = manifest.hash
-    grades = [inputs.supervision.grades[row] for row in kept]
+    grades = [inputs.judgements.grades[row] for row in kept]
     candidates = select_candidates(ranking, grades, len(dataset.corpus), params, rng)
     teacher_at_work, label = Reranker(model, prompt, reader, prefix), f"mine@{round}: teacher"
-    found = annotate_candidates(teacher_at_work, inputs, kept, candidates, params, label, documents)
+    found = label_candidates(teacher_at_work, inputs, kept, candidates, params, label, documents)
     tracker.log_metrics(found.facts)
     target = paths.candidates / str(round)
-    save_candidates(target, found, query_states, parents)
+    save_candidates(target, found, query_embeddings, parents)
     facts = ", ".join(f"{name} {value:g}" for name, value in found.facts.items())
     print(f"mine@{round}: {facts}")
     return read_manifest(target, "candidates", verify=False).hash
@@ -77,16 +79,16 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, round: int) -> str:
 def _before_training(
     inputs: TrainingInputs,
     kept: np.ndarray,
-    query_states: np.ndarray,
+    query_embeddings: np.ndarray,
     documents: EncodedDocuments,
     similarity: float,
     depth: int,
 ) -> np.ndarray:
     """What a student without a predictor ranks by: what is known of the states alone, or BM25 where that is nothing."""
     if similarity > 0:
-        return known_ranking(query_states, documents, similarity, depth)
+        return bi_encoder_ranking(query_embeddings, documents, similarity, depth)
     bm25 = Bm25([document.contents for document in inputs.dataset.corpus.values()])
-    texts = [inputs.dataset.queries[inputs.supervision.query_ids[row]] for row in kept]
+    texts = [inputs.dataset.queries[inputs.judgements.query_ids[row]] for row in kept]
     return bm25.rank(texts, max(depth, 1))[0]
 
 

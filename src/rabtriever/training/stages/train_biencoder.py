@@ -38,7 +38,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params)}
     checkpoints = checkpoint_folder(paths.checkpoints, "train_biencoder", keys)
     with tuning(model, params.lora_rank, params.gradient_checkpointing):
-        module = ContrastiveModule(model, inputs.supervision, inputs.query_ids, inputs.document_ids, params, seed)
+        module = ContrastiveModule(model, inputs.judgements, inputs.query_ids, inputs.document_ids, params, seed)
         fit(module, "train_biencoder", checkpoints, tracker.lightning_logger())
     average_weights(model, paths.backbone / "model", params.start_share)
     manifest = save_model(paths.biencoder, "biencoder", model, prompt, parents)

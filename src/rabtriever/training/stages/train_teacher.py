@@ -71,7 +71,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, start: Path | None =
     scratch = checkpoint_folder(paths.checkpoints, "train_teacher", keys)
     phases = _Phases(inputs, params, seed, scratch, tracker.lightning_logger, paths.biencoder / "model")
     if start is None:
-        reader, candidates = _trained(model, phases)
+        reader, candidates = _train(model, phases)
     else:
         trained = open_teacher(start, prompt_params, data)
         check_parent(trained.manifest, "biencoder", parent.hash)
@@ -83,7 +83,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, start: Path | None =
     if fitted:
         tracker.log_metrics(_fit_weights(Reranker(model, prompt, reader), inputs, params))
     if params.similarity > 0 and polish.steps:
-        model = _polished(Reranker(model, prompt, reader), inputs, polish, seed, scratch, tracker.lightning_logger)
+        model = _polish(Reranker(model, prompt, reader), inputs, polish, seed, scratch, tracker.lightning_logger)
         if fitted:
             tracker.log_metrics(_fit_weights(Reranker(model, prompt, reader, prefix), inputs, params))
     parts = {READER: reader, PREFIX: prefix}
@@ -108,7 +108,7 @@ class _Phases:
         """Judged and unjudged documents most similar to each query, (Q, depth) rows each."""
         ids = self.inputs.query_ids, self.inputs.document_ids
         label = f"train_teacher: hard negatives{of}"
-        return mine_with_cosine(model, self.inputs.supervision, *ids, self.params.mining_depth, label=label)
+        return mine_with_cosine(model, self.inputs.judgements, *ids, self.params.mining_depth, label=label)
 
     def tune(
         self, name: str, module: type[TeacherModule], trained: Backbone, candidates: Candidates, model: Backbone
@@ -116,12 +116,12 @@ class _Phases:
         """Trains a backbone in place: the model itself, or a reader beside it."""
         seed_torch(self.seed)  # of the adapters, also where a resumed run has skipped the phase before
         apart, inputs, params = model if trained is not model else None, self.inputs, self.params
-        facts = (inputs.prompt, inputs.supervision, inputs.query_ids, inputs.document_ids, candidates, params)
+        facts = (inputs.prompt, inputs.judgements, inputs.query_ids, inputs.document_ids, candidates, params)
         with tuning(trained, params.lora_rank, params.gradient_checkpointing and apart is None):
             fit(module(trained, *facts, self.seed, apart), name, self.scratch / name, self.logger())
 
 
-def _trained(model: Backbone, phases: _Phases) -> tuple[Backbone, Candidates]:
+def _train(model: Backbone, phases: _Phases) -> tuple[Backbone, Candidates]:
     """The reader, after training the model in place and averaging it, with the candidates that it was trained on.
 
     The reader is the model itself where it has none of its own.
@@ -137,14 +137,14 @@ def _trained(model: Backbone, phases: _Phases) -> tuple[Backbone, Candidates]:
 
 
 def _as_trained(trained: Teacher, biencoder: Backbone, phases: _Phases) -> tuple[Backbone, Backbone, Candidates]:
-    """Model, reader and candidates as `_trained` left them when a teacher was made of them."""
+    """Model, reader and candidates as `_train` left them when a teacher was made of them."""
     model = trained.prefix  # the states before they were polished
     if not phases.params.reader_steps:
         return model, model, phases.mined(biencoder)
     return model, trained.reader, phases.mined(model, " of the reader")
 
 
-def _polished(
+def _polish(
     reranker: Reranker,
     inputs: TrainingInputs,
     params: PolishParams,
@@ -158,7 +158,7 @@ def _polished(
     name = "train_teacher-polish"
     seed_torch(seed)
     with tuning(model, params.lora_rank, params.gradient_checkpointing):
-        facts = inputs.supervision, inputs.query_ids, inputs.document_ids, [annotated], params, seed
+        facts = inputs.judgements, inputs.query_ids, inputs.document_ids, [annotated], params, seed
         checkpoints = checkpoint_folder(scratch, name, asdict(params))
         fit(DistilledBiencoderModule(model, *facts), name, checkpoints, logger())
     average_weights(model, reranker.backbone, params.start_share)
@@ -167,7 +167,7 @@ def _polished(
 
 def _fit_weights(reranker: Reranker, inputs: TrainingInputs, params: TeacherParams) -> dict[str, float]:
     """Gives the teacher the weights of its score that the dev judgements are likeliest under."""
-    model, terms = reranker.backbone, TERMS if params.document_terms else ("evidence",)
+    model, terms = reranker.backbone, TERMS if params.document_terms else ("yes_no_logit",)
     best, _, _ = fit_on_dev(inputs, model, terms, params.fit_depth, params.temperature, FIT_BATCH, reranker)
     model.configure(**best.weights._asdict())
     print("train_teacher: weights of the score fitted on dev: ", end="")
