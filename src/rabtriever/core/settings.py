@@ -127,9 +127,7 @@ def save_params(path: str | Path, changes: Mapping[str, str | int | float | bool
     text = Path(path).read_bytes().decode("utf-8")
     root = YAML(pure=True).compose(text)
     spans = {_span(root, text, key, path): _scalar(value) for key, value in changes.items()}
-    for (start, end), new in sorted(
-        spans.items(), reverse=True
-    ):  # from the end: earlier places stay
+    for (start, end), new in sorted(spans.items(), reverse=True):  # from the end: earlier places stay
         gap = " " if text[start - 1 : start] == ":" else ""  # an empty value starts right behind its key's colon
         text = text[:start] + gap + new + text[end:]
     if changes:
