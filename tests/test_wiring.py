@@ -93,7 +93,7 @@ def test_a_version_asks_for_what_serving_imports(monkeypatch: pytest.MonkeyPatch
     from rabtriever.ops.registry import _RUNTIME
 
     monkeypatch.setattr("tests.closure.HARMLESS", set())
-    packages = {"faiss": "faiss-cpu", "yaml": "pyyaml"}
+    packages = {"faiss": "faiss-cpu", "ruamel": "ruamel.yaml"}
     found = set().union(*(imported_packages(ROOT / name) for name in closure("src/rabtriever/ops/pyfunc.py")))
     found -= {*sys.stdlib_module_names, "rabtriever"}
     assert {packages.get(name, name) for name in found} == set(_RUNTIME)

@@ -114,7 +114,7 @@ def test_changes_are_told(home):
         ("rounds: 3", "large.yaml: rounds is 3, expected a list"),
         ("model: {steps: {a: 1}}", "large.yaml: model.steps is a mapping"),
         ("model: 3", "large.yaml: unknown key model"),
-        ("model: {steps: 3, steps: 4}", "repeated key 'steps'"),
+        ("model: {steps: 3, steps: 4}", 'duplicate key "steps"'),
         ("", "found NoneType"),
     ],
 )

@@ -107,9 +107,9 @@ def test_fault_is_named(tmp_path, changes, words):
         ("- 1\n", "found list"),
         ("stage: 3\n", "stage is 3, expected a mapping"),
         ("stagge: {}\n", "no section 'stage', did you mean 'stagge'?"),
-        ("stage: {source: x\n", "no valid YAML"),
-        ("stage: {source: x, source: y}\n", "repeated key 'source'"),
-        ("stage: {}\nstage: {}\n", "repeated key 'stage'"),
+        ("stage: {source: x\n", "not valid YAML"),
+        ("stage: {source: x, source: y}\n", 'duplicate key "source"'),
+        ("stage: {}\nstage: {}\n", 'duplicate key "stage"'),
     ],
 )
 def test_broken_file_is_named(tmp_path, content, words):

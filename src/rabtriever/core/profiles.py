@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from rabtriever.core.artifacts import atomic_write
-from rabtriever.core.settings import ParamsError, flat, nearest, read_settings, save_param
+from rabtriever.core.settings import ParamsError, flat, nearest, read_settings, save_params
 
 FOLDER = Path("profiles")
 DEFAULTS = "small"
@@ -37,7 +34,7 @@ def load_profile(name: str, params: str | Path, folder: str | Path = FOLDER) -> 
 
     Raises:
         FileNotFoundError: no such profile; names those there are.
-        ParamsError: a profile is no valid YAML, has a key that params.yaml has not, or a value of another kind.
+        ParamsError: a profile is not valid YAML, has a key that params.yaml lacks, or a value of another kind.
     """
     values: dict[str, Value] = {}
     for path in (Path(folder) / f"{DEFAULTS}.yaml", _find(name, Path(folder))):
@@ -52,7 +49,7 @@ def read_profile(path: str | Path) -> dict[str, Value]:
 
     Raises:
         FileNotFoundError: no such file.
-        ParamsError: no valid YAML, or something else than sections of single values.
+        ParamsError: it is not valid YAML, or holds something else than sections of single values.
     """
     values = flat(read_settings(path))
     for key, value in values.items():
@@ -77,13 +74,7 @@ def save_profile(values: Mapping[str, Value], params: str | Path) -> dict[str, t
     """
     present = flat(read_settings(params))
     changes = {key: (present.get(key), new) for key, new in values.items() if key not in present or present[key] != new}
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = shutil.copyfile(params, Path(scratch) / Path(params).name)
-        for key, (_, new) in changes.items():
-            save_param(copy, key, new)
-        if changes:
-            with atomic_write(params, "wb") as handle:
-                handle.write(copy.read_bytes())
+    save_params(params, {key: new for key, (_, new) in changes.items()})
     return changes
 
 
@@ -104,7 +95,7 @@ def _check(values: Mapping[str, Value], path: Path, params: str | Path) -> None:
     """Makes sure that params.yaml has each key, with a value of the same kind.
 
     Raises:
-        ParamsError: it has not; names the nearest key.
+        ParamsError: it lacks a key, or has a value of another kind there; names the nearest key.
     """
     sections = read_settings(params)
     present = flat(sections)

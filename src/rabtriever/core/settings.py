@@ -1,34 +1,36 @@
-"""Strict settings: one section of params.yaml into the frozen dataclass that a stage declares beside its code.
+"""Strict settings: one section of params.yaml becomes the frozen dataclass that a stage declares beside its code.
 
-Owns parsing, checking and the rewriting of one value in place. Holds no stage's fields: adding a setting to one stage
-must not make the others stale. YAML is read as DVC reads it (version 1.2): `1e-4` is a number, `yes` and `off` are
-words.
+This module reads the file, checks a section against its dataclass (with pydantic), and rewrites one value in place. It
+holds no stage's fields: a setting that is added to one stage must not make the others stale. YAML is read as DVC reads
+it (version 1.2, with ruamel.yaml): `1e-4` is a number, `yes` and `off` are words.
+
+pydantic is imported when a section is read, not with this module: searching reads none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
-import math
 import re
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from rabtriever.core.artifacts import atomic_write
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
-_BOUNDS = {
-    "ge": (lambda value, bound: value >= bound, "at least"),
-    "gt": (lambda value, bound: value > bound, "more than"),
-    "le": (lambda value, bound: value <= bound, "at most"),
-    "lt": (lambda value, bound: value < bound, "less than"),
-}
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
 class ParamsError(ValueError):
@@ -69,18 +71,17 @@ def load_params(cls: type[T], section: str, path: str | Path = "params.yaml") ->
     values = sections[section]
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: {section} is {values!r}, expected a mapping of settings")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            raise ParamsError(f"{path}: unknown key {section}.{key}{nearest(key, fields)}; correct or remove it")
     hints = get_type_hints(cls)
-    checked = {}
-    for name, field in fields.items():
-        where = f"{path}: {section}.{name}"
+    bounds = {field.name: field.metadata for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in bounds:
+            raise ParamsError(f"{path}: unknown key {section}.{key}{nearest(key, bounds)}; correct or remove it")
+    for name in bounds:
         if name not in values:
-            raise ParamsError(f"{where} is missing; add it ({_describe(hints[name], field.metadata)})")
-        checked[name] = checked_value(values[name], hints[name], where, field.metadata)
-    return cls(**checked)
+            expected = _describe(hints[name], bounds[name])
+            raise ParamsError(f"{path}: {section}.{name} is missing; add it ({expected})")
+    where = f"{path}: {section}"
+    return cls(**{name: checked_value(values[name], hints[name], f"{where}.{name}", bounds[name]) for name in bounds})
 
 
 def load_sections(cls: type[T], path: str | Path = "params.yaml") -> T:
@@ -92,7 +93,7 @@ def load_sections(cls: type[T], path: str | Path = "params.yaml") -> T:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ParamsError: As of `load_params`.
+        ParamsError: If a section is missing, or a key is unknown, missing, of the wrong type or out of range.
     """
     return cls(**{section: load_params(kind, section, path) for section, kind in get_type_hints(cls).items()})
 
@@ -110,65 +111,61 @@ def check_sections(path: str | Path, known: Iterable[str]) -> None:
             raise ParamsError(f"{path}: unknown section {section!r}{nearest(section, known)}; correct or remove it")
 
 
-def save_param(path: str | Path, key: str, value: str | int | float | bool | None) -> None:
-    """Rewrites one value of a YAML file in place, atomically; comments and everything else stay as they are.
+def save_params(path: str | Path, changes: Mapping[str, str | int | float | bool | None]) -> None:
+    """Rewrites single values of a YAML file in place, all of them or none; comments and layout stay as they are.
 
     Args:
         path: The YAML file.
-        key: Section and name with a dot between, such as "prepare.source".
-        value: The new value, finite if a number.
+        changes: The new values, finite if numbers, by section and name with a dot between: "prepare.source".
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ParamsError: If the key is not there, or holds a list or mapping.
+        ParamsError: If a key is not there, or holds a list or mapping.
+        ValueError: If a number is not finite.
     """
     read_settings(path)  # complains of a broken file
     text = Path(path).read_bytes().decode("utf-8")
-    node = yaml.compose(text, Loader=_Loader)
+    root = YAML(pure=True).compose(text)
+    spans = {_span(root, text, key, path): _scalar(value) for key, value in changes.items()}
+    for (start, end), new in sorted(spans.items(), reverse=True):  # from the end: earlier places stay
+        gap = " " if text[start - 1 : start] == ":" else ""  # an empty value starts right behind its key's colon
+        text = text[:start] + gap + new + text[end:]
+    if changes:
+        with atomic_write(path, "wb") as handle:
+            handle.write(text.encode("utf-8"))
+
+
+def _span(root: Node, text: str, key: str, path: str | Path) -> tuple[int, int]:
+    """First character of a single value in a YAML text, and the one after its last."""
+    node, behind = root, 0
     for depth, part in enumerate(key.split("."), start=1):
-        children = {name.value: child for name, child in node.value} if isinstance(node, yaml.MappingNode) else {}
+        children = {name.value: (name, child) for name, child in node.value} if isinstance(node, MappingNode) else {}
         if part not in children:
             found = ".".join(key.split(".")[:depth])
             raise ParamsError(f"{path}: no key {found}{nearest(part, children)}; add it, or correct the name")
-        node = children[part]
-    if not isinstance(node, yaml.ScalarNode):
+        name, node = children[part]
+        behind = text.index(":", name.end_mark.index) + 1
+    if not isinstance(node, ScalarNode):
         raise ParamsError(f"{path}: {key} is a list or mapping, only a single value can be rewritten")
     start, end = node.start_mark.index, node.end_mark.index
-    gap = " " if text[start - 1 : start] == ":" else ""  # an empty value starts right behind its key's colon
-    with atomic_write(path, "wb") as handle:
-        handle.write((text[:start] + gap + _scalar(value) + text[end:]).encode("utf-8"))
+    return (start, end) if end > start else (behind, behind)
+
+
+def save_param(path: str | Path, key: str, value: str | int | float | bool | None) -> None:
+    """Rewrites one value of a YAML file in place; arguments and errors are those of `save_params`."""
+    save_params(path, {key: value})
 
 
 def _scalar(value: str | int | float | bool | None) -> str:
-    """YAML of one value: bare words where they read back as they are, else JSON, which is YAML too."""
-    bare = isinstance(value, str) and re.fullmatch(r"[\w./~][\w./~+-]*", value)
-    if bare and all(yaml.load(value, Loader=loader) == value for loader in (_Loader, yaml.SafeLoader)):
+    """YAML of one value: a bare word where it reads back as it is, else JSON, which is YAML too."""
+    if isinstance(value, str) and re.fullmatch(r"[\w./~][\w./~+-]*", value) and _yaml().load(value) == value:
         return str(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the plain scalars of YAML 1.2, and repeated keys refused."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for name in (name for name, _ in node.value if isinstance(name, yaml.ScalarNode)):
-            if name.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"repeated key {name.value!r}", name.start_mark)
-            seen.add(name.value)
-        return super().construct_mapping(node, deep)
-
-
-_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", _FLOAT, "-+0123456789."),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+def _yaml() -> YAML:
+    """A reader of plain values as DVC has it."""
+    return YAML(typ="safe")
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -176,23 +173,26 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ParamsError: If it is no valid YAML, or no mapping.
+        ParamsError: If it is not valid YAML, repeats a key, or is not a mapping.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no file {path}; expected the settings, one section per stage; run in the repository root"
         )
     try:
-        content = yaml.load(Path(path).read_bytes().decode("utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
+        content = _yaml().load(Path(path).read_bytes().decode("utf-8"))
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParamsError(f"{path}{line} is not valid YAML: {error.problem}; correct it") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}; correct it") from error
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: found {type(content).__name__}, expected one section per stage")
     return content
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by section as one level of dotted keys; what is no section keeps its name."""
+    """Settings by section as one level of dotted keys; a top-level value that is not a section keeps its name."""
     found: dict[str, Any] = {}
     for section, values in settings.items():
         if isinstance(values, dict):
@@ -211,54 +211,49 @@ def nearest(name: Any, valid: Iterable[Any]) -> str:
     return f" (valid: {', '.join(sorted(names)) or 'none'})"
 
 
-def checked_value(
-    value: Any, hint: Any, where: str, bounds: Mapping[str, Any] = MappingProxyType({}), expected: str | None = None
-) -> Any:
-    """`value` as the type that `hint` asks for.
+def checked_value(value: Any, hint: Any, where: str, bounds: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """`value` as the type that `hint` asks for: an integer may stand for a number, nothing else is converted.
 
     Args:
         value: as it was read.
-        hint: one of those that `load_params` knows.
-        where: file and key.
-        bounds: of `bounded`.
-        expected: describes the whole of which `hint` is a part.
+        hint: one of the types that `load_params` knows.
+        where: file and key, for the message.
+        bounds: the limits that `bounded` was given, by name.
 
     Raises:
-        ParamsError: it is another type, or out of range.
+        ParamsError: If it is another type, not finite, or out of range.
     """
-    expected = expected or _describe(hint, bounds)
-    error = ParamsError(f"{where} is {value!r}, expected {expected}")
-    origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        (inner,) = (option for option in options if option is not type(None))
-        return checked_value(value, inner, where, bounds, expected)
-    if origin is Literal:
-        if not any(type(value) is type(option) and value == option for option in options):
-            raise error
-        return value
-    if origin is list:
-        if not isinstance(value, list):
-            raise error
-        return [checked_value(item, options[0], f"{where}[{place}]", bounds) for place, item in enumerate(value)]
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        raise error
-    if hint in (int, float) and not all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items()):
-        raise error
-    return value
+    from pydantic import ValidationError
+
+    try:
+        return _validator(hint, tuple(bounds.items())).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False)[0]
+        place = "".join(f"[{step}]" for step in fault["loc"] if isinstance(step, int))
+        expected = _describe(get_args(hint)[0] if place else hint, bounds)
+        raise ParamsError(f"{where}{place} is {fault['input']!r}, expected {expected}") from error
 
 
-def _describe(hint: Any, bounds: Any) -> str:
+@functools.cache
+def _validator(hint: Any, bounds: tuple[tuple[str, Any], ...]) -> TypeAdapter[Any]:
+    """What checks the values of one setting; the bounds of a list are those of its items."""
+    from pydantic import ConfigDict, Field, TypeAdapter
+
+    if bounds and get_origin(hint) is list:
+        hint = list[Annotated[get_args(hint)[0], Field(**dict(bounds))]]  # type: ignore[misc]
+    elif bounds:
+        hint = Annotated[hint, Field(**dict(bounds))]
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _describe(hint: Any, bounds: Mapping[str, Any]) -> str:
     """The expectation in words."""
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join("null" if option is type(None) else _describe(option, bounds) for option in options)
     if origin is Literal:
         return "one of " + ", ".join(str(option) for option in options)
-    limits = " and ".join(f"{_BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
+    limits = " and ".join(f"{_LIMITS[name]} {bound}" for name, bound in bounds.items())
     if origin is list:
         return f"a list, each item {_describe(options[0], bounds)}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}

@@ -114,14 +114,21 @@ def paired_bootstrap(
     differences = np.array([challenger[query_id] - champion[query_id] for query_id in sorted(challenger)])
     if not np.isfinite(differences).all():
         raise ValueError("a value of challenger or champion is not finite; expected metrics from 0 to 1")
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(differences))
-    means = []
-    for start in range(0, samples, block):
-        picks = generator.integers(len(differences), size=(min(block, samples - start), len(differences)))
-        means.append(differences[picks].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(differences.mean()), float(low), float(high))
+    mean = float(differences.mean())
+    if len(differences) == 1:  # scipy refuses what resampling cannot change
+        return Interval(mean, mean, mean)
+    from scipy.stats import bootstrap  # not imported above: it takes a second
+
+    low, high = bootstrap(
+        (differences,),
+        np.mean,
+        n_resamples=samples,
+        batch=max(1, _BLOCK // len(differences)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(low), float(high))
 
 
 def recall_curve(qrels: Qrels, run: Run, cutoffs: Sequence[int]) -> dict[int, float]:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.gradient_checkpointing import checkpointed
+
+if TYPE_CHECKING:
+    from peft import LoraModel
 
 
 @contextlib.contextmanager
@@ -26,45 +30,38 @@ def tuning(backbone: Backbone, rank: int, gradient_checkpointing: bool = False) 
     stored = [] if rank else [(weight, weight.dtype) for weight in backbone.parameters()]
     for weight, _ in stored:  # one by one: a model's buffers have a dtype of their own
         weight.data = weight.data.float()
-    if rank:
-        add_lora(backbone, rank)
+    adapters = add_lora(backbone, rank) if rank else None
     with checkpointed(backbone) if gradient_checkpointing else contextlib.nullcontext():
         yield
-    if rank:
-        merge_lora(backbone)
+    if adapters is not None:
+        merge_lora(backbone, adapters)
     for weight, dtype in stored:
         weight.data = weight.data.to(dtype)
 
 
-def add_lora(backbone: Backbone, rank: int) -> Backbone:
+def add_lora(backbone: Backbone, rank: int) -> LoraModel:
     """Freezes a backbone and adds trainable adapters of a rank to all its linear layers but the head.
 
     The adapters are injected into the model itself, so that it keeps its class and its attributes. They are float32
     whatever the model is: a step of a usual learning rate is lost in the 8 bits of a bfloat16.
+
+    Returns:
+        What `merge_lora` takes the adapters off by.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import LoraConfig, LoraModel
 
     for parameter in backbone.model.parameters():
         parameter.requires_grad = False
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
-    inject_adapter_in_model(config, backbone.decoder)
+    adapters = LoraModel(backbone.decoder, config, "default")
     for parameter in backbone.model.parameters():
         if parameter.requires_grad:  # peft makes them of the model's dtype
             parameter.data = parameter.data.float()
-    return backbone
+    return adapters
 
 
-def merge_lora(backbone: Backbone) -> Backbone:
+def merge_lora(backbone: Backbone, adapters: LoraModel) -> None:
     """Writes the adapters into the weights and takes them off, which leaves an ordinary model of the same dtype."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, module in list(backbone.model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            parent, _, leaf = name.rpartition(".")
-            setattr(backbone.model.get_submodule(parent), leaf, module.get_base_layer())
-    if hasattr(backbone.decoder, "peft_config"):
-        del backbone.decoder.peft_config
+    adapters.merge_and_unload()
     for parameter in backbone.model.parameters():
         parameter.requires_grad = True
-    return backbone

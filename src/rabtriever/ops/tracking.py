@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import socket
 import subprocess
@@ -104,15 +103,11 @@ def _store_folder(uri: str) -> Path | None:
     return folder
 
 
-@contextlib.contextmanager
-def _locked(folder: Path | None) -> Iterator[None]:
+def _locked(folder: Path | None) -> contextlib.AbstractContextManager[Any]:
     """Lets one process at a time create the store: two first migrations at once would break each other."""
-    if folder is None:
-        yield
-        return
-    with open(folder / ".lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    from filelock import FileLock
+
+    return contextlib.nullcontext() if folder is None else FileLock(folder / ".lock")
 
 
 def metric_name(name: str) -> str:

@@ -23,7 +23,7 @@ ENCODE_BATCH = 256
 
 @contextlib.contextmanager
 def exact_products() -> Iterator[None]:
-    """Computes float32 products in full meanwhile, whatever `default_device` has chosen."""
+    """Computes float32 products in full meanwhile, whatever precision the process has been set to."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -9,13 +9,14 @@ import torch
 
 from rabtriever.core.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.core.settings import ParamsError
-from rabtriever.lm.backbone import Backbone, default_device
+from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.prompt import Prompt
 from rabtriever.models.document_terms import score_weights
 from rabtriever.models.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.search.scorer import Scorer
+from rabtriever.training.model_io import training_device
 
 KIND = "student"
 PREDICTOR = "predictor.safetensors"
@@ -82,5 +83,5 @@ def load_student(folder: Path, teacher: Encoder, prompt: Prompt, teacher_hash: s
     direction = state.pop("direction")
     predictor.load_state_dict(state)
     own = folder / ENCODER
-    encoder = Encoder(load_backbone(own, device=default_device()), teacher.read) if own.is_dir() else teacher
+    encoder = Encoder(load_backbone(own, device=training_device()), teacher.read) if own.is_dir() else teacher
     return Scorer(encoder, teacher, prompt, predictor.eval(), direction), manifest

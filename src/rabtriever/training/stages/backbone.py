@@ -13,7 +13,7 @@ from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data.beir_io import Dataset
 from rabtriever.data.judgements import Judgements
 from rabtriever.lm.adapters import tuning
-from rabtriever.lm.backbone import Backbone, default_device
+from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.model_source import resolve_source
 from rabtriever.lm.prompt import Prompt, PromptParams, check_templates, template_texts
@@ -21,7 +21,7 @@ from rabtriever.lm.small_model import SmallModelParams, build_small_model, build
 from rabtriever.models.reranker import check_reading
 from rabtriever.training.contrastive import ContrastiveModule, ContrastiveParams
 from rabtriever.training.inputs import prepared_data, training_inputs
-from rabtriever.training.model_io import save_model
+from rabtriever.training.model_io import save_model, training_device
 from rabtriever.training.trainer import checkpoint_folder, fit
 
 
@@ -85,11 +85,11 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
 
 
 def _take(source: str, params: BackboneParams) -> Backbone:
-    return load_backbone(source, params.revision or None, params.dtype, default_device())
+    return load_backbone(source, params.revision or None, params.dtype, training_device())
 
 
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:
     documents = [document.contents for document in dataset.corpus.values()]
     queries = Judgements.build(dataset.corpus, dataset.qrels["train"]).texts(dataset.queries)
     tokenizer = build_tokenizer(template_texts(prompt, documents, queries), small.vocabulary, (prompt.yes, prompt.no))
-    return Backbone(build_small_model(small, len(tokenizer), seed), tokenizer).to(default_device())
+    return Backbone(build_small_model(small, len(tokenizer), seed), tokenizer).to(training_device())

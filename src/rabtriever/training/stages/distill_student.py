@@ -15,7 +15,7 @@ from rabtriever.core.artifacts import check_parent, read_manifest
 from rabtriever.core.seeding import SeedParams, seed_torch
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.lm.adapters import tuning
-from rabtriever.lm.backbone import Backbone, default_device
+from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.prompt import PromptParams
 from rabtriever.models.document_terms import EncodedDocuments, score_weights
@@ -23,7 +23,7 @@ from rabtriever.models.predictor import Predictor, PredictorParams, build_predic
 from rabtriever.search.scorer import Scorer
 from rabtriever.training.embeddings import read_documents_encoded
 from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
-from rabtriever.training.model_io import Teacher, open_teacher
+from rabtriever.training.model_io import Teacher, open_teacher, training_device
 from rabtriever.training.student import DistillationData, StudentModule, StudentParams
 from rabtriever.training.student_io import answer_direction, load_student, save_student
 from rabtriever.training.teacher_labels import TeacherLabels, read_candidates
@@ -107,4 +107,4 @@ def _query_encoder(params: StudentParams, before: Scorer | None, teacher: Path) 
     if params.query_adapter == "none":
         return None
     encoder = before.encoder.compared if before and before.encoder is not before.document_encoder else None
-    return encoder or load_backbone(teacher / "model", device=default_device())
+    return encoder or load_backbone(teacher / "model", device=training_device())
