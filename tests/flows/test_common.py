@@ -18,19 +18,21 @@ def test_what_changes_while_a_stage_runs_is_not_what_it_is_made_of(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edited: str
 ) -> None:
     """Prevents a model of the old settings or code in DVC's lock and cache as one of the new."""
-    Path("stage.py").write_text("first")
-    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("[raw.txt]", "[raw.txt, stage.py]"))
+    code = Path("src/room/stage.py")
+    code.parent.mkdir(parents=True)
+    code.write_text("first")
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("[raw.txt]", "[raw.txt, src/room]"))
 
     def stage() -> None:
         if edited == "code":
-            Path("stage.py").write_text("second")
+            code.write_text("second")
         set_params("promote", tolerance=2.0)  # which this stage does not read
         set_params("prepare", dev_fraction=0.2 if edited == "setting" else 0.1)
 
     monkeypatch.setenv("DVC_STAGE", "prepare")
     with pytest.raises(SystemExit) as found:
         main(flow(name="prepare")(stage))
-    told = {"code": "prepare: stage.py changed while", "setting": "prepare: prepare in params.yaml changed while"}
+    told = {"code": "prepare: src/room changed while", "setting": "prepare: prepare in params.yaml changed while"}
     assert found.value.code == 1 and told[edited] in capsys.readouterr().err
     main(flow(name="prepare")(lambda: set_params("promote", tolerance=1.0)))
 

@@ -28,7 +28,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     """The table of reports/evaluation.json in columns of fixed width, with colours where it goes to a terminal."""
     known = evaluation["systems"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("system")
+    table.add_column("system", no_wrap=True)
     for column in (*METRICS, *_HEADINGS):
         table.add_column(_HEADINGS.get(column, column), justify="right", no_wrap=True)
     names = [*(name for name in _SYSTEMS if name in known), *(name for name in known if name not in _SYSTEMS)]
@@ -47,9 +47,9 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
 
 def _drawn(table: Table) -> str:
     console = Console(highlight=False)
-    width = console.width if console.is_terminal else _WIDTH  # a pipe has none of its own
+    console.width = max(console.width, _WIDTH)  # a pipe has none of its own
     with console.capture() as captured:
-        console.print(table, width=max(width, _WIDTH), crop=False)
+        console.print(table)
     return captured.get().rstrip("\n")
 
 
