@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rabtriever.core.progress import at_work
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import top_rows, unit
 from rabtriever.data.beir_io import Dataset, Qrels, Queries, Run
@@ -92,10 +93,11 @@ def biencoder_system(dataset: Dataset, queries: Queries, backbone: Backbone, pro
     documents = unit(backbone.encode(prompt.document.ids(contents), batch_size, "evaluate: biencoder, documents"))
     products = inner_products(documents)
 
-    def scores(texts: Sequence[str]) -> np.ndarray:
-        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size)))
+    def scores(texts: Sequence[str], label: str | None = None) -> np.ndarray:
+        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size, label)))
 
-    return scoring_system(dataset, queries, scores, scores(list(queries.values())), 4.0 * documents.shape[1])
+    found = scores(list(queries.values()), "evaluate: biencoder, queries")
+    return scoring_system(dataset, queries, scores, found, 4.0 * documents.shape[1])
 
 
 def scoring_system(
@@ -121,7 +123,8 @@ def scoring_system(
 
 def student_system(queries: Queries, retriever: Retriever) -> System:
     """The retriever folder, searched as it is served."""
-    run = retriever.rank(queries, DEPTH)
+    with at_work("evaluate: student, queries"):
+        run = retriever.rank(queries, DEPTH)
     return System(run, lambda text: retriever.search([text], 10), float(retriever.bytes_per_document))
 
 

@@ -29,7 +29,7 @@ TYPICAL = {
     "mine": Known(90, 2),
     "distill": Known(80, 1),
     "build_index": Known(15, 2),
-    "evaluate": Known(70, 2),
+    "evaluate": Known(70, 4),
     "register": Known(6, 0),
 }
 

@@ -10,6 +10,7 @@ import yaml
 
 from rabtriever.core import profiles
 from rabtriever.core.artifacts import MANIFEST_NAME
+from rabtriever.core.progress import at_work
 from rabtriever.core.settings import ParamsError, check_sections, load_params, read_settings, save_param
 from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import load_dataset
@@ -92,7 +93,8 @@ def adopt_source(data: str | None) -> None:
     if Path(data).resolve().is_relative_to(_PATHS.prepared.resolve()):
         raise ValueError(f"{data} is what stage prepare writes; name the folder that it was made from, or a copy of it")
     print(f"retrain: checking {data} before anything is changed", flush=True)
-    checked(load_dataset(data), params)
+    with at_work(f"retrain: checking {data}"):
+        checked(load_dataset(data), params)
     save_param(_PATHS.params, "prepare.source", data)
     print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)
 
