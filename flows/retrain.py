@@ -116,7 +116,9 @@ def _register_here() -> registry.RegisteredVersion:
     (register if FlowRunContext.get() else register.fn)()
     version = gate.challenger()
     if version is None:
-        raise RuntimeError("models/retriever is registered under another hash than its own; this is a fault of ours")
+        raise RuntimeError(
+            "models/retriever was registered under another hash than its own; this is a bug of rabtriever, please report it"
+        )
     return version
 
 

@@ -112,8 +112,8 @@ class RunDisplay:
             return ""
         head, doing, left = self._parts()
         row = Table.grid(padding=(0, 1))
-        done, total = (self._line.done, self._line.total) if self._line is not None else (0, None)
-        bar = ProgressBar(total=total, completed=done, width=16, pulse=total is None)
+        line = self._line
+        bar = ProgressBar(total=line.total, completed=line.done, width=16) if line is not None else ""
         for column in ({"style": "bold", "no_wrap": True}, {}, {"overflow": "ellipsis"}, {"style": "dim"}):
             row.add_column(**{"no_wrap": True, **column})
         row.add_row(head, bar, doing, left)
