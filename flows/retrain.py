@@ -117,7 +117,7 @@ def _register_here() -> registry.RegisteredVersion:
     version = gate.challenger()
     if version is None:
         raise RuntimeError(
-            "models/retriever was registered under another hash than its own; this is a bug of rabtriever, please report it"
+            "models/retriever was registered under another hash than its own; please report this bug of rabtriever"
         )
     return version
 

@@ -33,7 +33,10 @@ def test_stages_run_once_and_a_failure_harms_nothing(
     printed = capfd.readouterr().out
     assert asked == ["status"] and "nothing to do" in printed
     for expected in (
+        "[2/2] index: done in",
         "== Evaluation ==",
+        "== Results ==",
+        "models:/rabtriever/1 ",
         "version 1 was promoted",
         "need 0",
         "make ui",
