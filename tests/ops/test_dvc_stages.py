@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rabtriever.core.progress import ProgressLine
 from rabtriever.ops import dvc_stages
 from tests.toy import alive, build, set_params, wait_for
 
@@ -19,6 +20,26 @@ def test_graph_is_read_in_order() -> None:
     parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
     assert dvc_stages._graph(dot) == parents
     assert dvc_stages._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+
+
+SAYS = """
+import os, sys
+print("x: 1/2 | 3 s, about 4 s left | loss 5", file=sys.stderr)
+print("of note")
+print("of alarm", file=sys.stderr)
+open("said.txt", "w").write(os.environ["RABTRIEVER_PROGRESS_SECONDS"])
+"""
+
+
+def test_progress_is_handed_over_and_the_rest_is_printed(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prevents progress that scrolls by, a warning that is lost, and a skipped stage that passes for a fast one."""
+    Path("say.py").write_text(SAYS)
+    Path("dvc.yaml").write_text("stages: {say: {cmd: python say.py, deps: [say.py], outs: [said.txt]}}")
+    lines: list[ProgressLine] = []
+    assert dvc_stages.run_stage("say", {}, lines.append)
+    assert lines == [ProgressLine("x", 1, 2, 3.0, 4.0, "loss 5")]
+    assert tuple(capfd.readouterr()) == ("of note\n", "of alarm\n")
+    assert not dvc_stages.run_stage("say", {}, lines.append) and len(lines) == 1
 
 
 def started(program: str) -> subprocess.Popen[bytes]:
