@@ -24,7 +24,7 @@ TYPICAL = {
     "prepare": Known(10, 0),
     "backbone": Known(100, 1),
     "train_biencoder": Known(70, 1),
-    "train_teacher": Known(600, 5),
+    "train_teacher": Known(600, 8),
     "embed_corpus": Known(20, 2),
     "mine": Known(90, 2),
     "distill": Known(80, 1),

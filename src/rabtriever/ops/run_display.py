@@ -95,7 +95,7 @@ class RunDisplay:
         head = f"{self._place} · {self._phase} of {phases}" if self._phase else self._place
         doing = f"{elapsed:.0f} s"
         if line is not None:
-            what = line.label.removeprefix(self._stage).strip(": ") or self._stage
+            what = line.label.removeprefix(self._stage).strip(": -") or self._stage
             doing = str(line._replace(label=what))
         left = self._estimate.left(elapsed, line.left if line is not None else 0.0)
         return head, doing, f"whole run: about {in_words(left)} left" if left else ""
