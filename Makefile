@@ -15,6 +15,7 @@ STUDY ?= cpu
 ARGS ?=
 
 BIN := .venv/bin
+SETUP_LOG := .venv/setup.log
 STAMP := .venv/.installed$(EXTRAS:%=-%)
 # `python` in DVC's stages, and the uvicorn that MLflow starts, are looked up on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -56,7 +57,7 @@ tables: $(STAMP)  ## copy reports/evaluation.json to docs/evaluation and redraw 
 
 clean:  ## remove what the pipeline built; .venv, mlruns, studies and DVC's cache stay, so that `make run` brings it back fast
 	rm -rf data/prepared data/embeddings data/candidates models reports .pytest_cache .ruff_cache .hypothesis
-	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study ! -name retrain.lock -exec rm -rf {} +
+	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study ! -name retrain.lock ! -name stage_seconds.json -exec rm -rf {} +
 
 # uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
 $(STAMP): pyproject.toml requirements.lock
@@ -65,11 +66,12 @@ $(STAMP): pyproject.toml requirements.lock
 			"install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@echo "setup: installing into .venv (about 2 GB, some minutes the first time)"
+	@echo "setup: installing into .venv (about 2 GB, some minutes the first time); what is installed is in $(SETUP_LOG)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
+	@{ $(BIN)/python -m pip install --disable-pip-version-check uv && \
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
 		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}" \
 		$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock \
-			-e '.[dev]' $(EXTRAS:%=-e '.[%]')
+			-e '.[dev]' $(EXTRAS:%=-e '.[%]'); } >$(SETUP_LOG) 2>&1 || { \
+		tail -n 20 $(SETUP_LOG) >&2; echo "setup: failed; all of its output is in $(SETUP_LOG)" >&2; exit 1; }
 	@touch .venv/.installed $@  # whoever has an extra has the rest too

@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import backbone as stage
 
 
 @flow(name="backbone")
 def backbone() -> str:
-    """What the stage's `run` returns."""
+    """Takes or builds the language model that everything starts from, and warms it up on the training pairs."""
     return tracked(stage, "backbone")
 
 
 if __name__ == "__main__":
-    main(backbone)
+    command(backbone)

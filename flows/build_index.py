@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import given_round, main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import build_index as stage
 
 
 @flow(name="build_index")
 def build_index(round: int) -> str:
-    """What the stage's `run` returns."""
+    """Builds the retriever folder from the student of the last round, ready to search."""
     return tracked(stage, "build_index", round=round)
 
 
 if __name__ == "__main__":
-    main(build_index, round=given_round())
+    command(build_index)

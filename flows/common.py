@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
 from rabtriever.ops.tracking import declared_stage, stage_run, store_errors
 
-# what a user can put right, a full disk and a loss that is no number included
+# what a user can put right; a full disk and a loss that is not a number are among them
 EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError, FloatingPointError)
 PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
 
@@ -46,6 +47,25 @@ def tracked(stage: ModuleType, name: str, **arguments: Any) -> Any:
         return stage.run(sections, paths, tracker, **arguments)
 
 
+def command(flow_fn: Flow[..., Any], *others: Flow[..., Any]) -> None:
+    """Runs a flow as a program, whose --help is what the flow's docstring says.
+
+    A flow of a round takes --round.
+
+    Args:
+        flow_fn: the flow.
+        others: flows that run in its place, each by an option of its name.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{Path(sys.argv[0]).stem}", description=flow_fn.description)
+    parser.set_defaults(flow=flow_fn)
+    if "round" in inspect.signature(flow_fn.fn).parameters:
+        parser.add_argument("--round", type=int, required=True, help="number of the round, from 0")
+    for other in others:
+        parser.add_argument(f"--{other.name}", dest="flow", action="store_const", const=other, help=other.description)
+    arguments = vars(parser.parse_args())
+    main(arguments.pop("flow"), **arguments)
+
+
 def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
     """Runs a flow, given its arguments: tracked by Prefect when an API is configured, as a plain function otherwise."""
     with guard(flow_fn.name):
@@ -55,13 +75,6 @@ def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
         else:
             flow_fn.fn(**parameters)
         _check_unchanged(before, _given())
-
-
-def given_round() -> int:
-    """The number behind `--round` on the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--round", type=int, required=True, help="a round after 0 goes on from the one before")
-    return parser.parse_args().round
 
 
 @contextlib.contextmanager
@@ -86,9 +99,9 @@ def guard(name: str) -> Iterator[None]:
 
 
 def _given() -> dict[str, Any]:
-    """Code and settings that DVC takes the result of the stage it runs for made of; it reads them when the stage ends.
+    """Identities of the code and the settings that the stage which DVC runs is made of; empty outside DVC.
 
-    Nothing outside DVC.
+    DVC reads them when the stage ends, and takes its outputs to be made of what it finds then.
     """
     name = os.environ.get("DVC_STAGE")
     if not name:
@@ -114,12 +127,12 @@ def _check_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         raise ArtifactMismatchError(
-            f"{', '.join(changed)} changed while this ran, so what it made would pass for made of the new; run again"
+            f"{', '.join(changed)} changed while this ran, and what was made of the old would pass for new; run again"
         )
 
 
 def _run_tracked(flow_fn: Flow[..., Any], parameters: dict[str, Any]) -> None:
-    """Call the flow; below an outer flow in another process, record it there as Prefect records its own subflows."""
+    """Runs the flow; below an outer flow of another process, as a subflow of that one."""
     parent = os.environ.get(PARENT_FLOW_RUN)
     if not parent:
         flow_fn(**parameters)

@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import given_round, main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import distill_student as stage
 
 
 @flow(name="distill")
 def distill(round: int) -> str:
-    """What the stage's `run` returns."""
+    """Distils the teacher into the student on the candidates of a round."""
     return tracked(stage, "distill", round=round)
 
 
 if __name__ == "__main__":
-    main(distill, round=given_round())
+    command(distill)

@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import embed_corpus as stage
 
 
 @flow(name="embed_corpus")
 def embed_corpus() -> str:
-    """What the stage's `run` returns."""
+    """Encodes all documents and training queries with the teacher."""
     return tracked(stage, "embed_corpus")
 
 
 if __name__ == "__main__":
-    main(embed_corpus)
+    command(embed_corpus)

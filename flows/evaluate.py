@@ -4,15 +4,15 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.evaluation import stage
 
 
 @flow(name="evaluate")
 def evaluate() -> dict[str, Any]:
-    """What the stage's `run` returns."""
+    """Measures all systems on the test queries: table, runs, per-query metrics and plots under reports."""
     return tracked(stage, "evaluate")
 
 
 if __name__ == "__main__":
-    main(evaluate)
+    command(evaluate)

@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import given_round, main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import mine_candidates as stage
 
 
 @flow(name="mine")
 def mine(round: int) -> str:
-    """What the stage's `run` returns."""
+    """Mines candidates with the student of the round before, and has the teacher score them."""
     return tracked(stage, "mine", round=round)
 
 
 if __name__ == "__main__":
-    main(mine, round=given_round())
+    command(mine)

@@ -1,11 +1,10 @@
-"""Flow of stage prepare, `python -m flows.prepare`."""
+"""Flow of stage prepare, `python -m flows.prepare`; with --data-docs, pages on the data contract instead."""
 
-import argparse
 from typing import Any
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.core.settings import load_sections
 from rabtriever.core.stages import Paths
 from rabtriever.data import stage
@@ -13,18 +12,16 @@ from rabtriever.data import stage
 
 @flow(name="prepare")
 def prepare() -> dict[str, Any]:
-    """What the stage's `run` returns."""
+    """Checks the data set of params.yaml against the data contract, and writes it with train, dev and test splits."""
     return tracked(stage, "prepare")
 
 
 @flow(name="data-docs")
 def data_docs() -> None:
-    """Static pages on the source folder's data, under reports/data_docs."""
+    """Shows the data contract and its outcome on the data set of params.yaml as pages in reports/data_docs."""
     paths = Paths()
     stage.data_docs(load_sections(stage.Sections, paths.params), paths)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m flows.prepare", description=__doc__)
-    parser.add_argument("--data-docs", action="store_true", help="show the data contract as pages in reports/data_docs")
-    main(data_docs if parser.parse_args().data_docs else prepare)
+    command(prepare, data_docs)

@@ -4,15 +4,15 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.ops import register as stage
 
 
 @flow(name="register")
 def register() -> dict[str, Any]:
-    """What the stage's `run` returns."""
+    """Registers the retriever in MLflow with its metrics; the gate decides later whether it is served."""
     return tracked(stage, "register")
 
 
 if __name__ == "__main__":
-    main(register)
+    command(register)

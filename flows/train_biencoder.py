@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import train_biencoder as stage
 
 
 @flow(name="train_biencoder")
 def train_biencoder() -> str:
-    """What the stage's `run` returns."""
+    """Trains the bi-encoder, the baseline that a team would train instead."""
     return tracked(stage, "train_biencoder")
 
 
 if __name__ == "__main__":
-    main(train_biencoder)
+    command(train_biencoder)

@@ -2,15 +2,15 @@
 
 from prefect import flow
 
-from flows.common import main, tracked
+from flows.common import command, tracked
 from rabtriever.training.stages import train_teacher as stage
 
 
 @flow(name="train_teacher")
 def train_teacher() -> str:
-    """What the stage's `run` returns."""
+    """Trains the teacher, a generative reranker, from the bi-encoder."""
     return tracked(stage, "train_teacher")
 
 
 if __name__ == "__main__":
-    main(train_teacher)
+    command(train_teacher)

@@ -19,7 +19,7 @@ from research.late_interaction import TokenIndex
 
 
 def late_interaction_system(
-    dataset: Dataset, queries: Queries, backbone: Backbone, prompt: Prompt, batch_size: int, timed: int
+    dataset: Dataset, queries: Queries, backbone: Backbone, prompt: Prompt, batch_size: int
 ) -> System:
     """MaxSim per query token with all documents; their token states are kept in memory."""
     contents = [document.contents for document in dataset.corpus.values()]
@@ -29,7 +29,7 @@ def late_interaction_system(
     def scores(texts: Sequence[str]) -> np.ndarray:
         return index.scores(prompt.query.ids(texts))
 
-    return scoring_system(dataset, queries, scores, found, timed, index.bytes_per_document)
+    return scoring_system(dataset, queries, scores, found, index.bytes_per_document)
 
 
 def calibrated_system(
@@ -39,7 +39,6 @@ def calibrated_system(
     depth: int,
     temperature: float,
     batch_size: int,
-    timed: int,
 ) -> System:
     """A bi-encoder with the student's terms of the training queries, their weights fitted on the same dev queries.
 
@@ -55,12 +54,10 @@ def calibrated_system(
         return products(fit.weights.similarity * asked) + document_bias
 
     stored = 4.0 * (states.shape[1] + 1)
-    return scoring_system(inputs.dataset, queries, scores, scores(list(queries.values())), timed, stored)
+    return scoring_system(inputs.dataset, queries, scores, scores(list(queries.values())), stored)
 
 
-def unserved_student_system(
-    dataset: Dataset, queries: Queries, scorer: Scorer, documents: EncodedDocuments, timed: int
-) -> System:
+def unserved_student_system(dataset: Dataset, queries: Queries, scorer: Scorer, documents: EncodedDocuments) -> System:
     """A student of which no index is built, or can be: every document scored, from the states of the corpus.
 
     A student that folds has the scores that its exact index has (tested).
@@ -71,4 +68,4 @@ def unserved_student_system(
         return score(scorer.encode(texts))
 
     stored = 4.0 * scorer.predictor.numbers_per_document
-    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, stored)
+    return scoring_system(dataset, queries, scores, scores(list(queries.values())), stored)

@@ -199,7 +199,7 @@ def _by_cosine(folder: Path) -> System:
     dataset, data, prompt_params, params = _test()
     model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
     queries = dataset.split_queries("test")
-    return evaluation.biencoder_system(dataset, queries, model, prompt, params.batch_size, params.timed_queries)
+    return evaluation.biencoder_system(dataset, queries, model, prompt, params.batch_size)
 
 
 def _by_cosine_and_terms(folder: Path) -> System:
@@ -207,7 +207,7 @@ def _by_cosine_and_terms(folder: Path) -> System:
     fitted = load_params(TeacherParams, "train_teacher", PATHS.params)
     model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
     inputs, queries = training_inputs(dataset, prompt), dataset.split_queries("test")
-    how = max(1, fitted.fit_depth), fitted.temperature, params.batch_size, params.timed_queries
+    how = max(1, fitted.fit_depth), fitted.temperature, params.batch_size
     return calibrated_system(inputs, queries, model, *how)
 
 
@@ -215,21 +215,21 @@ def _by_tokens(folder: Path) -> System:
     dataset, data, prompt_params, params = _test()
     model, prompt, _ = open_model(folder, folder.name, prompt_params, data)
     queries = dataset.split_queries("test")
-    return late_interaction_system(dataset, queries, model, prompt, params.batch_size, params.timed_queries)
+    return late_interaction_system(dataset, queries, model, prompt, params.batch_size)
 
 
 def _by_predictor(folder: Path) -> System:
-    dataset, _, _, params = _test()
-    return evaluation.student_system(dataset.split_queries("test"), Retriever.load(folder), params.timed_queries)
+    dataset, _, _, _ = _test()
+    return evaluation.student_system(dataset.split_queries("test"), Retriever.load(folder))
 
 
 def _by_predictor_unserved(folder: Path) -> System:
-    dataset, _, _, params = _test()
+    dataset, _, _, _ = _test()
     _, _, scorer = open_student(folder)
     documents = read_documents_encoded(
         PATHS.embeddings, len(dataset.corpus), score_weights(scorer.document_encoder.compared)
     )
-    return unserved_student_system(dataset, dataset.split_queries("test"), scorer, documents, params.timed_queries)
+    return unserved_student_system(dataset, dataset.split_queries("test"), scorer, documents)
 
 
 def _by_reading(folder: Path) -> System:
@@ -310,7 +310,8 @@ def measuring_steps(final_round: int, served: bool) -> list[Step]:
 
 
 def _measure(name: str, how: Measurement) -> None:
-    dataset, _ = prepared_data(PATHS.prepared)
-    rows, per_query = evaluation.table(dataset.qrels["test"], {name: how.measure(how.model)})
+    dataset, _, _, params = _test()
+    timed = list(dataset.split_queries("test").values())[: params.timed_queries]
+    rows, per_query = evaluation.table(dataset.qrels["test"], {name: how.measure(how.model)}, timed)
     ndcg = {query_id: round(values["nDCG@10"], 6) for query_id, values in per_query[name].items()}
     write_json(report(name), {"row": rows[name], "per_query": ndcg})

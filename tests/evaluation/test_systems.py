@@ -43,14 +43,15 @@ def test_frequency_knows_the_training_judgements_alone(dataset, queries):
 def test_bm25_names_the_documents_that_it_ranks(dataset):
     """Rows and names of documents, or queries and their lists, come apart."""
     asked = {"first": "reaches shelves", "second": "boils tea"}
-    found = evaluation.bm25_system(dataset, asked, 1)
+    found = evaluation.bm25_system(dataset, asked)
     assert [max(run, key=run.get) for run in (found.run["first"], found.run["second"])] == ["ladder", "kettle"]
-    assert found.ms_per_query > 0 and found.bytes_per_document > 0
+    assert found.search("boils tea")[0][0, 0] == list(dataset.corpus).index("kettle")
+    assert found.bytes_per_document > 0
 
 
 def test_biencoder_is_the_cosine(dataset, queries, backbone, prompt):
     """The rival is ranked by something other than what it was trained for."""
-    found = evaluation.biencoder_system(dataset, queries, backbone, prompt, 4, 1)
+    found = evaluation.biencoder_system(dataset, queries, backbone, prompt, 4)
     documents = unit(backbone.encode(prompt.document.ids([one.contents for one in dataset.corpus.values()]), 4))
     wanted = unit(backbone.encode(prompt.query.ids(list(queries.values())), 4)) @ documents.T
     for query_id, scores in zip(queries, wanted, strict=True):
@@ -107,11 +108,14 @@ def test_teacher_reads_the_others_best_of_a_large_corpus(teacher):
 
 def test_table_is_of_the_judgements_given(dataset):
     """Figures of one system stand in the row of another, or per cent and shares are mixed up."""
-    right = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"ladder": 2.0, "bucket": 1.0}}, 1.23456, 8.06)
-    half = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"broom": 2.0}}, 0.0, 4.0)
-    rows, per_query = evaluation.table(dataset.qrels["test"], {"one": right, "other": half})
+    asked: list[str] = []
+    right = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"ladder": 2.0, "bucket": 1.0}}, asked.append, 8.06)
+    half = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"broom": 2.0}}, None, 4.0, 1.23456)
+    rows, per_query = evaluation.table(dataset.qrels["test"], {"one": right, "other": half}, ["first", "second"])
     assert rows["one"]["nDCG@10"] == 100.0 and rows["other"]["nDCG@10"] == 50.0
-    assert rows["one"]["ms_per_query"] == 1.235 and rows["one"]["bytes_per_document"] == 8.1
+    assert rows["other"]["ms_per_query"] == 1.235 and rows["other"]["ms_per_query_p95"] is None
+    assert asked == ["first", "first", "second"] and 0 <= rows["one"]["ms_per_query"] <= rows["one"]["ms_per_query_p95"]
+    assert rows["one"]["bytes_per_document"] == 8.1
     assert per_query["other"]["torch-1"]["nDCG@10"] == 0.0 and per_query["one"]["torch-1"]["nDCG@10"] == 1.0
 
 

@@ -36,7 +36,7 @@ def stopped(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
-        patched.setattr(importlib.import_module(f"flows.{stage}"), "save_model", stop)
+        patched.setattr(importlib.import_module(f"rabtriever.training.stages.{stage}"), "save_model", stop)
         run(stage)
 
 

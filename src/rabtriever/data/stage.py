@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from rabtriever.core.progress import at_work
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data import beir_io, contract, preparation
 from rabtriever.data.preparation import PrepareParams
@@ -19,7 +20,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
     """The data report, after writing data/prepared and reports/data.json."""
     params = sections.prepare
     print(f"prepare: reading and checking {params.source}", flush=True)
-    report = preparation.prepare_data(params, paths.prepared, paths.reports / "data.json")
+    with at_work(f"prepare: reading and checking {params.source}"):
+        report = preparation.prepare_data(params, paths.prepared, paths.reports / "data.json")
     kept = report["kept_queries"]
     tracker.log_metrics({"documents": report["documents"], **{f"{split}_queries": kept[split] for split in kept}})
     tracker.set_tags({"data_hash": report["hash"]})

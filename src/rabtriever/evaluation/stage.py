@@ -10,6 +10,7 @@ from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data.beir_io import Dataset, Queries, write_run
 from rabtriever.data.metrics import METRICS, recall_curve
 from rabtriever.evaluation import systems as evaluation
+from rabtriever.evaluation.latency import others_cpu
 from rabtriever.evaluation.plots import draw_systems
 from rabtriever.evaluation.systems import EvaluateParams, System
 from rabtriever.lm.prompt import PromptParams
@@ -38,7 +39,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
     retriever = Retriever.load(paths.retriever)
     check_parent(retriever.manifest, "data", data)
     systems, scope = _systems(dataset, data, queries, retriever, sections, paths)
-    rows, per_query = evaluation.table(dataset.qrels["test"], systems)
+    timed, others = list(queries.values())[: params.timed_queries], others_cpu()
+    rows, per_query = evaluation.table(dataset.qrels["test"], systems, timed)
     report = {
         "retriever": retriever.manifest.hash,
         "dataset": read_json(paths.reports / "data.json")["source"],
@@ -49,11 +51,14 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
         "shortlist_recall": retriever.manifest.info["shortlist_recall"],
         "search": "exact scan" if retriever.exact else "shortlist",
         "teacher_scope": scope,
+        "timing": {"queries": len(timed), "others_cpu_percent": others},
         "systems": rows,
     }
     samples = evaluation.sample_rankings(dataset, queries, retriever, params.samples)
     _write(systems, per_query, samples, report, dataset, paths)
-    tracker.log_metrics({f"{name}/{metric}": value for name, row in rows.items() for metric, value in row.items()})
+    tracker.log_metrics(
+        {f"{name}/{metric}": value for name, row in rows.items() for metric, value in row.items() if value is not None}
+    )
     tracker.log_artifact(paths.reports / "evaluation.json")
     tracker.log_artifact(paths.reports / "plots/systems.png")
     print(f"evaluate: student keeps {report['retention']} % of the teacher's nDCG@10")
@@ -72,11 +77,9 @@ def _systems(
     biencoder, prompt, _ = open_model(paths.biencoder, "biencoder", prompt_params, data)
     systems = {
         "frequency": evaluation.frequency_system(dataset, queries),
-        "bm25": evaluation.bm25_system(dataset, queries, params.timed_queries),
-        "biencoder": evaluation.biencoder_system(
-            dataset, queries, biencoder, prompt, params.batch_size, params.timed_queries
-        ),
-        "student": evaluation.student_system(queries, retriever, params.timed_queries),
+        "bm25": evaluation.bm25_system(dataset, queries),
+        "biencoder": evaluation.biencoder_system(dataset, queries, biencoder, prompt, params.batch_size),
+        "student": evaluation.student_system(queries, retriever),
     }
     teacher, reader, prefix, prompt, manifest = open_teacher(paths.teacher, prompt_params, data)
     check_parent(retriever.manifest, "teacher", manifest.hash)

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from rabtriever.core.progress import at_work
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import top_rows, unit
 from rabtriever.data.beir_io import Dataset, Qrels, Queries, Run
 from rabtriever.data.metrics import score_queries, summarise
+from rabtriever.evaluation.latency import latencies
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import Prompt
 from rabtriever.models.document_terms import EncodedDocuments
@@ -37,7 +39,7 @@ class EvaluateParams:
         teacher_all_up_to: largest corpus on which the teacher scores every document of every query.
         teacher_pool: beyond that, it scores this many documents from the top of BM25, bi-encoder and student each.
         batch_size: pairs of a forward pass of the teacher.
-        timed_queries: queries searched one at a time to measure the latency of a system.
+        timed_queries: queries asked one at a time to measure the latency of the systems.
         samples: queries shown with their first documents.
     """
 
@@ -50,11 +52,20 @@ class EvaluateParams:
 
 @dataclass(frozen=True)
 class System:
-    """One row of the table: its run, its latency, and what it stores of a document."""
+    """One row of the table.
+
+    Attributes:
+        run: the ranking of every query.
+        search: finds the first documents of one query, as it is served; its latency is measured. None where a query
+            is never answered alone.
+        bytes_per_document: what the system stores of a document.
+        ms_per_query: the latency where there is no `search`.
+    """
 
     run: Run
-    ms_per_query: float
+    search: Callable[[str], object] | None
     bytes_per_document: float
+    ms_per_query: float | None = None
 
 
 def frequency_system(dataset: Dataset, queries: Queries) -> System:
@@ -65,29 +76,28 @@ def frequency_system(dataset: Dataset, queries: Queries) -> System:
             counts[doc_id] += grade > 0
     best = sorted(counts, key=lambda doc_id: (-counts[doc_id], doc_id))[:DEPTH]
     scores = {doc_id: float(counts[doc_id]) for doc_id in best}
-    return System(dict.fromkeys(queries, scores), 0.0, 4.0)
+    return System(dict.fromkeys(queries, scores), lambda _: scores, 4.0)
 
 
-def bm25_system(dataset: Dataset, queries: Queries, timed: int) -> System:
+def bm25_system(dataset: Dataset, queries: Queries) -> System:
     """BM25 over title and text."""
     index = Bm25([document.contents for document in dataset.corpus.values()])
     rows, scores = index.rank(list(queries.values()), DEPTH)
-    seconds = _seconds(lambda text: index.rank([text], 10), list(queries.values())[:timed])
-    return System(_run(dataset, queries, rows, scores), 1000 * seconds, index.bytes / len(dataset.corpus))
+    run, stored = _run(dataset, queries, rows, scores), index.bytes / len(dataset.corpus)
+    return System(run, lambda text: index.rank([text], 10), stored)
 
 
-def biencoder_system(
-    dataset: Dataset, queries: Queries, backbone: Backbone, prompt: Prompt, batch_size: int, timed: int
-) -> System:
+def biencoder_system(dataset: Dataset, queries: Queries, backbone: Backbone, prompt: Prompt, batch_size: int) -> System:
     """Inner product of unit states, all documents."""
     contents = [document.contents for document in dataset.corpus.values()]
     documents = unit(backbone.encode(prompt.document.ids(contents), batch_size, "evaluate: biencoder, documents"))
     products = inner_products(documents)
 
-    def scores(texts: Sequence[str]) -> np.ndarray:
-        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size)))
+    def scores(texts: Sequence[str], label: str | None = None) -> np.ndarray:
+        return products(unit(backbone.encode(prompt.query.ids(texts), batch_size, label)))
 
-    return scoring_system(dataset, queries, scores, scores(list(queries.values())), timed, 4.0 * documents.shape[1])
+    found = scores(list(queries.values()), "evaluate: biencoder, queries")
+    return scoring_system(dataset, queries, scores, found, 4.0 * documents.shape[1])
 
 
 def scoring_system(
@@ -95,7 +105,6 @@ def scoring_system(
     queries: Queries,
     score: Callable[[Sequence[str]], np.ndarray],
     found: np.ndarray,
-    timed: int,
     bytes_per_document: float,
 ) -> System:
     """The row of a system that scores all documents of a query at once.
@@ -103,22 +112,20 @@ def scoring_system(
     Args:
         dataset: names the documents.
         queries: what was ranked.
-        score: query texts to (Q, N) scores; timed one query at a time.
+        score: query texts to (Q, N) scores; also what answers one query.
         found: (Q, N) scores of all queries.
-        timed: queries timed.
         bytes_per_document: what the system stores of a document.
     """
     rows = top_rows(found, DEPTH)
-    seconds = _seconds(lambda text: top_rows(score([text]), 10), list(queries.values())[:timed])
-    values = np.take_along_axis(found, rows, axis=1)
-    return System(_run(dataset, queries, rows, values), 1000 * seconds, bytes_per_document)
+    run = _run(dataset, queries, rows, np.take_along_axis(found, rows, axis=1))
+    return System(run, lambda text: top_rows(score([text]), 10), bytes_per_document)
 
 
-def student_system(queries: Queries, retriever: Retriever, timed: int) -> System:
+def student_system(queries: Queries, retriever: Retriever) -> System:
     """The retriever folder, searched as it is served."""
-    run = retriever.rank(queries, DEPTH)
-    seconds = _seconds(lambda text: retriever.search([text], 10), list(queries.values())[:timed])
-    return System(run, 1000 * seconds, float(retriever.bytes_per_document))
+    with at_work("evaluate: student, queries"):
+        run = retriever.rank(queries, DEPTH)
+    return System(run, lambda text: retriever.search([text], 10), float(retriever.bytes_per_document))
 
 
 def teacher_system(
@@ -158,17 +165,29 @@ def teacher_system(
         best = top_rows(scores[None, part], DEPTH)[0]
         run[query_id] = {doc_ids[pools[query][place]]: float(scores[part][place]) for place in best}
     stored = sum(len(text.encode()) for text in contents) / len(contents)
-    return System(run, 1000 * seconds / len(queries), stored), scope
+    return System(run, None, stored, 1000 * seconds / len(queries)), scope
 
 
-def table(qrels: Qrels, systems: Mapping[str, System]) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float]]]]:
-    """The table's rows (per cent, milliseconds, bytes), and every metric of every query (0 to 1) by system."""
+def table(
+    qrels: Qrels, systems: Mapping[str, System], timed: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float]]]]:
+    """The rows of the table (per cent, milliseconds, bytes), and every metric of every query (0 to 1) by system.
+
+    Args:
+        qrels: judgements of the queries that were ranked.
+        systems: by name.
+        timed: texts of the queries whose latency is measured; at least one.
+    """
+    searches = {name: system.search for name, system in systems.items() if system.search is not None}
+    spent = latencies(searches, timed, "evaluate: latency")
     rows, per_query = {}, {}
     for name, system in systems.items():
         per_query[name] = score_queries(qrels, system.run)
+        median, p95 = spent.get(name, (system.ms_per_query, None))
         rows[name] = {
             **{metric: round(value, 2) for metric, value in summarise(per_query[name]).items()},
-            "ms_per_query": round(system.ms_per_query, 3),
+            "ms_per_query": None if median is None else round(median, 3),
+            "ms_per_query_p95": None if p95 is None else round(p95, 3),
             "bytes_per_document": round(system.bytes_per_document, 1),
         }
     return rows, per_query
@@ -213,14 +232,3 @@ def _run(dataset: Dataset, queries: Queries, rows: np.ndarray, scores: np.ndarra
         query_id: {doc_ids[row]: float(score) for row, score in zip(found, values, strict=True)}
         for query_id, found, values in zip(queries, rows, scores, strict=True)
     }
-
-
-def _seconds(search: Callable[[str], object], texts: Sequence[str]) -> float:
-    """Median seconds of one search, each query alone, after one search to warm up."""
-    search(texts[0])
-    spent = []
-    for text in texts:
-        start = time.perf_counter()
-        search(text)
-        spent.append(time.perf_counter() - start)
-    return float(np.median(spent))

@@ -17,19 +17,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from rabtriever.core.progress import EVERY, ProgressLine
 
 LOCK = Path(".cache/retrain.lock")
 _DVC = [sys.executable, "-m", "dvc"]
 _GRACE_SECONDS = (20.0, 5.0)  # after SIGINT, after SIGTERM
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# What DVC says around each stage (its command, hints on git and remotes) would bury what the stages say.
+_RUNS = "Running stage '"
+# What DVC says around each stage (its command, hints on git and remotes) would bury what the stages say; that a command
+# failed has been said by the command.
 _CHATTER = re.compile(
-    r"^(Running stage '|> |(Updat|Generat)ing lock file|To track the changes with git|\tgit add|To enable auto stag"
-    r"|\tdvc config core.autostage|Use `dvc push`|$)"
+    rf"^({_RUNS}|> |(Updat|Generat)ing lock file|To track the changes with git|\tgit add|To enable auto stag"
+    r"|\tdvc config core.autostage|Use `dvc push`|ERROR: failed to reproduce '[^']+': failed to run: |$)"
 )
 
 
@@ -103,7 +107,9 @@ def _ask(*arguments: str) -> str:
     return done.stdout
 
 
-def run_stage(stage: str, environment: Mapping[str, str]) -> None:
+def run_stage(
+    stage: str, environment: Mapping[str, str], progress: Callable[[ProgressLine], None] | None = None
+) -> bool:
     """Brings one stage up to date, passing on what it prints as it comes.
 
     The stage runs in its own process group, so that an interrupt or SIGTERM reaches the command below DVC too.
@@ -112,20 +118,31 @@ def run_stage(stage: str, environment: Mapping[str, str]) -> None:
     Args:
         stage: name of the stage.
         environment: variables to add to its environment.
+        progress: takes its lines of progress, about one a second; None to print them.
+
+    Returns:
+        Whether its command ran; False where DVC found it up to date, or its outputs in the cache.
 
     Raises:
         StageFailed: it ended with an error.
     """
+    often = {} if progress is None else {EVERY: "1"}
     child = subprocess.Popen(
         [*_DVC, "repro", "--single-item", stage],
-        env=_environment(environment),
+        env=_environment({**environment, **often}),
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
     )
-    printer = threading.Thread(target=_pass_on, args=(child.stdout,), daemon=True)
-    printer.start()
+    ran = threading.Event()
+    printers = [
+        threading.Thread(target=_pass_on, args=(child.stdout, "stdout", ran, progress), daemon=True),
+        threading.Thread(target=_pass_on, args=(child.stderr, "stderr", ran, progress), daemon=True),
+    ]
+    for printer in printers:
+        printer.start()
     try:
         status = child.wait()
     except BaseException:
@@ -134,10 +151,12 @@ def run_stage(stage: str, environment: Mapping[str, str]) -> None:
             stop_group(child)
             _restore(stage)
         raise
-    printer.join(timeout=5)
+    for printer in printers:
+        printer.join(timeout=5)  # a process that outlived the stage may hold the other end
     if status:
         _restore(stage)
         raise StageFailed(f"stage {stage!r} failed (exit status {status}); its message is above")
+    return ran.is_set()
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -147,10 +166,18 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **extra}
 
 
-def _pass_on(stream: IO[str]) -> None:
-    for line in stream:
-        if not _CHATTER.match(line):
-            print(line, end="", flush=True)
+def _pass_on(
+    lines: IO[str], stream: str, ran: threading.Event, progress: Callable[[ProgressLine], None] | None
+) -> None:
+    """Hands lines of progress over and prints the others to a standard stream, as it is when a line comes."""
+    for line in lines:
+        if line.startswith(_RUNS):
+            ran.set()
+        step = ProgressLine.parse(line) if progress is not None else None
+        if step is not None:
+            progress(step)
+        elif not _CHATTER.match(line):
+            print(line, end="", file=getattr(sys, stream), flush=True)
 
 
 def stop_group(child: subprocess.Popen[Any]) -> None:

@@ -75,4 +75,4 @@ def _wait_until_up(server: subprocess.Popen[bytes], url: str) -> None:
             return
         time.sleep(0.2)
     state = f"is not up after {limit} s" if server.poll() is None else f"ended with status {server.returncode}"
-    raise ChildProcessError(f"the temporary Prefect server {state}; its last words are in {LOG}")
+    raise ChildProcessError(f"the temporary Prefect server {state}; its output is in {LOG}")

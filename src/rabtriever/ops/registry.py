@@ -32,7 +32,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _SERVED = ("core", "data", "lm", "models", "search", "ops/pyfunc.py")  # what decides on an answer
 # what ops/pyfunc.py and all that it imports come with
 _RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "safetensors", "faiss-cpu", "numba")
-_RUNTIME += ("pydantic", "ruamel.yaml", "tqdm")
+_RUNTIME += ("pydantic", "ruamel.yaml")
 _MODEL_FOLDER = "model"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
 EXAMPLE = "I spilled my drink on the carpet."

@@ -6,33 +6,62 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rabtriever.core.stages import Paths
 from rabtriever.data.metrics import METRICS
-from rabtriever.ops import registry
+from rabtriever.evaluation.latency import BUSY
+from rabtriever.ops import registry, tracking
 
 _SYSTEMS = ("frequency", "bm25", "biencoder", "student", "teacher")
-_HEADINGS = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
+_HEADINGS = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
+_WIDTH = 118
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
-    """The table of reports/evaluation.json in columns of fixed width."""
-    columns = [*METRICS, *_HEADINGS]
+    """The table of reports/evaluation.json in columns of fixed width, with colours where it goes to a terminal."""
     known = evaluation["systems"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("system", no_wrap=True)
+    for column in (*METRICS, *_HEADINGS):
+        table.add_column(_HEADINGS.get(column, column), justify="right", no_wrap=True)
     names = [*(name for name in _SYSTEMS if name in known), *(name for name in known if name not in _SYSTEMS)]
-    rows = [["system", *(_HEADINGS.get(column, column) for column in columns)]]
-    rows += [[name, *(_number(column, known[name].get(column)) for column in columns)] for name in names]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    for name in names:
+        cells = (_number(column, known[name].get(column)) for column in (*METRICS, *_HEADINGS))
+        table.add_row(name, *cells, style="bold" if name == "student" else None)
     title = (
         f"{evaluation['dataset']}, {evaluation['split']}: {evaluation['num_queries']} queries, "
         f"{evaluation['num_documents']} documents (metrics in per cent)"
     )
     retention = evaluation.get("retention")
     kept = [] if retention is None else [f"retention: the student keeps {retention:.1f} % of the teacher's nDCG@10"]
-    below = [*kept, *_warning(known)]
-    return "\n".join([title, "", lines[0], "-" * len(lines[0]), *lines[1:], *([""] if below else []), *below])
+    below = [*kept, *_warning(known), *_busy(evaluation.get("timing", {}))]
+    return "\n".join([title, "", _drawn(table), *([""] if below else []), *below])
+
+
+def _drawn(table: Table) -> str:
+    console = Console(highlight=False)
+    console.width = max(console.width, _WIDTH)  # a pipe has none of its own
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
+
+
+def _busy(timing: Mapping[str, Any]) -> list[str]:
+    """A note where other programs were at work while the latencies were measured."""
+    others = timing.get("others_cpu_percent", 0.0)
+    if others < BUSY:
+        return []
+    return [
+        f"the machine was busy: other programs used {others:.0f} % of the processors when latencies were measured;",
+        "for others to rely on, measure again on an idle machine: dvc repro --force --single-item evaluate",
+    ]
 
 
 def _warning(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -42,14 +71,14 @@ def _warning(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
         return []
     return [
         f"the teacher ranks below the bi-encoder that it was trained from (nDCG@10 {teacher:.1f} and {start:.1f}):",
-        "its hard negatives may be right ones that nobody judged: docs/operations.md, A teacher below its bi-encoder",
+        "its hard negatives may be right ones that nobody judged; docs/guides/troubleshooting.md says what to change",
     ]
 
 
 def _number(column: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return format(value, {"bytes_per_document": ",.0f", "ms_per_query": ".2f"}.get(column, ".1f"))
+    return format(value, ",.0f" if column == "bytes_per_document" else ".2f" if column in _HEADINGS else ".1f")
 
 
 def promotion_text(version: registry.RegisteredVersion, decision: Mapping[str, Any] | None) -> str:
@@ -88,6 +117,31 @@ def samples_text(samples: Iterable[Mapping[str, Any]], queries: int = 3, documen
             lines.append(f"  {rank}. {hit['score']:8.3f} {grade} {textwrap.shorten(text, 96, placeholder=' …')}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def results_text(version: registry.RegisteredVersion, paths: Paths) -> str:
+    """Where everything is that a run leaves, and when it was made.
+
+    Args:
+        version: the registered version of the retriever in models/retriever.
+        paths: of the pipeline.
+    """
+    places = {
+        paths.retriever: "the retriever, ready to search",
+        paths.reports / "evaluation.json": "the table above",
+        paths.reports / "plots/systems.png": "the table as a picture",
+        paths.reports / "runs": "rankings of all systems, as TREC runs",
+        paths.reports / "promotion.json": "what the gate decided last",
+    }
+    rows = [(_time(path), str(path), what) for path, what in places.items() if path.exists()]
+    rows.append(("", f"models:/{registry.MODEL}/{version.version}", "the retriever in the registry"))
+    rows.append(("", tracking.tracking_uri(), "runs and registry of MLflow; `make ui` shows them"))
+    width = max(len(place) for _, place, _ in rows)
+    return "\n".join(f"{when:16}  {place.ljust(width)}  {what}" for when, place, what in rows)
+
+
+def _time(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
 
 
 def next_commands(query: str) -> str:

@@ -1,0 +1,82 @@
+"""Stages as child processes: their order, and what an interrupt leaves of them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rabtriever.core.progress import ProgressLine
+from rabtriever.ops import dvc_stages
+from tests.toy import alive, build, set_params, wait_for
+
+
+def test_graph_is_read_in_order() -> None:
+    """Prevents running a stage before the one it reads from, and skipping what follows from a change."""
+    dot = 'strict digraph {\n"mine@0";\n"prepare";\n"mine@0" -> "distill@0";\n"prepare" -> "mine@0";\n"other";\n}'
+    parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
+    assert dvc_stages._graph(dot) == parents
+    assert dvc_stages._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+
+
+SAYS = """
+import os, sys
+print("x: 1/2 | 3 s, about 4 s left | loss 5", file=sys.stderr)
+print("of note")
+print("of alarm", file=sys.stderr)
+open("said.txt", "w").write(os.environ["RABTRIEVER_PROGRESS_SECONDS"])
+"""
+
+
+def test_progress_is_handed_over_and_the_rest_is_printed(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prevents progress that scrolls by, a warning that is lost, and a skipped stage that passes for a fast one."""
+    Path("say.py").write_text(SAYS)
+    Path("dvc.yaml").write_text("stages: {say: {cmd: python say.py, deps: [say.py], outs: [said.txt]}}")
+    lines: list[ProgressLine] = []
+    assert dvc_stages.run_stage("say", {}, lines.append)
+    assert lines == [ProgressLine("x", 1, 2, 3.0, 4.0, "loss 5")]
+    assert tuple(capfd.readouterr()) == ("of note\n", "of alarm\n")
+    assert not dvc_stages.run_stage("say", {}, lines.append) and len(lines) == 1
+
+
+def started(program: str) -> subprocess.Popen[bytes]:
+    """A process of a program that runs the stage `index`, once that stage is at work."""
+    set_params("index", wait=60)
+    build(0.5)
+    prepared = (  # a test run in the background of a shell inherits that SIGINT is ignored
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from rabtriever.ops import dvc_stages\nfrom flows.common import guard\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", prepared + program])
+    wait_for(lambda: Path("started").exists(), 30)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_the_stage_and_its_children(project: Path, number: int) -> None:
+    """Prevents orphaned training processes that go on writing after the user has stopped the run."""
+    child = started("with guard('retrain'), dvc_stages.exclusive():\n    dvc_stages.run_stage('index', {})")
+    with pytest.raises(BlockingIOError, match=f"process {child.pid}"), dvc_stages.exclusive():
+        pass  # a second retraining in the same folder is told of the first
+    child.send_signal(number)
+    assert child.wait(30) == 128 + number
+    group = int(Path("started").read_text())
+    wait_for(lambda: not alive(group), 10)
+
+
+def test_a_second_interrupt_does_not_stop_the_clean_up(project: Path) -> None:
+    """Prevents an impatient second Ctrl-C from leaving a stage running, or its last good outputs in the cache."""
+    child = started(
+        "import time\nfrom pathlib import Path\n"
+        "def restore(stage):\n    Path('restoring').touch()\n    time.sleep(1)\n    Path('restored').touch()\n"
+        "dvc_stages._restore = restore\n"
+        "with guard('retrain'):\n    dvc_stages.run_stage('index', {})"
+    )
+    child.send_signal(signal.SIGINT)
+    wait_for(lambda: Path("restoring").exists(), 30)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        child.send_signal(number)
+    assert child.wait(30) == 130 and Path("restored").exists()

@@ -1,0 +1,39 @@
+"""What a retraining prints at its end."""
+
+from __future__ import annotations
+
+from rabtriever.data.metrics import METRICS
+from rabtriever.ops import report
+
+
+def test_table_has_fixed_columns() -> None:
+    """Prevents a table that shifts with a missing or long value."""
+    system = {"nDCG@10": 81.25, "MRR@10": 100.0, "R@1": 5, "R@3": 5, "R@10": 5, "R@100": 5, "S@1": 5}
+    evaluation = {
+        "dataset": "toy",
+        "split": "test",
+        "num_queries": 3,
+        "num_documents": 9,
+        "retention": 97.5,
+        "systems": {
+            "teacher": {**system, "ms_per_query": 1234.5, "ms_per_query_p95": None, "bytes_per_document": None},
+            "bm25": {**system, "ms_per_query": 0.125, "ms_per_query_p95": 0.5, "bytes_per_document": 1024},
+        },
+        "timing": {"queries": 3, "others_cpu_percent": 3.0},
+    }
+    lines = report.evaluation_table(evaluation).splitlines()
+    assert len({len(line) for line in lines[2:6]}) == 1
+    assert lines[4].startswith("bm25") and lines[4].endswith("1,024") and lines[5].endswith("-")
+    assert lines[4].split()[-3:] == ["0.12", "0.50", "1,024"] and lines[5].split()[-3:] == ["1234.50", "-", "-"]
+    assert "97.5 %" in lines[-1]
+    evaluation["timing"]["others_cpu_percent"] = 60.0
+    assert "other programs used 60 % of the processors" in report.evaluation_table(evaluation)
+
+
+def test_a_teacher_that_training_made_worse_is_told() -> None:
+    """Prevents a team from serving less than they started with, as the gate only compares with the champion."""
+    rows = {"biencoder": dict.fromkeys(METRICS, 33.1), "teacher": dict.fromkeys(METRICS, 29.4)}
+    facts = {"dataset": "toy", "split": "test", "num_queries": 3, "num_documents": 9}
+    assert "(nDCG@10 29.4 and 33.1)" in report.evaluation_table({**facts, "systems": rows})
+    rows["teacher"]["nDCG@10"] = 33.1
+    assert "hard negatives" not in report.evaluation_table({**facts, "systems": rows})
