@@ -135,8 +135,8 @@ def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset
     ordered = sorted(groups.values(), key=lambda group: _hash_fraction(group[0]))
     if len(ordered) < 2:
         raise DataContractError(
-            f"qrels/train.tsv judges {len(ordered)} different queries and there is no qrels/dev.tsv; expected two "
-            "queries or more to cut a dev split from; add judgements or a dev file"
+            f"qrels/train.tsv judges {len(ordered)} different queries and there is no qrels/dev.tsv; expected two or "
+            "more to cut a dev split from; add judgements or a dev file"
         )
     num_dev = min(max(sum(_hash_fraction(group[0]) < fraction for group in ordered), 1), len(ordered) - 1)
     train = dataset.qrels["train"]
