@@ -144,7 +144,7 @@ def rendered(page: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m research.get_data", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, help="folder with the sets in BEIR layout, one folder each")
+    parser.add_argument("folder", nargs="?", type=_folder, help="folder with the sets in BEIR layout, one folder each")
     parser.add_argument("--only", metavar="SETS", help="names of the sets to ask for, separated by commas")
     parser.add_argument("--target", type=Path, default=ROOT / TARGET, help=f"where copies go (default: {TARGET})")
     parser.add_argument("--pages", action="store_true", help=f"write the tables of {PAGE}, copy nothing")
@@ -168,6 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not in the list of sets, so left alone: {', '.join(others)}")
     complete = all(one.state in PRESENT for one in outcomes if one.name in asked)
     return 0 if complete and not any(one.state == "refused" for one in outcomes) else 1
+
+
+def _folder(text: str) -> Path | None:
+    """The folder named; None for an empty name, which `make data` without FROM gives."""
+    return Path(text).expanduser() if text else None
 
 
 def _others(folder: Path) -> list[str]:

@@ -121,7 +121,7 @@ def test_compressed_sets_are_taken_as_they_are(one, tmp_path):
 def test_without_a_folder_the_copies_are_reported(one, tmp_path, capsys):
     """A user cannot see what is there, or a damaged copy is called ready."""
     _get(tmp_path)
-    assert get_data.main(["--target", str(tmp_path / "sets"), "--only", "toy"]) == 0
+    assert get_data.main(["", "--target", str(tmp_path / "sets"), "--only", "toy"]) == 0  # `make data` without FROM
     assert "toy  kept" in capsys.readouterr().out
     (tmp_path / "sets/toy/corpus.jsonl").write_text("{")
     assert get_data.main(["--target", str(tmp_path / "sets"), "--only", "toy"]) == 1
