@@ -16,7 +16,7 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
-EXAMPLES_DEPTH = 3  # documents kept per example query
+EXAMPLES_DEPTH = 5  # documents kept per example query
 PAGES = [DOCS.parent / "README.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}

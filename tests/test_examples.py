@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote_plus
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from rabtriever.core.artifacts import MANIFEST_NAME
 from rabtriever.core.examples import EXAMPLE, EXAMPLE_DOCUMENT, EXAMPLES
 from rabtriever.data.beir_io import read_corpus, read_qrels, read_queries
+from rabtriever.search.retriever import Hit, Retriever
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "src").rglob("*.py"))]
@@ -114,6 +117,42 @@ def test_answers_and_table_are_of_one_retriever():
     assert ANSWERS["retriever"] == table["retriever"] and ANSWERS["dataset"] == table["dataset"]
 
 
+class Stub:
+    """A retriever that answers every query with the same documents."""
+
+    manifest = SimpleNamespace(hash="0" * 64)
+
+    def __init__(self, *doc_ids: str) -> None:
+        self.hits = [Hit(doc_id, 1.2345 - row, "a title", "a text") for row, doc_id in enumerate(doc_ids)]
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        return [self.hits[:k] for _ in queries]
+
+
+def test_answers_are_taken_with_their_grades(monkeypatch, qrels):
+    """`make tables` commits answers without saying which are right, or in a precision that no two machines share."""
+    monkeypatch.setattr("rabtriever.core.examples.EXAMPLES", (EXAMPLE,))
+    monkeypatch.setattr(Retriever, "load", lambda folder: Stub(EXAMPLE_DOCUMENT, "d001"))
+    taken = runpy.run_path(str(ROOT / "docs/update_tables.py"))["examples"](ROOT / "models/retriever")
+    (answer,) = taken["examples"]
+    assert taken["retriever"] == "0" * 64 and answer["query"] == EXAMPLE
+    assert answer["hits"][0] == {
+        "doc_id": EXAMPLE_DOCUMENT,
+        "score": 1.23,
+        "title": "a title",
+        "text": "a text",
+        "grade": qrels[answer["query_id"]][EXAMPLE_DOCUMENT],
+    }
+    assert answer["hits"][1]["grade"] == 0
+
+
+def test_an_unfitting_answer_is_not_taken(monkeypatch):
+    """`make tables` fills the pages with the nonsense of a badly trained retriever."""
+    monkeypatch.setattr(Retriever, "load", lambda folder: Stub("d001", EXAMPLE_DOCUMENT))
+    with pytest.raises(ValueError, match="d001 .* was not judged relevant"):
+        runpy.run_path(str(ROOT / "docs/update_tables.py"))["examples"](ROOT / "models/retriever")
+
+
 def test_the_trained_retriever_answers_the_examples(query_ids, qrels):
     """The pipeline's own result answers the examples of its documentation with unfitting documents."""
     folder = ROOT / "models/retriever"
@@ -121,7 +160,5 @@ def test_the_trained_retriever_answers_the_examples(query_ids, qrels):
         pytest.skip("models/retriever is not trained here; make run trains it")
     if read_corpus(folder / "corpus.jsonl") != read_corpus(ROOT / "data/household/corpus.jsonl"):
         pytest.skip("models/retriever is of another data set than data/household")
-    from rabtriever.search.retriever import Retriever
-
     for query, hits in zip(EXAMPLES, Retriever.load(folder).search(list(EXAMPLES), k=1), strict=True):
         assert qrels[query_ids[query]].get(hits[0].doc_id, 0) > 0, (query, hits[0])
