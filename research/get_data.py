@@ -115,7 +115,7 @@ def _origin(one: DataSet) -> str:
 def report(outcomes: Sequence[Outcome], asked: Collection[str], target: Path) -> str:
     """The table of all sets, the reasons of refusals, and what is still to be had, as text."""
     width = max(len(one.name) for one in outcomes)
-    lines = []
+    lines = [f"{'set':<{width}}  {'state':<9}  licence; size or source"]
     for one in outcomes:
         first, *rest = one.note.splitlines()
         optional = "" if one.name in asked or one.state != "missing" else " (no study uses it yet)"
@@ -123,7 +123,8 @@ def report(outcomes: Sequence[Outcome], asked: Collection[str], target: Path) ->
         lines += [f"{'':<{width}}  {'':<9}  {more}" for more in rest]
     there = sum(one.state in PRESENT for one in outcomes if one.name in asked)
     absent = [one.name for one in outcomes if one.name in asked and one.state not in PRESENT]
-    lines.append(f"\n{there} of {len(asked)} sets asked for are ready in {target}")
+    place = target.relative_to(ROOT) if target.is_relative_to(ROOT) else target
+    lines.append(f"\n{there} of {len(asked)} sets asked for are ready in {place}")
     if absent:
         lines.append(f"not ready: {', '.join(absent)}; {PAGE} says what to download and how it is converted")
     return "\n".join(lines)
@@ -162,7 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = []
     for one in wanted:
         print(f"data: looking at {one.name}", file=sys.stderr, flush=True)
-        outcomes.append(fetch(one, parsed.folder, parsed.target))
+        try:
+            outcomes.append(fetch(one, parsed.folder, parsed.target))
+        except OSError as error:  # no disk space, no permission: the next sets would fail alike
+            print(f"data: {one.name} could not be copied: {error}; earlier copies stay", file=sys.stderr)
+            return 1
     print(report(outcomes, asked, parsed.target))
     if parsed.folder is not None and (others := _others(parsed.folder)):
         print(f"not in the list of sets, so left alone: {', '.join(others)}")

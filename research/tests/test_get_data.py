@@ -109,6 +109,17 @@ def test_a_set_that_changes_meanwhile_is_refused(one, tmp_path, monkeypatch, cap
     assert "changed while it was copied" in capsys.readouterr().out and not (tmp_path / "sets/toy").exists()
 
 
+def test_a_full_disk_is_told(one, tmp_path, monkeypatch, capsys):
+    """The run ends in a traceback, or goes on as if the set were there."""
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    assert _get(tmp_path, "--only", "toy") == 1 and not (tmp_path / "sets/toy").exists()
+    assert "toy could not be copied: [Errno 28] No space left" in capsys.readouterr().err
+
+
 def test_compressed_sets_are_taken_as_they_are(one, tmp_path):
     """A folder with .gz files counts as empty."""
     for path in [path for path in (tmp_path / "from/toy").rglob("*") if path.suffix in (".jsonl", ".tsv")]:
