@@ -1,7 +1,8 @@
 """Writes the evaluation tables of README.md and docs/ from the committed docs/evaluation/*.json.
 
-`python docs/update_tables.py` redraws the tables; with `--take` it first copies reports/evaluation.json there. A table
-stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a file of docs/evaluation.
+`python docs/update_tables.py` redraws the tables. With `--take` it first copies reports/evaluation.json to
+docs/evaluation, and asks models/retriever the example queries of the documentation for docs/evaluation/examples.json.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
+EXAMPLES_DATA = DOCS.parent / "data/household"
+EXAMPLES_DEPTH = 5  # documents kept per example query
 PAGES = [DOCS.parent / "README.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
@@ -53,15 +57,55 @@ def rendered(page: Path) -> str:
     return BLOCK.sub(fill, page.read_text())
 
 
+def examples(folder: Path) -> dict[str, Any]:
+    """What a retriever folder answers to the example queries: per query its first documents with score and grade.
+
+    Raises:
+        ValueError: If the first document of an example was not judged relevant; pages must not show such an answer.
+    """
+    from rabtriever.core.examples import EXAMPLES
+    from rabtriever.data.beir_io import read_qrels, read_queries
+    from rabtriever.search.retriever import Retriever
+
+    ids = {text: query_id for query_id, text in read_queries(EXAMPLES_DATA / "queries.jsonl").items()}
+    qrels = read_qrels(EXAMPLES_DATA / "qrels/test.tsv")
+    retriever = Retriever.load(folder)
+    answers = []
+    for query, hits in zip(EXAMPLES, retriever.search(list(EXAMPLES), k=EXAMPLES_DEPTH), strict=True):
+        grades = qrels[ids[query]]
+        if not grades.get(hits[0].doc_id):
+            raise ValueError(
+                f"{folder} answers {query!r} with {hits[0].doc_id} ({hits[0].title}), which was not judged relevant; "
+                "train it further, or choose another query in src/rabtriever/core/examples.py"
+            )
+        found = [{**_rounded(hit._asdict()), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
+        answers.append({"query_id": ids[query], "query": query, "hits": found})
+    return {"dataset": EXAMPLES_DATA.name, "retriever": retriever.manifest.hash, "examples": answers}
+
+
+def _rounded(hit: dict[str, Any]) -> dict[str, Any]:
+    return {**hit, "score": round(float(hit["score"]), 2)}
+
+
+def take() -> None:
+    """Copies reports/evaluation.json to docs/evaluation; of the shipped data set also the answers to the examples."""
+    text = (DOCS.parent / "reports/evaluation.json").read_text()
+    name = json.loads(text)["dataset"]
+    EVALUATIONS.mkdir(exist_ok=True)
+    (EVALUATIONS / f"{name}.json").write_text(text)
+    if name == EXAMPLES_DATA.name:
+        answers = examples(DOCS.parent / "models/retriever")
+        (EVALUATIONS / "examples.json").write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
-    """Copies the last report when asked to, then redraws every page."""
+    """Copies the last results when asked to, then redraws every page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--take", action="store_true", help="first copy reports/evaluation.json to docs/evaluation")
+    parser.add_argument(
+        "--take", action="store_true", help="first take the results of the last run into docs/evaluation"
+    )
     if parser.parse_args().take:
-        text = (DOCS.parent / "reports/evaluation.json").read_text()
-        name = json.loads(text)["dataset"]
-        EVALUATIONS.mkdir(exist_ok=True)
-        (EVALUATIONS / f"{name}.json").write_text(text)
+        take()
     for page in PAGES:
         page.write_text(rendered(page))
 

@@ -76,8 +76,8 @@ def test_contents(title, text, contents):
     ("content", "line", "words"),
     [
         ('{"_id": "a", "text": "x"}\n{"_id": "b", "text"', 2, "broken JSON"),
-        ('{"_id": "a"}\n', 1, "no key 'text'"),
-        ('{"id": "a", "text": "x"}\n', 1, "no key '_id'"),
+        ('{"_id": "a"}\n', 1, "there is no key 'text'"),
+        ('{"id": "a", "text": "x"}\n', 1, "there is no key '_id'"),
         ('{"_id": "a", "text": "x"}\n\n{"_id": "a", "text": "y"}\n', 3, "'a' occurs a second time"),
         ('{"_id": "a", "text": " "}\n', 1, "'a' is blank"),
         ('{"_id": 7, "text": "x"}\n', 1, "'_id' is 7, expected a string"),
@@ -127,11 +127,11 @@ def test_title_may_be_missing_or_null_or_all_there_is(tmp_path):
         ("query-id corpus-id score\n", 1, "expected the header"),
         ("query-id\tcorpus-id\tscore\nq\td\n", 2, "found 2 columns"),
         ("query-id\tcorpus-id\tscore\nq\t0\td\t1\n", 2, "found 4 columns"),
-        ("query-id\tcorpus-id\tscore\nq\td\tyes\n", 2, "grade 'yes' is no integer"),
-        ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", 2, "grade '1.0' is no integer"),
-        (f"query-id\tcorpus-id\tscore\nq\td\t{'1' * 5000}\n", 2, "is no integer"),
-        ("query-id\tcorpus-id\tscore\nq\td\t\n", 2, "grade '' is no integer"),
-        ("query-id\tcorpus-id\tscore\nq\td\t1_0\n", 2, "grade '1_0' is no integer"),
+        ("query-id\tcorpus-id\tscore\nq\td\tyes\n", 2, "grade 'yes' is not an integer"),
+        ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", 2, "grade '1.0' is not an integer"),
+        (f"query-id\tcorpus-id\tscore\nq\td\t{'1' * 5000}\n", 2, "is not an integer"),
+        ("query-id\tcorpus-id\tscore\nq\td\t\n", 2, "grade '' is not an integer"),
+        ("query-id\tcorpus-id\tscore\nq\td\t1_0\n", 2, "grade '1_0' is not an integer"),
         ("query-id\tcorpus-id\tscore\nq\td\t-1\n", 2, "grade -1 is negative"),
         ("query-id\tcorpus-id\tscore\nq\td\t1700000000\n", 2, "grade 1700000000 is above 1000"),
         ("query-id\tcorpus-id\tscore\nq\td\x00\t1\n", 2, "whitespace or NUL"),
@@ -158,8 +158,8 @@ def test_qrels_pair_may_be_repeated_with_its_grade(tmp_path):
     ("line", "words"),
     [
         ("q Q0 d 1 0.5", "found 5 columns"),
-        ("q Q0 d 1 high x", "'high' is no finite number"),
-        ("q Q0 d 1 nan x", "'nan' is no finite number"),
+        ("q Q0 d 1 high x", "'high' is not a finite number"),
+        ("q Q0 d 1 nan x", "'nan' is not a finite number"),
         ("q Q0 e 1 2 x\nq Q0 e 2 1 x", "ranked twice"),
     ],
 )
@@ -181,7 +181,7 @@ def test_files_from_windows_are_read(tmp_path):
 def test_other_encoding_is_named_with_its_line(tmp_path):
     """A Latin-1 file ends in a traceback without a place."""
     (tmp_path / "queries.jsonl").write_bytes(b'{"_id": "q", "text": "x"}\n{"_id": "r", "text": "caf\xe9"}\n')
-    with pytest.raises(DataContractError, match=r"queries.jsonl:2: not UTF-8"):
+    with pytest.raises(DataContractError, match=r"queries.jsonl:2: the file is not UTF-8"):
         beir_io.read_queries(tmp_path / "queries.jsonl")
 
 
@@ -197,10 +197,10 @@ def test_damaged_compressed_file_is_refused(tmp_path):
     """A download that broke off is taken for a smaller data set."""
     whole = gzip.compress("".join(f'{{"_id": "{n}", "text": "x{n}"}}\n' for n in range(500)).encode())
     (tmp_path / "queries.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataContractError, match="damaged gzip"):
+    with pytest.raises(DataContractError, match="gzip file is damaged"):
         beir_io.read_queries(tmp_path / "queries.jsonl")
     (tmp_path / "queries.jsonl.gz").write_bytes(b"plain")
-    with pytest.raises(DataContractError, match="damaged gzip"):
+    with pytest.raises(DataContractError, match="gzip file is damaged"):
         beir_io.read_queries(tmp_path / "queries.jsonl")
 
 

@@ -142,31 +142,3 @@ def test_dev_may_be_missing():
     """A set without dev is refused before one can be cut."""
     qrels = {split: GOOD.qrels[split] for split in ("train", "test")}
     assert list(contract.check_dataset(dataclasses.replace(GOOD, qrels=qrels))["splits"]) == ["train", "test"]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("I'm cold.", "i'm  COLD", True),
-        ("ﬁnd it", "find it", True),
-        ("what is C++", "what is C", False),
-        ("solve 3-1", "solve 31", False),
-        ("?!", "??", False),
-        ("(really) — cold", "really — cold", True),
-    ],
-)
-def test_normalised(one, other, same):
-    """Different questions count as leaked, or a leak hides behind a capital letter."""
-    assert (contract.normalised(one) == contract.normalised(other)) is same
-
-
-def test_data_docs_need_no_network(tmp_path):
-    """The pages wait for style sheets and scripts of other hosts, or show nothing without them."""
-    start = contract.build_data_docs(_changed(test={"e": {"d99": 1}}), tmp_path / "docs")
-    pages = list((tmp_path / "docs").rglob("*.html"))
-    assert len(pages) > len(contract._SHOWN)
-    fetched = re.compile(r"<(?:script|link|img)[^>]*(?:src|href)=[\"']?https?://")
-    assert not any(fetched.search(page.read_text()) for page in pages)
-    assert "every judged document is in corpus.jsonl</a></td><td>broken by 1</td>" in start.read_text()
-    links = re.findall(r"href='([^']+)'", start.read_text())
-    assert len(links) == len(contract.CONTRACT) and all((tmp_path / "docs" / link).is_file() for link in links)

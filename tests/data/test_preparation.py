@@ -14,8 +14,8 @@ from rabtriever.core.artifacts import read_json, read_manifest
 from rabtriever.core.settings import ParamsError
 from rabtriever.data import beir_io, contract
 from rabtriever.data.beir_io import DataContractError, Dataset, Document
-from rabtriever.data.contract import normalised
-from rabtriever.data.preparation import PrepareParams, prepare_data, sampled, with_dev
+from rabtriever.data.preparation import PrepareParams, check_folder, prepare_data, sampled, with_dev
+from rabtriever.data.statistics import normalised
 
 PARAMS = PrepareParams(source="raw", dev_fraction=0.2, max_test_queries=0, max_dev_queries=0)
 SIZES = {"train": 40, "dev": 10, "test": 12}
@@ -116,7 +116,7 @@ def test_source_that_changes_meanwhile_is_refused(here, monkeypatch):
         return check(dataset)
 
     monkeypatch.setattr(contract, "check_dataset", refreshed)
-    with pytest.raises(DataContractError, match="raw has changed while it was read; run again"):
+    with pytest.raises(DataContractError, match="raw changed while it was read; run again"):
         _prepare()
     assert not (here / "data/prepared").exists()
 
@@ -262,3 +262,25 @@ def test_data_docs_on_request(here, capsys):
     stage.data_docs.fn()
     assert (here / "reports/data_docs/index.html").is_file() and not (here / "data").exists()
     assert "reports/data_docs/index.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("has_dev", [True, False])
+def test_a_folder_is_checked_without_writing(here, has_dev):
+    """Asking whether a folder will do changes files, or says less than the stage that will read the folder."""
+    if not has_dev:
+        (here / "raw/qrels/dev.tsv").unlink()
+    before = sorted(here.rglob("*"))
+    report = check_folder(here / "raw", dev_fraction=0.2)
+    assert sorted(here.rglob("*")) == before
+    assert report.pop("hash") == beir_io.load_dataset("raw").hash
+    assert report.items() <= _prepare().items() and report["dev_cut_from_train"] is not has_dev
+
+
+def test_a_broken_folder_is_told_as_the_stage_tells_it(here):
+    """A folder passes the check and is refused by the run that follows."""
+    with open("raw/qrels/test.tsv", "a") as handle:
+        handle.write("test-0\tnowhere\t1\n")
+    with pytest.raises(DataContractError, match="document 'nowhere'"):
+        check_folder("raw")
+    with pytest.raises(FileNotFoundError, match="there is no folder elsewhere"):
+        check_folder("elsewhere")

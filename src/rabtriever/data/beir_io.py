@@ -1,8 +1,8 @@
 """Documents, queries, judgements and runs: their types, readers and writers, and a data set as a whole.
 
 Owns the file formats: the BEIR folder layout (JSON lines for texts, tab-separated judgements, each file plain or with
-`.gz` appended) and TREC run files. A reader stops at the first structural fault and names file and line. What spans
-several files (do judgements refer to existing ids, are splits disjoint) is the business of `checks`.
+`.gz` appended) and TREC run files. A reader stops at the first structural fault and names file and line. Faults that
+span several files (unknown ids, splits that overlap) are found by `contract`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ LAYOUT = "corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/test.tsv, optional
 
 
 class DataContractError(ValueError):
-    """The data are not as the format or the data contract demands; the message says where, and what to do."""
+    """The data break the file format or the data contract; the message says where, and what to do."""
 
 
 class Document(NamedTuple):
-    """The unit retrieved.
+    """A document of the corpus, which is what retrieval ranks.
 
     Attributes:
         doc_id: Its id, without whitespace.
-        title: Its title, may be empty.
-        text: Its text, may be empty when there is a title.
+        title: Its title; may be empty.
+        text: Its text; may be empty when there is a title.
     """
 
     doc_id: str
@@ -46,7 +46,7 @@ class Document(NamedTuple):
 
     @property
     def contents(self) -> str:
-        """What models read: title and text as one string.
+        """Title and text as one string, which is what models read.
 
         >>> Document("d1", "Kettle", "Boils water.").contents
         'Kettle. Boils water.'
@@ -76,7 +76,7 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """Identity of the content: 16 hex digits that do not depend on the order of anything."""
+        """Identity of the content (16 hex digits); the order of documents, queries and judgements does not matter."""
         lines = [["document", *document] for document in self.corpus.values()]
         lines += [["query", query_id, text] for query_id, text in self.queries.items()]
         for split, qrels in self.qrels.items():
@@ -87,7 +87,7 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def split_queries(self, split: str) -> Queries:
-        """The texts of the queries judged in `split`, in the order of its judgements."""
+        """The texts of the queries judged in `split`, in the order of the judgements."""
         return {query_id: self.queries[query_id] for query_id in self.qrels[split]}
 
 
@@ -101,7 +101,7 @@ def load_dataset(folder: str | Path) -> Dataset:
     folder = Path(folder)
     recover_folder(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected a folder with {LAYOUT}")
+        raise FileNotFoundError(f"there is no folder {folder}; expected a folder with {LAYOUT}")
     qrels = {}
     for split in SPLITS:
         path = folder / "qrels" / f"{split}.tsv"
@@ -116,7 +116,7 @@ def read_corpus(path: str | Path) -> Corpus:
 
     Raises:
         FileNotFoundError: If neither `path` nor `path`.gz exists.
-        DataContractError: Naming file and line, at broken JSON, a missing or wrongly typed key, a repeated id or a
+        DataContractError: Naming file and line, for broken JSON, a missing or wrongly typed key, a repeated id or a
             blank document.
     """
     corpus: Corpus = {}
@@ -134,7 +134,7 @@ def read_queries(path: str | Path) -> Queries:
 
     Raises:
         FileNotFoundError: If neither `path` nor `path`.gz exists.
-        DataContractError: Naming file and line, at broken JSON, a missing or wrongly typed key, a repeated id or a
+        DataContractError: Naming file and line, for broken JSON, a missing or wrongly typed key, a repeated id or a
             blank text.
     """
     queries: Queries = {}
@@ -151,8 +151,8 @@ def read_qrels(path: str | Path) -> Qrels:
 
     Raises:
         FileNotFoundError: If neither `path` nor `path`.gz exists.
-        DataContractError: Naming file and line, if the header is missing, a line has not three columns, a grade is no
-            integer or negative, or a pair is judged twice with different grades.
+        DataContractError: Naming file and line, if the header is missing, a line does not have three columns, a grade
+            is not an integer of 0 or more, or a pair is judged twice with different grades.
     """
     qrels: Qrels = {}
     lines = _lines(path)
@@ -179,22 +179,26 @@ def read_run(path: str | Path) -> Run:
 
     Raises:
         FileNotFoundError: If neither `path` nor `path`.gz exists.
-        DataContractError: Naming file and line, if a line has not six columns, a score is no finite number or a pair is
-            repeated.
+        DataContractError: Naming file and line, if a line does not have six columns, a score is not a finite number or
+            a pair is repeated.
     """
     run: Run = {}
     for where, line in _lines(path, "a TREC run file"):
         columns = line.split()
         if len(columns) != 6:
-            raise DataContractError(f"{where}: found {len(columns)} columns, expected 6 of a TREC run: {line!r}")
+            raise DataContractError(
+                f"{where}: found {len(columns)} columns, expected the 6 columns of a TREC run: {line!r}"
+            )
         try:
             score = float(columns[4])
         except ValueError:
             score = math.nan
         if not math.isfinite(score):
-            raise DataContractError(f"{where}: score {columns[4]!r} is no finite number")
+            raise DataContractError(f"{where}: score {columns[4]!r} is not a finite number; correct it")
         if columns[2] in run.setdefault(columns[0], {}):
-            raise DataContractError(f"{where}: document {columns[2]!r} is ranked twice for query {columns[0]!r}")
+            raise DataContractError(
+                f"{where}: document {columns[2]!r} is ranked twice for query {columns[0]!r}; keep one"
+            )
         run[columns[0]][columns[2]] = score
     return run
 
@@ -215,7 +219,7 @@ def write_queries(path: str | Path, queries: Queries) -> None:
 
 
 def write_qrels(path: str | Path, qrels: Qrels) -> None:
-    """Writes judgements as a file that `read_qrels` reads, in the order given; queries with none leave no line."""
+    """Writes judgements as a file that `read_qrels` reads, in the order given; a query without any leaves no line."""
     with atomic_write(path) as handle:
         handle.write("\t".join(QRELS_HEADER) + "\n")
         for query_id, grades in qrels.items():
@@ -240,7 +244,7 @@ def _lines(path: str | Path, expected: str = f"a folder with {LAYOUT}") -> Itera
     path = Path(path)
     found = _spellings(path)
     if not found:
-        raise FileNotFoundError(f"no file {path} (nor {path.name}.gz); expected {expected}")
+        raise FileNotFoundError(f"there is no file {path} (nor {path.name}.gz); expected {expected}")
     if len(found) > 1:
         raise DataContractError(f"found both {path} and {path.name}.gz, expected one of them; remove the other")
     path = found[0]
@@ -252,9 +256,13 @@ def _lines(path: str | Path, expected: str = f"a folder with {LAYOUT}") -> Itera
                 if line.strip():
                     yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
-        raise DataContractError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+        raise DataContractError(
+            f"{path}:{number}: the file is not UTF-8 ({error.reason}); convert it to UTF-8"
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataContractError(f"{path}:{number + 1}: damaged gzip file ({error}); make it again") from error
+        raise DataContractError(
+            f"{path}:{number + 1}: the gzip file is damaged ({error}); compress the file again"
+        ) from error
 
 
 def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -262,7 +270,7 @@ def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataContractError(f"{where}: broken JSON ({error}); expected one object per line") from error
+            raise DataContractError(f"{where}: broken JSON ({error}); expected one JSON object per line") from error
         if not isinstance(row, dict):
             raise DataContractError(f"{where}: found {type(row).__name__}, expected one JSON object per line")
         yield where, row
@@ -271,7 +279,7 @@ def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _string(row: dict[str, Any], key: str, where: str) -> str:
     if key not in row:
         found = ", ".join(map(repr, row)) or "none"
-        raise DataContractError(f"{where}: no key {key!r} (found: {found}); expected an object with '_id' and 'text'")
+        raise DataContractError(f"{where}: there is no key {key!r} (found: {found}); expected '_id' and 'text'; add it")
     value = row[key]
     if not isinstance(value, str):
         raise DataContractError(f"{where}: {key!r} is {value!r}, expected a string; put it in quotes")
@@ -279,7 +287,7 @@ def _string(row: dict[str, Any], key: str, where: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataContractError(
-            f"{where}: half a surrogate pair at character {error.start} of {key!r}; mend it"
+            f"{where}: character {error.start} of {key!r} is half a surrogate pair; correct it"
         ) from error
     return value
 
@@ -287,23 +295,23 @@ def _string(row: dict[str, Any], key: str, where: str) -> str:
 def _new_id(row: dict[str, Any], known: dict[str, Any], where: str) -> str:
     value = _checked_id(_string(row, "_id", where), where)
     if value in known:
-        raise DataContractError(f"{where}: id {value!r} occurs a second time; rename or remove one")
+        raise DataContractError(f"{where}: id {value!r} occurs a second time; rename or remove one of the lines")
     return value
 
 
 def _checked_id(value: str, where: str) -> str:
-    # Run files separate their columns by whitespace, readers drop a byte order mark, and metrics end an id at a NUL.
+    # Run files separate columns by whitespace, readers drop a byte order mark, and metrics end an id at a NUL.
     if not value or re.search(r"[\s\ufeff\0]", value):
-        raise DataContractError(f"{where}: id {value!r} is empty or has whitespace or NUL; rename it wherever used")
+        raise DataContractError(f"{where}: id {value!r} is empty or has whitespace or NUL; rename it in every file")
     return value
 
 
 def _grade(text: str, where: str) -> int:
     if not re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", text):  # Python itself refuses thousands of digits
-        raise DataContractError(f"{where}: grade {text[:40]!r} is no integer, expected 0, 1, 2, ...")
+        raise DataContractError(f"{where}: grade {text[:40]!r} is not an integer; expected 0, 1, 2, ...")
     grade = int(text)
     if grade < 0:
-        raise DataContractError(f"{where}: grade {grade} is negative, expected 0 (judged not relevant) or more")
+        raise DataContractError(f"{where}: grade {grade} is negative; expected 0 (judged not relevant) or more")
     if grade > MAX_GRADE:
-        raise DataContractError(f"{where}: grade {grade} is above {MAX_GRADE}; is it the column of something else?")
+        raise DataContractError(f"{where}: grade {grade} is above {MAX_GRADE}; check whether the column holds grades")
     return grade

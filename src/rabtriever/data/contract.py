@@ -1,33 +1,27 @@
 """The data contract: what must hold between the files of a data set, as Great Expectations suites.
 
 Owns the list of expectations and the text of the failures. Faults inside one file (broken lines, repeated ids) are
-found by the readers of `records`, with their line.
+found by the readers of `beir_io`, which name the line.
 
-A query text in two splits is an error, and nothing is dropped in silence: what is trained on and tested on makes every
-figure too good, and only the data's owner knows which copy belongs where. Two texts are the same when they differ at
-most in case, white space and the punctuation around words.
+A query text in two splits is an error. A query that is trained on and tested on makes every figure too good, and only
+the owner of the data knows which copy belongs where. So nothing is dropped in silence. Two texts count as one when they
+differ only in case, white space and the punctuation around words (`statistics.normalised`).
 """
 
 from __future__ import annotations
 
-import html
 import os
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rabtriever.core.artifacts import atomic_folder
 from rabtriever.data.beir_io import DataContractError, Dataset
+from rabtriever.data.statistics import count_positives, describe, is_grade, normalised
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS_SHOWN = 10
-_STYLE = "<style>body{font-family:sans-serif;margin:2em}td,th{padding:.2em .6em;text-align:left}</style>"
-_PUNCTUATION = ".,;:!?()\"'`´‘’“”…-"
 _MAX_TEXT_SHOWN = 80  # characters
 
 
@@ -36,8 +30,8 @@ class Expectation:
     """One line of the contract.
 
     Attributes:
-        plain: What must hold, in words.
-        table: The table of `_tables` whose rows it is about.
+        plain: What must hold, in plain words; also the name of the expectation in reports.
+        table: The table of `tables_of` whose rows it is about.
         kind: Class name in great_expectations.expectations.
         column: The column it looks at.
         advice: What to do when it fails.
@@ -117,14 +111,14 @@ CONTRACT = (
         "judged_queries",
         "ExpectColumnValuesToBeUnique",
         "query_id",
-        "keep the query in one split, so that nothing is tested that was trained on",
+        "keep the query in one split; a test query must not be a training query",
     ),
     Expectation(
         "no query text is in two splits (case, white space and punctuation around words aside)",
         "query_texts",
         "ExpectColumnValuesToBeUnique",
         "normalised",
-        "keep the text in one split, so that nothing is tested that was trained on",
+        "keep the text in one split; a test query must not be a training query",
     ),
     Expectation(
         "every train query has a relevant document (grade 1 or more)",
@@ -149,47 +143,29 @@ _SHOWN = {
 
 
 def check_dataset(dataset: Dataset) -> dict[str, Any]:
-    """The report on a data set that meets the contract: sizes, what was looked at, what is worth knowing.
+    """The report on a data set that meets the contract, as JSON-ready values.
+
+    Args:
+        dataset: The data set; its dev split may be missing.
+
+    Returns:
+        The sizes of `statistics.describe`, and "expectations": per line of the contract "expectation" (what must
+        hold), "success" (True) and "rows" (how many were looked at).
 
     Raises:
         DataContractError: Listing each failed expectation with its first offending rows and what to do.
     """
-    tables = _tables(dataset)
-    results = _validate(tables)
+    tables = tables_of(dataset)
+    results = validate(tables)
     failed = [result for result in results if not result["success"]]
     if failed:
         raise DataContractError(_failure_text(failed, len(results)))
     kept = ("expectation", "success", "rows")
-    return {**_statistics(dataset), "expectations": [{key: result[key] for key in kept} for result in results]}
+    return {**describe(dataset), "expectations": [{key: result[key] for key in kept} for result in results]}
 
 
-def build_data_docs(dataset: Dataset, folder: str | Path) -> Path:
-    """The start page of a static, offline site (Great Expectations' Data Docs) that shows the contract and its outcome.
-
-    Args:
-        dataset: The data set to check; it may break the contract.
-        folder: Where the site goes; what was there is replaced.
-    """
-    with atomic_folder(folder) as temporary:
-        results = _validate(_tables(dataset), site=temporary)
-        for page in temporary.rglob("*.html"):
-            page.write_text(_offline(page.read_text(encoding="utf-8")), encoding="utf-8")
-        (temporary / "index.html").write_text(_start_page(results, temporary), encoding="utf-8")
-    return Path(folder) / "index.html"
-
-
-def normalised(text: str) -> str:
-    """A text in lower case, without punctuation around words and superfluous white space; the same for equal queries.
-
-    >>> normalised("I'm  COLD, what now?")
-    "i'm cold what now"
-    """
-    words = (word.strip(_PUNCTUATION) for word in unicodedata.normalize("NFKC", text).casefold().split())
-    return " ".join(filter(None, words)) or text.strip()
-
-
-def _tables(dataset: Dataset) -> dict[str, pd.DataFrame]:
-    """The data set as data frames, one row per thing that an expectation is about."""
+def tables_of(dataset: Dataset) -> dict[str, pd.DataFrame]:
+    """The data set as data frames by name: the tables that the expectations of CONTRACT name, one row per item."""
     import pandas as pd
 
     judgements, judged = [], []
@@ -198,15 +174,15 @@ def _tables(dataset: Dataset) -> dict[str, pd.DataFrame]:
         for query_id, grades in qrels.items():
             known = query_id in dataset.queries
             judgements += [
-                (file, query_id, doc_id, grade, known, doc_id in dataset.corpus, _is_grade(grade))
+                (file, query_id, doc_id, grade, known, doc_id in dataset.corpus, is_grade(grade))
                 for doc_id, grade in grades.items()
             ]
             text = dataset.queries.get(query_id)
-            positives = sum(_is_grade(grade) and grade > 0 for grade in grades.values())
+            positives = sum(is_grade(grade) and grade > 0 for grade in grades.values())
             judged.append((file, query_id, text, None if text is None else normalised(text), positives))
     columns = ["file", "query_id", "doc_id", "grade", "query_known", "document_known", "grade_valid"]
     judged_queries = pd.DataFrame(judged, columns=["file", "query_id", "text", "normalised", "positives"])
-    splits = [(f"qrels/{split}.tsv", _positives(qrels.values())) for split, qrels in dataset.qrels.items()]
+    splits = [(f"qrels/{split}.tsv", count_positives(qrels.values())) for split, qrels in dataset.qrels.items()]
     sizes = [("corpus.jsonl", len(dataset.corpus)), ("queries.jsonl", len(dataset.queries))]
     documents = [("corpus.jsonl", document.doc_id, document.contents) for document in dataset.corpus.values()]
     queries = [("queries.jsonl", query_id, text) for query_id, text in dataset.queries.items()]
@@ -224,20 +200,15 @@ def _tables(dataset: Dataset) -> dict[str, pd.DataFrame]:
     }
 
 
-def _is_grade(grade: Any) -> bool:
-    return isinstance(grade, int) and not isinstance(grade, bool) and grade >= 0
-
-
-def _positives(judged: Iterable[Mapping[str, int]]) -> int:
-    return sum(_is_grade(grade) and grade > 0 for grades in judged for grade in grades.values())
-
-
-def _validate(tables: Mapping[str, pd.DataFrame], site: Path | None = None) -> list[dict[str, Any]]:
+def validate(tables: Mapping[str, pd.DataFrame], site: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Per expectation, in the order of CONTRACT: "expectation", "success", "rows", "unexpected", "examples", "advice".
 
     Args:
         tables: The data frames, by name.
-        site: Folder to build Data Docs in.
+        site: Great Expectations' settings of a Data Docs site to build as well.
+
+    Raises:
+        RuntimeError: If an expectation could not be evaluated.
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
@@ -261,7 +232,7 @@ def _validate(tables: Mapping[str, pd.DataFrame], site: Path | None = None) -> l
         )
         outcomes |= {str(found.expectation_config.meta["plain"]): _outcome(found) for found in validation.results}
     if site is not None:
-        context.add_data_docs_site("contract", _site_config(site))
+        context.add_data_docs_site("contract", dict(site))
         context.build_data_docs(site_names=["contract"])
     return [{"expectation": one.plain, "advice": one.advice, **outcomes[one.plain]} for one in CONTRACT]
 
@@ -277,7 +248,7 @@ def _expectations(table: str) -> list[Any]:
 
 
 def _outcome(found: Any) -> dict[str, Any]:
-    if not found.result:  # the library reports an expectation that crashed as a failed one
+    if not found.result:  # Great Expectations reports an expectation that crashed as a failed one
         raise RuntimeError(
             f"expectation {found.expectation_config.type} could not be evaluated: {found.exception_info}"
         )
@@ -290,7 +261,7 @@ def _outcome(found: Any) -> dict[str, Any]:
 
 
 def _failure_text(failed: list[dict[str, Any]], total: int) -> str:
-    lines = [f"the data break {len(failed)} of {total} expectations"]
+    lines = [f"the data break {len(failed)} of {total} expectations of the data contract"]
     for result in failed:
         shown = result["examples"]
         more = f", the first {len(shown)}" if len(shown) < result["unexpected"] else ""
@@ -301,7 +272,7 @@ def _failure_text(failed: list[dict[str, Any]], total: int) -> str:
 
 
 def _row_text(row: Mapping[str, Any]) -> str:
-    """One offending row: its file, then its ids and values."""
+    """An offending row as text: its file, then its ids and values."""
     names = {"query_id": "query", "doc_id": "document", "grade": "grade", "text": "text"}
     shown = [f"{plain} {_shortened(row[name])!r}" for name, plain in names.items() if name in row]
     return f"{row['file']}: {', '.join(shown)}" if shown else str(row["file"])
@@ -309,67 +280,3 @@ def _row_text(row: Mapping[str, Any]) -> str:
 
 def _shortened(value: Any) -> Any:
     return value[:_MAX_TEXT_SHOWN] + "..." if isinstance(value, str) and len(value) > _MAX_TEXT_SHOWN else value
-
-
-def _statistics(dataset: Dataset) -> dict[str, Any]:
-    """Sizes and peculiarities that are no faults."""
-    judged = {query_id for qrels in dataset.qrels.values() for query_id in qrels}
-    texts = [normalised(document.contents) for document in dataset.corpus.values()]
-    return {
-        "documents": len(dataset.corpus),
-        "documents_of_repeated_text": len(texts) - len(set(texts)),
-        "mean_document_words": _mean_words(document.contents for document in dataset.corpus.values()),
-        "queries": len(dataset.queries),
-        "queries_without_judgement": len(set(dataset.queries) - judged),
-        "splits": {split: _split_statistics(dataset, split) for split in dataset.qrels},
-    }
-
-
-def _split_statistics(dataset: Dataset, split: str) -> dict[str, Any]:
-    qrels, queries = dataset.qrels[split], dataset.split_queries(split)
-    relevant = {doc_id for grades in qrels.values() for doc_id, grade in grades.items() if grade > 0}
-    return {
-        "queries": len(qrels),
-        "queries_without_positive": sum(max(grades.values(), default=0) < 1 for grades in qrels.values()),
-        "queries_of_repeated_text": len(queries) - len({normalised(text) for text in queries.values()}),
-        "judgements": sum(map(len, qrels.values())),
-        "positives": _positives(qrels.values()),
-        "relevant_documents": len(relevant),
-        "mean_query_words": _mean_words(queries.values()),
-    }
-
-
-def _mean_words(texts: Iterable[str]) -> float:
-    counts = [len(text.split()) for text in texts]
-    return round(sum(counts) / max(len(counts), 1), 2)
-
-
-def _site_config(site: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.resolve())},
-    }
-
-
-def _offline(page: str) -> str:
-    """A page without what it would fetch from elsewhere, and with enough style to be read without it."""
-    page = re.sub(r"<script[^>]*\bsrc=[\"']?https?://[^>]*>\s*</script>", "", page)
-    page = re.sub(r"<(?:link|img)[^>]*\b(?:href|src)=[\"']?https?://[^>]*>", "", page)
-    return page.replace("</head>", _STYLE + "</head>", 1)
-
-
-def _start_page(results: list[dict[str, Any]], site: Path) -> str:
-    """The site's own index fills its list by a script from elsewhere; this one is plain."""
-    rows = []
-    for one, result in zip(CONTRACT, results, strict=True):
-        page = next((site / "validations" / one.table).rglob("*.html")).relative_to(site).as_posix()
-        outcome = "met" if result["success"] else f"broken by {result['unexpected']}"
-        plain = html.escape(one.plain)
-        rows.append(f"<tr><td><a href='{page}'>{plain}</a></td><td>{outcome}</td><td>{result['rows']}</td></tr>")
-    head = f"<head><meta charset='utf-8'><title>Data contract</title>{_STYLE}</head>"
-    titles = "<tr><th>Expectation</th><th>Outcome</th><th>Rows</th></tr>"
-    return (
-        f"<!doctype html><html>{head}<body><h1>Data contract</h1><table>{titles}{''.join(rows)}</table></body></html>\n"
-    )

@@ -1,4 +1,4 @@
-"""Training judgements as rows: which queries, which positives, which documents may serve as negatives."""
+"""Training judgements by row number: queries, their positives, and the documents that may serve as negatives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Judgements:
         return cls(query_ids, doc_ids, grades, judged, rejected)
 
     def texts(self, queries: Queries) -> list[str]:
-        """Texts of the query rows, in order."""
+        """Texts of the query rows, in row order."""
         return [queries[query_id] for query_id in self.query_ids]
 
     def positive(self, query: int, rng: np.random.Generator) -> int:
@@ -60,7 +60,7 @@ class Judgements:
 
     @property
     def unjudged(self) -> np.ndarray:
-        """Document rows that are no training query's positive, sorted."""
+        """Document rows that are positive for no training query, sorted."""
         return np.setdiff1d(np.arange(len(self.doc_ids)), self.positive_for_any)
 
     def eligible(self, query: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -68,14 +68,14 @@ class Judgements:
         return np.isin(rows, self.positive_for_any) | np.isin(rows, list(self.rejected[query]))
 
     def hardest(self, scores: np.ndarray, first_row: int, depth: int, eligible: bool) -> np.ndarray:
-        """The documents nearest to each query that are wrong for it, or that nobody has judged for it.
+        """The best-scored documents of each query that are wrong for it, or that nobody has judged for it.
 
         Args:
             scores: (B, N) similarity of consecutive query rows to all documents.
             first_row: query row of `scores[0]`.
             depth: how many to keep per query.
-            eligible: whether negatives are wanted, those that were judged wrong for the query among them, and not
-                documents without a label.
+            eligible: True for negatives (documents positive for some other query, and those judged wrong for this
+                one); False for documents that are positive for no query.
 
         Returns:
             (B, depth) rows, best-scored first; where fewer exist, -1 fills the end.

@@ -1,8 +1,8 @@
 """Per-query retrieval metrics through ir_measures, their means, and the paired bootstrap.
 
-Owns the conventions: every judged query counts; one missing from the run counts 0; a query without a relevant
-document (grade 1 or more) is left out and can be listed; equal scores are ordered by document id, ascending; nDCG has
-linear gain, log2 discount and its ideal from all judged documents (trec_eval's form). Computes, logs nothing.
+Owns the conventions. Every judged query counts, and a query that the run lacks counts 0. A query without a relevant
+document (grade 1 or more) is left out and can be listed. Equal scores are ordered by document id, ascending. nDCG has
+linear gain, log2 discount and its ideal from all judged documents, as in trec_eval.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def queries_without_relevant(qrels: Qrels) -> list[str]:
 
 
 def _comparable(qrels: Qrels, run: Run) -> tuple[Qrels, Run]:
-    """The judgements that count, and the run over their queries with scores that only tell the rank."""
+    """The judgements of queries with a relevant document, and the run over these queries with scores from ranks."""
     left_out = set(queries_without_relevant(qrels))
     judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
     ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
@@ -68,10 +68,10 @@ def _comparable(qrels: Qrels, run: Run) -> tuple[Qrels, Run]:
 
 
 def _rank_scores(query_id: str, scores: Mapping[str, float]) -> dict[str, float]:
-    """Scores that only tell the rank, so that scorers with other rules for ties agree."""
+    """Scores made from ranks, so that scorers with different rules for ties agree."""
     for doc_id, score in scores.items():
         if not math.isfinite(score):
-            raise ValueError(f"query {query_id!r}, document {doc_id!r}: score {score} is not finite; mend the system")
+            raise ValueError(f"query {query_id!r}, document {doc_id!r}: score {score} is not finite; correct the run")
     ranked = sorted(scores, key=lambda doc_id: (-scores[doc_id], doc_id))[:_DEPTH]
     return {doc_id: float(-rank) for rank, doc_id in enumerate(ranked)}
 
@@ -83,7 +83,7 @@ def summarise(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         ValueError: If there are no queries.
     """
     if not per_query:
-        raise ValueError("no query to take the mean over; expected judgements with a relevant document")
+        raise ValueError("there is no query to take the mean over; expected judgements with a relevant document")
     return {name: 100 * math.fsum(scores[name] for scores in per_query.values()) / len(per_query) for name in METRICS}
 
 
@@ -94,9 +94,9 @@ def paired_bootstrap(
 
     Args:
         challenger: Value of one metric per query.
-        champion: The same for the system to compare with, over the same queries.
+        champion: Value of the same metric for the system to compare with, over the same queries.
         samples: Number of resamples.
-        seed: Of the resampling; the order of the queries does not matter.
+        seed: Seed of the resampling; the order of the queries does not matter.
         confidence: Coverage of the interval, between 0 and 1.
 
     Raises:

@@ -1,7 +1,7 @@
-"""From a raw folder to the data every other stage reads: checked, with three splits, sub-sampled if asked for.
+"""From a raw folder to the data that every other stage reads: checked, with three splits, sub-sampled if asked for.
 
-Owns how a dev split is cut and how test and dev are made smaller. Both go by a hash of the query id, so that a query's
-place depends on neither the order of the files nor on a seed.
+Owns how a dev split is cut and how test and dev are made smaller. Both choose by a hash of the query id. So the place
+of a query depends neither on the order of the files nor on a seed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rabtriever.core.artifacts import atomic_folder, content_hash, write_json, w
 from rabtriever.core.settings import bounded
 from rabtriever.data import beir_io, contract
 from rabtriever.data.beir_io import DataContractError, Dataset, Qrels
+from rabtriever.data.statistics import normalised
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class PrepareParams:
 
     Attributes:
         source: Folder in BEIR layout; relative to the repository root, or absolute.
-        dev_fraction: Share of the train queries that becomes dev where there is no qrels/dev.tsv, as far as
-            max_dev_queries asks for them.
-        max_test_queries: Test queries kept at most; 0 keeps all.
-        max_dev_queries: Dev queries kept at most; 0 keeps all.
+        dev_fraction: Share of the train queries that becomes dev where there is no qrels/dev.tsv; never more queries
+            than max_dev_queries.
+        max_test_queries: Largest number of test queries that are kept; 0 keeps all.
+        max_dev_queries: Largest number of dev queries that are kept; 0 keeps all.
     """
 
     source: str
@@ -36,10 +37,10 @@ class PrepareParams:
 
 
 def prepare_data(params: PrepareParams, output: str | Path, report_path: str | Path) -> dict[str, Any]:
-    """The data report, after writing the prepared data set to `output` and the report to `report_path`.
+    """Writes the prepared data set to `output` and the data report to `report_path`; returns the report.
 
-    Both are written only when the data meet the contract; what was there before stays until then. The prepared files
-    are sorted by id: sources that differ in order alone give the same bytes.
+    Both are written only when the data meet the contract. Until then earlier files stay. The prepared files are sorted
+    by id, so that sources which differ only in order give the same bytes.
 
     Args:
         params: The settings.
@@ -48,8 +49,7 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
 
     Raises:
         FileNotFoundError: If the source folder or one of its files is missing.
-        DataContractError: If a file is broken, the data break the contract, or they change meanwhile: what is written
-            would pass for the result of what is there afterwards.
+        DataContractError: If a file is broken, the data break the contract, or the source changes while it is read.
     """
     before = _fingerprint(params.source)
     complete, was_cut, report = checked(beir_io.load_dataset(params.source), params)
@@ -63,24 +63,47 @@ def prepare_data(params: PrepareParams, output: str | Path, report_path: str | P
         "kept_queries": {split: len(final.qrels[split]) for split in beir_io.SPLITS},
     }
     if _fingerprint(params.source) != before:
-        raise DataContractError(f"{params.source} has changed while it was read; run again when it is complete")
+        raise DataContractError(f"{params.source} changed while it was read; run again when it is complete")
     write_dataset(final, output)
     write_json(report_path, report)
     return report
 
 
 def checked(dataset: Dataset, params: PrepareParams) -> tuple[Dataset, bool, dict[str, Any]]:
-    """The data set with a dev split, whether that was cut from train, and the report of what it was checked for.
+    """The data set with a dev split, whether that split was cut from train, and the report of the contract.
 
     Raises:
-        DataContractError: If the data break the contract; names the files that there are.
+        DataContractError: If the data break the contract; the message names only files that exist.
     """
     complete, was_cut = with_dev(dataset, params.dev_fraction, params.max_dev_queries)
     try:
         return complete, was_cut, contract.check_dataset(complete)
     except DataContractError:
-        contract.check_dataset(dataset)  # a fault is of qrels/train.tsv where the dev split was cut from there
+        contract.check_dataset(dataset)  # tells a fault of a dev split that was cut as one of qrels/train.tsv
         raise
+
+
+def check_folder(folder: str | Path, dev_fraction: float = 0.1) -> dict[str, Any]:
+    """The data report of a folder in BEIR layout that meets the data contract; nothing is written.
+
+    A missing dev split is cut from train as the stage `prepare` would cut it.
+
+    Args:
+        folder: The data set, as `beir_io.load_dataset` reads it.
+        dev_fraction: Expected share of the train queries that becomes dev where there is no qrels/dev.tsv.
+
+    Returns:
+        "source" (name of the folder), "hash" (identity of the data as they are in the folder), "dev_cut_from_train",
+        and what `contract.check_dataset` reports.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is missing.
+        DataContractError: If a file is broken or the data break the contract; the message lists every broken
+            expectation with its first rows and what to do.
+    """
+    dataset = beir_io.load_dataset(folder)
+    _, was_cut, report = checked(dataset, PrepareParams(str(folder), dev_fraction, 0, 0))
+    return {"source": Path(folder).resolve().name, "hash": dataset.hash, "dev_cut_from_train": was_cut, **report}
 
 
 def _fingerprint(source: str) -> str | None:
@@ -88,17 +111,18 @@ def _fingerprint(source: str) -> str | None:
 
 
 def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset, bool]:
-    """The data set with a dev split, and whether it had to be cut from train.
+    """The data set with a dev split, and whether that split had to be cut from train.
 
-    A query becomes dev when the hash of its id falls below `fraction`, so that it stays there as data are added.
-    Queries of one text go by the first of their ids and stay together, or dev would leak. If none falls below, the
-    one with the lowest hash becomes dev. What the limit leaves over stays in train.
+    A query becomes dev when the hash of its id falls below `fraction`, so that it stays in dev as data are added.
+    Queries of one text stay together and share the hash of their first id; otherwise train texts would leak into dev.
+    If no hash falls below `fraction`, the query with the lowest hash becomes dev. Queries beyond the limit stay in
+    train.
 
     Args:
         dataset: Data with or without a dev split.
         fraction: Expected share of train, between 0 and 1.
-        limit: Dev queries that are enough, 0 for all; the queries of one text may make it a few more, and those
-            without a relevant document do not count.
+        limit: Number of dev queries that is enough; 0 takes all. Queries without a relevant document do not count.
+            Queries of one text may exceed the limit a little.
 
     Raises:
         DataContractError: If train has fewer than two different queries.
@@ -107,7 +131,7 @@ def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset
         return dataset, False
     groups: dict[str, list[str]] = {}
     for query_id in sorted(dataset.qrels["train"]):
-        groups.setdefault(contract.normalised(dataset.queries.get(query_id, query_id)), []).append(query_id)
+        groups.setdefault(normalised(dataset.queries.get(query_id, query_id)), []).append(query_id)
     ordered = sorted(groups.values(), key=lambda group: _hash_fraction(group[0]))
     if len(ordered) < 2:
         raise DataContractError(
@@ -126,7 +150,7 @@ def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset
 
 
 def _enough(groups: list[list[str]], qrels: Qrels, limit: int) -> set[str]:
-    """The queries of the first groups that have the limit's number of queries with a relevant document together."""
+    """The queries of the first groups that together have `limit` queries with a relevant document; 0 takes all."""
     chosen: set[str] = set()
     useful = 0
     for group in groups:
@@ -138,14 +162,14 @@ def _enough(groups: list[list[str]], qrels: Qrels, limit: int) -> set[str]:
 
 
 def sampled(dataset: Dataset, limits: dict[str, int]) -> Dataset:
-    """The data set with at most so many queries in the splits named, and only the queries that are judged.
+    """The data set with at most `limits` queries per split, and without queries that nobody judged.
 
-    Where a split is made smaller, the queries with the lowest hashes stay, those without a relevant document go first:
-    no metric is computed for them.
+    Where a split is made smaller, queries without a relevant document go first, as no metric is computed for them. Of
+    the others the queries with the lowest hashes stay.
 
     Args:
         dataset: Data that meet the contract.
-        limits: Most queries by split; 0 keeps all.
+        limits: Largest number of queries by split; 0, or no entry, keeps all.
     """
     qrels = {split: _fewest(grades, limits.get(split, 0)) for split, grades in dataset.qrels.items()}
     judged = {query_id for grades in qrels.values() for query_id in grades}
@@ -167,7 +191,7 @@ def _hash_fraction(query_id: str) -> float:
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> None:
-    """Writes a data set as an artefact of kind "data", sorted by id, in place of what is in `folder`."""
+    """Writes a data set as an artefact of kind "data", sorted by id; it replaces an earlier one in `folder`."""
     with atomic_folder(folder) as temporary:
         beir_io.write_corpus(temporary / "corpus.jsonl", dict(sorted(dataset.corpus.items())))
         beir_io.write_queries(temporary / "queries.jsonl", dict(sorted(dataset.queries.items())))

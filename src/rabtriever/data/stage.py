@@ -1,4 +1,4 @@
-"""Stage prepare: a raw folder in BEIR layout to checked data with train, dev and test splits, and a data report."""
+"""Stage prepare: turns a raw folder in BEIR layout into checked data with three splits, and writes a data report."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 from rabtriever.core.progress import at_work
 from rabtriever.core.stages import Paths, Tracker
-from rabtriever.data import beir_io, contract, preparation
+from rabtriever.data import beir_io, preparation
+from rabtriever.data.data_docs import build_data_docs
 from rabtriever.data.preparation import PrepareParams
 
 
 class Sections(NamedTuple):
-    """What the stage reads of params.yaml."""
+    """The sections of params.yaml that the stage reads."""
 
     prepare: PrepareParams
 
 
 def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
-    """The data report, after writing data/prepared and reports/data.json."""
+    """Writes data/prepared and reports/data.json; returns the data report."""
     params = sections.prepare
     print(f"prepare: reading and checking {params.source}", flush=True)
     with at_work(f"prepare: reading and checking {params.source}"):
@@ -31,8 +32,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
 
 
 def data_docs(sections: Sections, paths: Paths) -> None:
-    """Shows the data contract and its outcome as static pages under reports/data_docs, also where the data break it."""
+    """Writes static pages on the data contract to reports/data_docs, also where the data break it."""
     params = sections.prepare
     raw = beir_io.load_dataset(params.source)
     dataset, _ = preparation.with_dev(raw, params.dev_fraction, params.max_dev_queries)
-    print(f"data docs: open {contract.build_data_docs(dataset, paths.reports / 'data_docs')} in a browser")
+    print(f"data docs: open {build_data_docs(dataset, paths.reports / 'data_docs')} in a browser")

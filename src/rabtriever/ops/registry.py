@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, read_json, read_manifest, write_json
+from rabtriever.core.examples import EXAMPLE
 from rabtriever.ops import tracking
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "safetensors",
 _RUNTIME += ("pydantic", "ruamel.yaml")
 _MODEL_FOLDER = "model"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
-EXAMPLE = "I spilled my drink on the carpet."
 _WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
 _CODE = "code_hash"  # tag: identity of the code that a version answers by
 _PATIENCE = 900  # seconds that a version has to load and answer in a process of its own
