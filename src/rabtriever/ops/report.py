@@ -42,7 +42,7 @@ def _warning(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
         return []
     return [
         f"the teacher ranks below the bi-encoder that it was trained from (nDCG@10 {teacher:.1f} and {start:.1f}):",
-        "its hard negatives may be right ones that nobody judged: docs/operations.md, A teacher below its bi-encoder",
+        "its hard negatives may be right ones that nobody judged; docs/guides/troubleshooting.md says what to change",
     ]
 
 
