@@ -1,0 +1,139 @@
+"""What pages tell a reader to type works, and prints what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import inspect
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rabtriever
+from rabtriever.data.beir_io import read_corpus
+from tests.closure import ROOT
+from tests.docs.pages import Block, blocks, pages
+from tests.docs.shell import commands, fault
+from tests.docs.stand_in import CORPUS, RECORDED, StandIn
+
+BLOCKS = [block for page in pages() for block in blocks(page)]
+SHELL = [block for block in BLOCKS if block.kind in ("sh", "bash", "console")]
+PYTHON = sorted({block.page for block in BLOCKS if block.kind == "python"})
+KINDS = {"python", "pycon", "sh", "yaml", "text", "json", "mermaid", "toml"}
+RANKED = re.compile(r"^\s*\d+\.\s+(-?\d+\.\d+)\s+(\S+)\s+(.+?)\s*$", re.MULTILINE)  # a row of `rabtriever search`
+
+
+def where(block: Block) -> str:
+    return block.where
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def recorded() -> dict[str, Any]:
+    return json.loads(RECORDED.read_text(encoding="utf-8"))
+
+
+def test_blocks_have_a_language():
+    """A block without a language is run by no test."""
+    odd = [f"{block.where} {block.kind!r}" for block in BLOCKS if block.kind not in KINDS and block.kind[:1] != "{"]
+    assert not odd
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=name)
+def test_python_runs_and_prints_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first lines that somebody copies fail, or print something else."""
+    monkeypatch.setattr(rabtriever, "Retriever", StandIn, raising=False)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.kind == "python" and block.runs:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                _run(block, names)
+            if block.output is not None:
+                assert printed.getvalue().strip() == block.output.strip(), block.where
+
+
+def _run(block: Block, names: dict[str, Any]) -> None:
+    if ">>> " not in block.text:
+        exec(compile(block.text, block.where, "exec"), names)
+        return
+    parsed = doctest.DocTestParser().get_doctest(block.text, names, block.where, str(block.page), block.line)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False)
+    said: list[str] = []
+    runner.run(parsed, out=said.append, clear_globs=False)
+    names |= parsed.globs
+    assert runner.summarize(verbose=False).failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize("block", SHELL, ids=where)
+def test_commands_are_known(block: Block):
+    """A page names a target, module, option or command that is gone."""
+    assert not [f"{' '.join(words)}: {fault(words)}" for words in commands(block.text) if fault(words)]
+
+
+@pytest.mark.parametrize("block", [block for block in SHELL if "rabtriever search" in block.text], ids=where)
+def test_searches_are_answered_as_the_page_says(block: Block):
+    """A page shows a ranking that nobody will see."""
+    queries = [words[2] for words in commands(block.text) if words[:2] == ["rabtriever", "search"]]
+    for query in (query for query in queries if not query.startswith("-")):
+        hits = StandIn.load("champion").search(query)
+        rows = RANKED.findall(block.output or "")
+        found = [(float(score), doc_id, title) for score, doc_id, title in rows]
+        assert found == [(round(hit.score, 3), hit.doc_id, hit.title) for hit in hits[: len(rows)]], query
+
+
+@pytest.mark.parametrize(
+    "line", ["rabtriever --version", "rabtriever --help", "rabtriever data check data/household", "make help"]
+)
+def test_cheap_commands_run(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A command that parses and then fails is found by the reader."""
+    named = {" ".join(words) for block in SHELL for words in commands(block.text)}
+    if line not in named and line != "rabtriever --help":
+        pytest.skip("no page names it")
+    monkeypatch.chdir(ROOT)
+    if line == "make help":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert len(re.findall(r"^[a-z]+:.*##", makefile, re.MULTILINE)) > 5
+        return
+    from rabtriever import cli
+
+    try:
+        status = cli.main(line.split()[1:])
+    except SystemExit as end:
+        status = end.code or 0
+    assert status == 0 and capsys.readouterr().out
+
+
+def test_first_answers_make_sense():
+    """An example that is answered with nonsense tells a reader that nothing works."""
+    corpus = read_corpus(CORPUS)
+    for query, answer in recorded()["search"].items():
+        first = corpus[answer["hits"][0][0]].contents.lower()
+        assert answer["about"] and answer["about"] in first, f"{query} -> {first}"
+
+
+def test_the_stand_in_has_the_signatures_of_the_retriever():
+    """Pages are tested against methods that the real retriever does not have."""
+    real = rabtriever.Retriever
+    for method in ("load", "search", "explain"):
+        here, there = (list(inspect.signature(getattr(one, method)).parameters) for one in (StandIn, real))
+        assert len(here) <= len(there), method
+        assert "k" not in here or "k" in there, method
+
+
+def test_recorded_answers_are_the_retrievers():
+    """Pages show what an earlier retriever answered."""
+    manifest = ROOT / "models/retriever/manifest.json"
+    if not manifest.is_file() or json.loads(manifest.read_text())["hash"] != recorded()["retriever"]:
+        pytest.skip("models/retriever is not the recorded one; make run makes it")
+    retriever = rabtriever.Retriever.load(manifest.parent)
+    for query, answer in recorded()["search"].items():
+        hits = retriever.search(query, k=3)
+        assert [hit.doc_id for hit in hits] == [doc_id for doc_id, _ in answer["hits"][:3]], query
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in answer["hits"][:3]], abs=1e-3)
