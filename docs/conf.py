@@ -31,7 +31,7 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"rabtriever {release}"
-html_show_sourcelink = False
+html_show_sourcelink = html_copy_source = False
 html_theme_options = {
     "light_css_variables": {"font-stack": "sans-serif", "font-stack--monospace": "monospace"},
     "dark_css_variables": {"font-stack": "sans-serif", "font-stack--monospace": "monospace"},

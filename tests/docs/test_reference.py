@@ -36,10 +36,13 @@ def test_every_setting_is_described(generate: ModuleType):
 
 def named(place: str) -> set[str]:
     """Names in the first column of the table below a line of formats.md that holds `place`."""
-    below = FORMATS[FORMATS.index(place) :]
-    table = re.search(r"\n\|.*?\n\n", below + "\n", re.DOTALL)
-    assert table is not None, place
-    return {found for row in table.group().splitlines() for found in re.findall(r"`([^`]+)`", row.split("|")[1:2][0])}
+    rows: list[str] = []
+    for line in FORMATS[FORMATS.index(place) :].splitlines():
+        if line.startswith("|"):
+            rows.append(line)
+        elif rows:
+            break
+    return {found for row in rows for found in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
 def test_manifest_keys():
