@@ -1,6 +1,7 @@
-"""A retriever that answers what the champion of the embedded set has answered: `recorded.json`, texts from the corpus.
+"""A retriever that gives the committed answers of the embedded set's champion, and the texts from its corpus.
 
-It stands where pages load the champion. `python -m tests.docs.record` writes the file.
+It stands where pages load the champion. `make tables` writes its rankings, `python -m tests.docs.explained` the parts
+of its scores.
 """
 
 from __future__ import annotations
@@ -11,12 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from rabtriever.data.beir_io import read_corpus
 from tests.closure import ROOT
 
-RECORDED = ROOT / "tests/docs/recorded.json"
-CORPUS = ROOT / "data/household/corpus.jsonl"
-DEPTH = 10  # documents recorded of each query
+ANSWERS = ROOT / "docs/evaluation/examples.json"
+EXPLAINED = ROOT / "tests/docs/explained.json"
 
 
 class Hit(NamedTuple):
@@ -28,45 +27,33 @@ class Hit(NamedTuple):
     text: str
 
 
-class NotRecorded(AssertionError):
-    """A page asks what was not recorded."""
-
-    def __init__(self, what: Any) -> None:
-        super().__init__(f"no answer recorded for {what!r}; run `python -m tests.docs.record` and read what it answers")
-
-
 class StandIn:
-    """Answers as the public `Retriever` does, from what was recorded."""
+    """Answers as the public `Retriever` does."""
 
     def __init__(self) -> None:
-        self._recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-        self._corpus = read_corpus(CORPUS)
+        answers = json.loads(ANSWERS.read_text(encoding="utf-8"))["examples"]
+        self._hits = {
+            answer["query"]: [Hit(*(hit[field] for field in Hit._fields)) for hit in answer["hits"]]
+            for answer in answers
+        }
+        self._parts = json.loads(EXPLAINED.read_text(encoding="utf-8"))["parts"]
 
     @classmethod
-    def load(cls, name: str | Path) -> StandIn:
-        """Whatever is named, the recorded one."""
+    def load(cls, name: str | Path = "champion") -> StandIn:
+        """Whatever is named, the champion of the embedded set."""
         return cls()
 
     def search(self, queries: str | Sequence[str], k: int = 10) -> Any:
         """A list of hits for a text, a list of lists for several."""
         if not isinstance(queries, str):
             return [self.search(query, k) for query in queries]
-        if queries not in self._recorded["search"] or k > DEPTH:
-            raise NotRecorded(queries)
-        return [self._hit(doc_id, score) for doc_id, score in self._recorded["search"][queries]["hits"][:k]]
+        if queries not in self._hits or k > len(self._hits[queries]):
+            raise LookupError(f"no {k} documents committed for {queries!r}; take a query of core/examples.py, or less")
+        return self._hits[queries][:k]
 
     def explain(self, query: str, doc_id: str) -> Any:
         """The parts of one score."""
-        if f"{query}\t{doc_id}" not in self._recorded["explain"]:
-            raise NotRecorded((query, doc_id))
-        parts = self._recorded["explain"][f"{query}\t{doc_id}"]
+        parts = self._parts.get(f"{query}\t{doc_id}")
+        if parts is None:
+            raise LookupError(f"no parts committed for {query!r}, {doc_id}; run python -m tests.docs.explained")
         return SimpleNamespace(query=query, doc_id=doc_id, parts=parts, total=sum(parts.values()), **parts)
-
-    def __len__(self) -> int:
-        return len(self._corpus)
-
-    def __repr__(self) -> str:
-        return self._recorded["repr"]
-
-    def _hit(self, doc_id: str, score: float) -> Hit:
-        return Hit(doc_id, score, self._corpus[doc_id].title, self._corpus[doc_id].text)
