@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -13,7 +14,9 @@ import docstrings
 
 import rabtriever
 
-_NAMES = ("Retriever", "Hit", "evaluate")
+_NAMES = ("Retriever", "Hit", "Explanation", "evaluate")
+# of a class that inherits what is not meant for users as well
+_MEMBERS = {"Retriever": ("load", "search", "explain", "rank", "documents", "bytes_per_document", "exact")}
 _INTRODUCTION = """\
 # Python API
 
@@ -22,27 +25,19 @@ Names that are not here may change in any release.
 """
 
 
-def names() -> list[str]:
-    """The public names, in the order that they are shown."""
-    public = [name for name in getattr(rabtriever, "__all__", _NAMES) if not name.startswith("_")]
-    return sorted(public, key=lambda name: (_NAMES.index(name) if name in _NAMES else len(_NAMES), name))
-
-
 def text() -> str:
-    """The page; names that the package does not have yet are left out."""
-    found = [(name, _public(name)) for name in names()]
-    return "\n".join(
-        [_INTRODUCTION, *(line for name, thing in found if thing is not None for line in _entry(name, thing))]
-    )
+    """The page; names that the package does not have are left out."""
+    found = [(name, thing) for name in _NAMES if (thing := _public(name)) is not None]
+    return "\n".join([_INTRODUCTION, *(line for name, thing in found for line in _entry(name, thing))])
 
 
 def _public(name: str) -> Any:
-    found = getattr(rabtriever, name, None)
-    if found is None and name in ("Retriever", "Hit"):
-        from rabtriever.search import retriever
+    """A name of the package, or of the module behind it."""
+    with contextlib.suppress(ImportError):
+        from rabtriever import api
 
-        found = getattr(retriever, name)
-    return None if inspect.ismodule(found) else found
+        return getattr(rabtriever, name, getattr(api, name, None))
+    return None
 
 
 def _entry(name: str, thing: Any) -> Iterator[str]:
@@ -53,7 +48,7 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
         return
     yield from _described(thing)
     yield from _fields(thing)
-    for member, value in _members(thing):
+    for member, value in _members(name, thing):
         if isinstance(value, property):
             yield from (f"### `{name}.{member}`", "")
             yield from _described(value)
@@ -79,12 +74,14 @@ def _shown(hint: Any) -> str:
     return said.replace("|", "\\|")
 
 
-def _members(kind: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties with a docstring, in the order of the code."""
-    for name, value in vars(kind).items():
+def _members(name: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """Public methods and properties with a docstring, in the order of the code where none is given."""
+    for member in _MEMBERS.get(name, vars(kind)):
+        value = inspect.getattr_static(kind, member, None)
         function = getattr(value, "__func__", value)
-        if not name.startswith("_") and (inspect.isfunction(function) or isinstance(value, property)) and value.__doc__:
-            yield name, value
+        shown = inspect.isfunction(function) or isinstance(value, property)
+        if not member.startswith("_") and shown and value.__doc__:
+            yield member, value
 
 
 def _signatures(name: str, function: Any) -> Iterator[str]:
@@ -103,17 +100,26 @@ def _signature(function: Any) -> str:
 
 def _described(thing: Any) -> Iterator[str]:
     parts = docstrings.parts(inspect.getdoc(thing))
-    yield from (_doctests(parts.pop("")), "")
+    yield from (_markdown(parts.pop("")), "")
     for name, section in parts.items():
         entries = docstrings.entries(section)
         yield from (f"**{name}**", "")
         if entries:
-            yield from (f"- `{entry}`: {said}" for entry, said in entries.items())
+            yield from (f"- `{entry}`: {_markdown(said)}" for entry, said in entries.items())
         else:
-            yield _doctests(section)
+            yield _markdown(section)
         yield ""
 
 
-def _doctests(said: str) -> str:
-    """A text with its doctests in fences."""
-    return re.sub(r"(^>>> .*?)(?=\n\n|\Z)", r"```pycon\n\1\n```", said, flags=re.DOTALL | re.MULTILINE)
+def _markdown(said: str) -> str:
+    """A docstring's text with its doctests in fences, and without what Markdown would take for HTML."""
+    parts = re.split(r"((?:^>>> .*?)(?=\n\n|\Z)|`[^`]*`)", said, flags=re.DOTALL | re.MULTILINE)
+    return "".join(_fenced(part) if part.startswith(">>> ") else _plain(part) for part in parts)
+
+
+def _fenced(doctest: str) -> str:
+    return "```pycon\n" + re.sub(r"  # doctest: \+\w+", "", doctest) + "\n```"
+
+
+def _plain(part: str) -> str:
+    return part if part.startswith("`") else part.replace("<", "\\<")
