@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-import rabtriever.cli
+from rabtriever.cli.parser import build_parser
 
 _INTRODUCTION = """\
 # Command line
@@ -19,17 +19,11 @@ Training is started by `make run`; see the [quickstart](../quickstart.md).
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command."""
-    for name in ("build_parser", "parser", "_parser", "_build_parser"):
-        if hasattr(rabtriever.cli, name):
-            return getattr(rabtriever.cli, name)()
-    raise LookupError("rabtriever.cli has no function that builds its parser; name it here")
-
-
 def text() -> str:
     """The page."""
-    return "\n".join([_INTRODUCTION, *(line for words, part in commands(parser()) for line in _command(words, part))])
+    return "\n".join(
+        [_INTRODUCTION, *(line for words, part in commands(build_parser()) for line in _command(words, part))]
+    )
 
 
 def commands(part: argparse.ArgumentParser, words: str = "rabtriever") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -53,7 +47,7 @@ def _command(words: str, part: argparse.ArgumentParser) -> list[str]:
     lines = [] if words == "rabtriever" else [f"## `{words}`", ""]
     lines += [part.description.strip(), ""] if part.description else []
     if not groups:
-        lines += ["```text", " ".join([words, *map(_usage, options)]), "```", ""]
+        lines += ["```text", _usage(words, part, options), "```", ""]
     if options:
         lines += ["| argument | meaning |", "|---|---|", *(_row(part, action) for action in options), ""]
     if groups:
@@ -62,20 +56,31 @@ def _command(words: str, part: argparse.ArgumentParser) -> list[str]:
     return lines + ([part.epilog.strip(), ""] if part.epilog else [])
 
 
-def _usage(action: argparse.Action) -> str:
-    name = action.metavar or (action.dest.upper() if action.option_strings else action.dest)
-    if isinstance(name, tuple):
-        name = " ".join(name)
+def _usage(words: str, part: argparse.ArgumentParser, options: list[argparse.Action]) -> str:
+    """One line of usage; of options that exclude each other, one is taken."""
+    groups = {id(one): group for group in part._mutually_exclusive_groups for one in group._group_actions}
+    shown = [words]
+    for action in options:
+        group = groups.get(id(action))
+        if group is None:
+            shown.append(_argument(action) if action.required else f"[{_argument(action)}]")
+        elif action is group._group_actions[0]:
+            choice = " | ".join(_argument(one) for one in group._group_actions)
+            shown.append(f"({choice})" if group.required else f"[{choice}]")
+    return " ".join(shown)
+
+
+def _argument(action: argparse.Action) -> str:
+    """An option with what it takes, or the name of a word."""
+    name = str(action.metavar or (action.dest.upper() if action.option_strings else action.dest))
     if not action.option_strings:
-        return {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}.get(str(action.nargs), name)
-    shown = action.option_strings[0] + ("" if action.nargs == 0 else f" {name}")
-    return shown if action.required else f"[{shown}]"
+        return f"{name} ..." if action.nargs in ("*", "+") else name
+    return action.option_strings[0] + ("" if action.nargs == 0 else f" {name}")
 
 
 def _row(part: argparse.ArgumentParser, action: argparse.Action) -> str:
-    name = ", ".join(action.option_strings) or action.metavar or action.dest
     said = part._get_formatter()._expand_help(action) if action.help else ""
-    return f"| `{name}` | {_cell(said)} |"
+    return f"| `{', '.join([*action.option_strings[1:], _argument(action)])}` | {_cell(said)} |"
 
 
 def _cell(said: str) -> str:

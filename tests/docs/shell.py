@@ -67,13 +67,12 @@ def _python(words: list[str]) -> str | None:
 
 
 def _rabtriever(words: list[str]) -> str | None:
-    from rabtriever import cli
+    from rabtriever.cli.parser import build_parser
 
-    build = next(getattr(cli, name) for name in ("build_parser", "parser", "_parser") if hasattr(cli, name))
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            build().parse_args(words)
+            build_parser().parse_args(words)
     except SystemExit as end:
         return said.getvalue().strip().splitlines()[-1] if end.code else None
     return None
