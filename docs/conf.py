@@ -25,7 +25,6 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 exclude_patterns = ["_build", "evaluation"]
 nitpicky = True
-suppress_warnings = ["myst.header", "misc.highlighting_failure"]  # the lab notebook's headings skip a level
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
