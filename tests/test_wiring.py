@@ -110,7 +110,8 @@ def test_a_version_is_told_by_all_the_code_that_it_answers_with():
 
 def test_readme_commands_exist():
     """A renamed target or flow leaves the newcomer with a command that fails."""
-    pages = "\n".join((ROOT / name).read_text() for name in ("README.md", "research/log.md"))
+    found = [ROOT / "README.md", ROOT / "research/log.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages = "\n".join(page.read_text() for page in found)
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", pages, re.MULTILINE)) <= targets
     modules = re.findall(r"python -m ((?:flows|research)\.\w+)", pages)
