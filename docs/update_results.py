@@ -146,7 +146,7 @@ def steps(figures: dict[str, Any]) -> str:
         if "distilled_longest" in rows
     }
     told = ", ".join(f"{_signed(change)} on {readable(key)}" for key, change in found.items())
-    return f"With four times the steps for the distilled bi-encoder, the student's difference (plain intervals) is: {told}."
+    return f"With four times the steps for the distilled bi-encoder, the student's lead (plain intervals) is: {told}."
 
 
 def rendered(page: Path = PAGE) -> str:
