@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,14 @@ def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(root / "src"),
         "PREFECT_HOME": str(root / ".prefect"),
     }
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=540)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes) as child:
+        try:
+            printed = child.communicate(timeout=1200)
+        except BaseException:  # asked to end, a run also ends its server and the stage at work
+            child.send_signal(signal.SIGINT)
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, *printed)
 
 
 def test_raw_folder_to_promoted_retriever_and_back(project: Path):
