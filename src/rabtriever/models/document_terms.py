@@ -7,10 +7,9 @@
 ĥ are unit states of texts encoded alone. The other terms are what the training queries tell about a document: m_d is
 where the queries judged for it lie (the direction of their sum, by grade, less the mean of all training queries, shrunk
 where they are few), n_d how many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries (a sample of
-them where they are many) how near it is to queries of any kind: a
-document that is near to all of them is a hub, and its nearness says little (inverted softmax, Smith et al. 2017,
-arXiv 1702.03859). None of it costs anything at search: vectors and
-bias fold into what the index keeps anyway.
+them where they are many) how near it is to queries of any kind. A document that is near to all of them is a hub, and
+its nearness says little (inverted softmax, Smith et al. 2017, arXiv 1702.03859). None of it costs anything at search:
+vectors and bias fold into what the index keeps anyway.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class QueryMemory(NamedTuple):
     counts: np.ndarray
 
     def moved(self, place: Sequence[int]) -> QueryMemory:
-        """The same for another corpus.
+        """What is kept of the training queries, with document rows of another corpus.
 
         Args:
             place: of each row of this one the row there; documents of -1 are left out.
@@ -95,11 +94,11 @@ class EncodedDocuments(NamedTuple):
     document_bias: Tensor
 
     def at(self, rows: Tensor | slice | np.ndarray) -> EncodedDocuments:
-        """The same of some rows; an index of any shape."""
+        """Some of the documents; an index of any shape gives parts of that shape."""
         return EncodedDocuments(*(part[rows] for part in self))
 
     def to(self, device: torch.device | str) -> EncodedDocuments:
-        """The same on a device."""
+        """All documents on a device."""
         return EncodedDocuments(*(part.to(device) for part in self))
 
 
@@ -165,7 +164,7 @@ def encoded_documents(
         width: H; by default all of the states' width.
 
     Raises:
-        ValueError: terms of the training queries have weights, and there is no memory, or no similarity to add them to.
+        ValueError: terms of the training queries have weights, but `memory` is None or the similarity has no weight.
     """
     states = torch.as_tensor(
         np.array(document_embeddings) if isinstance(document_embeddings, np.ndarray) else document_embeddings
