@@ -10,10 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from rabtriever.lm.backbone import Backbone
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+class Embeddings(NamedTuple, Generic[Array]):
+    """The two embeddings of some texts; one and the same where the encoder gives one.
+
+    Attributes:
+        compared: (..., H) by the bi-encoder: their cosine is part of the score.
+        read: (..., H) by the reranker: what the predictor reads.
+    """
+
+    compared: Array
+    read: Array
+
+
+def split_embeddings(embeddings: Array, width: int) -> Embeddings[Array]:
+    """The two embeddings that an encoder's output (..., W) holds, each of `width` H."""
+    return Embeddings(embeddings[..., :width], embeddings[..., -width:])
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rabtriever.core.vectors import unit
 from rabtriever.lm.backbone import Backbone
+from rabtriever.lm.encoder import split_embeddings
 
 MEMORY = "memory.safetensors"
 BANK = 4096  # training queries that the attraction is measured with
@@ -153,15 +154,15 @@ def encoded_documents(
     memory: QueryMemory | None = None,
     width: int | None = None,
 ) -> EncodedDocuments:
-    """What a score needs of documents, from their states alone and what the training queries tell of them.
+    """What a score needs of documents: from their embeddings, and from what the training queries tell of them.
 
     Without a memory, or a weight of any of its terms, document_vectors are unit states and document_bias zero.
 
     Args:
-        document_embeddings: (N, H), or (N, 2H) of the two models of an encoder (encoder.py): compared first, then read.
+        document_embeddings: (N, W) as an `Encoder` gives them.
         weights: of the terms.
-        memory: of the training queries, in the states that are compared.
-        width: H; by default all of the states' width.
+        memory: of the training queries, from the embeddings that are compared.
+        width: size of one embedding, H; by default W.
 
     Raises:
         ValueError: terms of the training queries have weights, but `memory` is None or the similarity has no weight.
@@ -169,7 +170,7 @@ def encoded_documents(
     states = torch.as_tensor(
         np.array(document_embeddings) if isinstance(document_embeddings, np.ndarray) else document_embeddings
     )
-    compared, read = states[:, :width], states[:, -width:] if width else states
+    compared, read = split_embeddings(states, width or states.shape[1])
     document_vectors, document_bias = F.normalize(compared, dim=-1), torch.zeros(len(states))
     if weights.need_memory:
         if memory is None or weights.similarity <= 0:
@@ -181,8 +182,8 @@ def encoded_documents(
 
 
 def bi_encoder_scores(query_embeddings: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
-    """(Q, N) what is known of every pair, from the queries' states alone: (Q, H), or wider, compared first."""
-    compared = query_embeddings[:, : documents.document_vectors.shape[1]]
+    """(Q, N) the bi-encoder's part of the score of every pair, from the queries' embeddings (Q, W)."""
+    compared = split_embeddings(query_embeddings, documents.document_vectors.shape[1]).compared
     return similarity * unit(compared) @ documents.document_vectors.numpy().T + documents.document_bias.numpy()
 
 
