@@ -8,7 +8,7 @@ from rabtriever.data.beir_io import Dataset
 from rabtriever.data.judgements import Judgements
 from rabtriever.models.document_terms import remember, term_features
 from rabtriever.search.bm25 import Bm25
-from rabtriever.training.fitting import TERMS, dev_candidates, fit_weights, share_to_take_for_new
+from rabtriever.training.fitting import TERMS, dev_candidates, fit_weights, share_to_treat_as_unseen
 from rabtriever.training.inputs import training_inputs
 from research.baselines import calibrated_system
 
@@ -24,7 +24,7 @@ def test_it_ranks_by_fitted_known_terms(backbone, prompt, toy, judgements, query
     train, dev = (Judgements.build(toy.corpus, qrels[part]) for part in ("train", "dev"))
     of_train, of_dev = (asked[np.isin(judgements.query_ids, one.query_ids)] for one in (train, dev))
     memory = remember(of_train, train.grades)
-    new_share = share_to_take_for_new(memory, dev, len(documents))
+    new_share = share_to_treat_as_unseen(memory, dev, len(documents))
     assert new_share > 0, "the corpus has a document that no query names"
     candidates = dev_candidates(dev, of_dev, documents, memory, 8, 0.05)
     weights = fit_weights(candidates, dev, TERMS, 0.05, new_share).weights

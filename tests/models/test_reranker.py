@@ -150,7 +150,7 @@ def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_id
     np.testing.assert_allclose(part.states @ (head[prompt.yes_id] - head[prompt.no_id]), part.scores, atol=1e-5)
 
 
-def test_score_is_evidence_and_similarity(any_backbone, prompt_params, toy):
+def test_score_is_yes_no_logit_and_similarity(any_backbone, prompt_params, toy):
     """The similarity is added in training and forgotten when pairs are annotated, or taken of other states."""
     prompt = Prompt(any_backbone.tokenizer, prompt_params, any_backbone.context)
     queries = prompt.query.ids(list(toy.queries.values())[:3])

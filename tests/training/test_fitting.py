@@ -13,8 +13,8 @@ from rabtriever.training.fitting import (
     DevCandidates,
     dev_candidates,
     fit_weights,
-    share_to_take_for_new,
-    with_evidence,
+    share_to_treat_as_unseen,
+    with_yes_no_logit,
 )
 from rabtriever.training.student_io import answer_direction
 
@@ -26,7 +26,7 @@ def candidates(backbone, prompt, judgements, query_ids, document_ids) -> DevCand
     """Of the toy queries, all documents; the training queries are the same."""
     states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
     found = dev_candidates(judgements, *states, remember(states[0], judgements.grades), len(document_ids), TEMPERATURE)
-    return with_evidence(found, Reranker(backbone, prompt), query_ids, document_ids, 16)
+    return with_yes_no_logit(found, Reranker(backbone, prompt), query_ids, document_ids, 16)
 
 
 def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object]:
@@ -191,7 +191,7 @@ def test_as_many_are_taken_for_new_as_dev_lacks(judged, asked, share):
     memory = remember(np.eye(20, dtype=np.float32), [{row: 1} for row in judged] + [{19: 0}] * (20 - len(judged)))
     names = [f"q{row}" for row in range(len(asked))], [f"d{row}" for row in range(20)]
     dev = Judgements(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20), [])
-    assert share_to_take_for_new(memory, dev, 20) == pytest.approx(share)
+    assert share_to_treat_as_unseen(memory, dev, 20) == pytest.approx(share)
 
 
 def test_only_the_most_similar_documents_are_read(backbone, judgements, query_ids, document_ids):
@@ -218,7 +218,7 @@ def test_what_the_memory_brings_near_is_a_candidate_too():
     assert found.features[0, :, 2].tolist() == pytest.approx([0, 0.8])
 
 
-def test_the_student_reads_along_the_weighted_evidence(backbone, prompt):
+def test_the_student_reads_along_the_weighted_yes_no_logit(backbone, prompt):
     """A student that ignores the teacher's weights is distilled towards scores that its states cannot give."""
     plain = answer_direction(backbone, 1.0, prompt)
     np.testing.assert_allclose(answer_direction(backbone, 0.25, prompt), 0.25 * plain, atol=1e-7)

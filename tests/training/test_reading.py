@@ -89,7 +89,7 @@ def test_annotation_reads_with_the_reader_what_follows(backbone, reader, prompt,
     assert not np.allclose(state, read(backbone, backbone, prompt, document_ids[document], query_ids[query]), atol=1e-2)
 
 
-def test_every_term_is_of_the_readers_evidence(make_module, backbone, reader, prompt, query_ids, document_ids):
+def test_every_term_is_of_the_readers_yes_no_logit(make_module, backbone, reader, prompt, query_ids, document_ids):
     """The reader is trained on other scores than it gives at work, or against the wrong queries of a document."""
     module = make_module()
     seen, plain = [], module._ask

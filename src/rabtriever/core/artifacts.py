@@ -3,8 +3,8 @@
 Owns how a stage's output appears (all of it or nothing of it, also after a kill or a full disk) and how the next
 stage makes sure it was given the output it expects. Knows nothing of what the files mean.
 
-Names that start with a dot are no part of an artefact: temporary files and editors' leavings neither change a hash nor
-fail a check.
+Files whose names start with a dot are not part of an artefact: temporary files and what editors leave behind neither
+change a hash nor fail a check.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def recover_folder(path: str | Path) -> None:
-    """Puts `path` back if a run was killed between moving the old folder aside and the new one in."""
+    """Puts the old folder back if a run was killed between moving it aside and moving the new one in."""
     path, aside = Path(path), _aside(Path(path))
     if aside.is_dir() and not path.exists():
         try:
@@ -276,7 +276,7 @@ def read_manifest(folder: str | Path, kind: str, verify: bool = True) -> Manifes
         manifest = Manifest(**read_json(path))
         _check_form(manifest)
     except (TypeError, KeyError) as error:
-        raise ArtifactMismatchError(f"{path} is no manifest ({error}); run the stage that writes it again") from error
+        raise ArtifactMismatchError(f"{path} is not a manifest ({error}); run its stage again") from error
     if manifest.kind != kind:
         raise ArtifactMismatchError(
             f"{folder} is a {manifest.kind!r} artefact, expected {kind!r}; name the right folder"

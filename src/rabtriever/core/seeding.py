@@ -1,4 +1,4 @@
-"""The one seed of a pipeline run."""
+"""The one seed of a pipeline run, from which every stage derives its random numbers."""
 
 from __future__ import annotations
 

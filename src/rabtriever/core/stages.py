@@ -1,7 +1,7 @@
 """What a stage of the pipeline is given: where it reads and writes, its settings, and what it reports to.
 
-A stage is a function `run(params, paths, tracker)`. `params` holds one section of params.yaml per field. Nothing here
-knows Prefect, DVC or MLflow.
+A stage is a function `run(sections, paths, tracker)`. `sections` holds one section of params.yaml per field. Nothing
+here knows Prefect, DVC or MLflow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Paths(NamedTuple):
 
     @classmethod
     def below(cls, root: str | Path) -> Paths:
-        """The same names below another folder."""
+        """The pipeline's files and folders below another root."""
         return cls(*(Path(root) / path for path in cls()))
 
 

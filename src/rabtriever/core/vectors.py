@@ -19,7 +19,7 @@ def top_rows(scores: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _top(scores: np.ndarray, depth: int) -> np.ndarray:
-    """The same of one query; of a large corpus only what is in the top is sorted."""
+    """Rows of one query's `depth` highest scores, best first; of a large corpus only those are sorted."""
     costs = -scores
     most = np.partition(costs, depth - 1)[depth - 1] if 0 < depth < len(costs) else np.nan
     if np.isnan(most):

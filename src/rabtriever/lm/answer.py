@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def yes_no_logit(states: Tensor, head_weight: Tensor, yes_id: int, no_id: int) -> Tensor:
-    """log p(yes) - log p(no) at each state: the normaliser cancels, so it is `(w_yes - w_no) . h`.
+    """log p(yes) - log p(no) at each hidden state: the normaliser cancels, so it is `(w_yes - w_no) . h`.
 
     Args:
-        states: (..., H) states after the final norm.
+        states: (..., H) hidden states after the final norm.
         head_weight: (V, H) LM head.
         yes_id: vocabulary id of the positive answer.
         no_id: vocabulary id of the negative answer.

@@ -1,4 +1,4 @@
-"""The language model: loaded or built, its states, and the difference of its two answer rows.
+"""A causal language model as layers and head: its hidden states, and the embeddings of texts encoded alone.
 
 A folder written here is an ordinary Hugging Face folder (`config.json`, `model.safetensors`) with the tokenizer in
 `tokenizer/`. The tokenizer has a folder of its own because `AutoTokenizer`, finding a Qwen2 `config.json` beside it,
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
 
     @property
     def width(self) -> int:
-        """Size of a state, H."""
+        """Size of a hidden state, H."""
         return int(self.head_weight.shape[1])
 
     @property
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
     @property
     def pooling(self) -> str:
-        """How the state of a segment encoded alone is made: `last` token (the paper), or `mean` over its tokens."""
+        """How a segment's embedding is made of hidden states: of its `last` token (the paper), or their `mean`."""
         return self.settings.get("pooling", "last")
 
     @property
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
         return states @ self.head_weight.T.to(states.dtype)
 
     def read(self, ids: Tensor, mask: Tensor, first: Tensor | None = None, **how: Any) -> tuple[Tensor, Any]:
-        """Runs the layers. Every state leaves the model here, in float32 whatever its weights are.
+        """Runs the layers. Every hidden state leaves the model here, in float32 whatever its weights are.
 
         Args:
             ids: (B, T) token ids.
@@ -117,7 +117,7 @@ class Backbone(nn.Module):
             how: what else the layers are told: `use_cache`, `past_key_values`, `position_ids`.
 
         Returns:
-            States after the final norm, (B, T, H), and the cache of keys and values, None without `use_cache`.
+            Hidden states after the final norm, (B, T, H), and the cache of keys and values, None without `use_cache`.
         """
         if self.attention == "segment":
             mask = segment_mask(mask, ids.shape[1], first)
@@ -132,7 +132,7 @@ class Backbone(nn.Module):
         return contextlib.nullcontext()
 
     def hidden_states(self, ids: Tensor, mask: Tensor, first: Tensor | None = None) -> Tensor:
-        """States after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`.
+        """Hidden states after the final norm, (B, T, H), of right-padded ids (B, T) with mask (B, T); see `read`.
 
         Rows are read in groups of like length (padding.py); states of padding are arbitrary.
         """
@@ -152,11 +152,11 @@ class Backbone(nn.Module):
         return int(self.model.num_parameters())
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The state of each right-padded segment encoded alone, (B, H)."""
+        """The embedding of each right-padded segment encoded alone, (B, H)."""
         return self.pool(self.hidden_states(ids, mask), mask)
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """One state of each segment, (B, H), from the states of its tokens (B, T, H)."""
+        """The embedding of each segment, (B, H), from the hidden states of its tokens (B, T, H)."""
         return mean_states(states, mask) if self.pooling == "mean" else last_states(states, mask)
 
     def save(self, folder: str | Path) -> None:
@@ -167,9 +167,9 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def encode(self, sequences: Sequence[Sequence[int]], batch_size: int, label: str | None = None) -> np.ndarray:
-        """States of token sequences encoded alone, (N, H) float32, in the order given.
+        """Embeddings of token sequences encoded alone, (N, H) float32, in the order given.
 
-        Sequences are batched by length, which costs nothing in accuracy: padding never changes a state (tested).
+        Sequences are batched by length, which costs nothing in accuracy: padding never changes an embedding (tested).
 
         Args:
             sequences: N non-empty lists of token ids.

@@ -24,7 +24,7 @@ def load_backbone(
         device: where to put the weights.
 
     Raises:
-        FileNotFoundError: `source` looks like a path but is no model folder.
+        FileNotFoundError: `source` looks like a path but is not a model folder.
         ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
     """
     quiet()

@@ -107,7 +107,7 @@ def segment_mask(mask: Tensor, tokens: int, first: Tensor | None = None) -> Tens
     Documents never see the query, as with causal attention, so that they are still read once for all queries.
 
     Args:
-        mask: (B, K) which of the K keys, cached ones first, are no padding.
+        mask: (B, K) which of the K keys, cached ones first, are not padding.
         tokens: T, how many of the keys are read now.
         first: (B,) tokens of the first of two segments; they do not see the second.
     """

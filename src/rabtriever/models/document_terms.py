@@ -7,10 +7,9 @@
 ĥ are unit states of texts encoded alone. The other terms are what the training queries tell about a document: m_d is
 where the queries judged for it lie (the direction of their sum, by grade, less the mean of all training queries, shrunk
 where they are few), n_d how many they are, and a_d = T log mean exp(<ĥ_q', ĥ_d> / T) over training queries (a sample of
-them where they are many) how near it is to queries of any kind: a
-document that is near to all of them is a hub, and its nearness says little (inverted softmax, Smith et al. 2017,
-arXiv 1702.03859). None of it costs anything at search: vectors and
-bias fold into what the index keeps anyway.
+them where they are many) how near it is to queries of any kind. A document that is near to all of them is a hub, and
+its nearness says little (inverted softmax, Smith et al. 2017, arXiv 1702.03859). None of it costs anything at search:
+vectors and bias fold into what the index keeps anyway.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from rabtriever.core.vectors import unit
 from rabtriever.lm.backbone import Backbone
+from rabtriever.lm.encoder import split_embeddings
 
 MEMORY = "memory.safetensors"
 BANK = 4096  # training queries that the attraction is measured with
@@ -71,7 +71,7 @@ class QueryMemory(NamedTuple):
     counts: np.ndarray
 
     def moved(self, place: Sequence[int]) -> QueryMemory:
-        """The same for another corpus.
+        """What is kept of the training queries, with document rows of another corpus.
 
         Args:
             place: of each row of this one the row there; documents of -1 are left out.
@@ -95,11 +95,11 @@ class EncodedDocuments(NamedTuple):
     document_bias: Tensor
 
     def at(self, rows: Tensor | slice | np.ndarray) -> EncodedDocuments:
-        """The same of some rows; an index of any shape."""
+        """Some of the documents; an index of any shape gives parts of that shape."""
         return EncodedDocuments(*(part[rows] for part in self))
 
     def to(self, device: torch.device | str) -> EncodedDocuments:
-        """The same on a device."""
+        """All documents on a device."""
         return EncodedDocuments(*(part.to(device) for part in self))
 
 
@@ -154,23 +154,23 @@ def encoded_documents(
     memory: QueryMemory | None = None,
     width: int | None = None,
 ) -> EncodedDocuments:
-    """What a score needs of documents, from their states alone and what the training queries tell of them.
+    """What a score needs of documents: from their embeddings, and from what the training queries tell of them.
 
     Without a memory, or a weight of any of its terms, document_vectors are unit states and document_bias zero.
 
     Args:
-        document_embeddings: (N, H), or (N, 2H) of the two models of an encoder (encoder.py): compared first, then read.
+        document_embeddings: (N, W) as an `Encoder` gives them.
         weights: of the terms.
-        memory: of the training queries, in the states that are compared.
-        width: H; by default all of the states' width.
+        memory: of the training queries, from the embeddings that are compared.
+        width: size of one embedding, H; by default W.
 
     Raises:
-        ValueError: terms of the training queries have weights, and there is no memory, or no similarity to add them to.
+        ValueError: terms of the training queries have weights, but `memory` is None or the similarity has no weight.
     """
     states = torch.as_tensor(
         np.array(document_embeddings) if isinstance(document_embeddings, np.ndarray) else document_embeddings
     )
-    compared, read = states[:, :width], states[:, -width:] if width else states
+    compared, read = split_embeddings(states, width or states.shape[1])
     document_vectors, document_bias = F.normalize(compared, dim=-1), torch.zeros(len(states))
     if weights.need_memory:
         if memory is None or weights.similarity <= 0:
@@ -182,8 +182,8 @@ def encoded_documents(
 
 
 def bi_encoder_scores(query_embeddings: np.ndarray, documents: EncodedDocuments, similarity: float) -> np.ndarray:
-    """(Q, N) what is known of every pair, from the queries' states alone: (Q, H), or wider, compared first."""
-    compared = query_embeddings[:, : documents.document_vectors.shape[1]]
+    """(Q, N) the bi-encoder's part of the score of every pair, from the queries' embeddings (Q, W)."""
+    compared = split_embeddings(query_embeddings, documents.document_vectors.shape[1]).compared
     return similarity * unit(compared) @ documents.document_vectors.numpy().T + documents.document_bias.numpy()
 
 

@@ -9,8 +9,8 @@ is linear in everything but a relu of a sum and a product of one factor from eac
 
     score(q, d) = v . relu(a_q + u_d) + c_q . e_d + r_d + r_q
 
-`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. What the teacher's score knows of
-the two states without reading (document_terms.py) is H more products and a share of `r_d`, and exact. So the student
+`u_d`, `e_d` and `r_d` are computed when the index is built, the rest once per query. The bi-encoder's
+part of the teacher's score (document_terms.py) adds H products and a share of `r_d`, without any error. So the student
 contains the bi-encoder.
 
 A second layer of units would not split so: that form, a plain MLP, exists to compare with and cannot be served.
@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rabtriever.core.settings import bounded
+from rabtriever.lm.encoder import split_embeddings
 from rabtriever.models.document_terms import EncodedDocuments
 
 FOLD_CELLS = 400_000_000  # activations of the folded scores held at once
@@ -71,11 +72,10 @@ class Predictor(nn.Module):
     A form of its own overrides `units` or `joined`.
 
     Args:
-        width: state size, H. States of queries may be wider, of the two models of an encoder (encoder.py): their
-            first H numbers are compared, their last H are read here.
+        width: embedding size, H. Those of queries may hold two embeddings side by side, W = 2H (see `lm.encoder`).
         shape: settings of its form.
-        similarity: weight of the query's unit state along a document's anchor, the teacher's; at 0 the score is that of
-            the predicted state alone.
+        similarity: the teacher's weight of the query's unit embedding along a document's vector; at 0 the score is that
+            of the predicted state alone.
     """
 
     def __init__(self, width: int, shape: PredictorParams, similarity: float) -> None:
@@ -100,14 +100,15 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def standardise(self, queries: Tensor, documents: Tensor, targets: Tensor) -> None:
-        """Sets the standardisation from samples of query, document and target states, each (., H) or wider."""
-        for name, sample in (("query", queries[:, -self.width :]), ("document", documents), ("target", targets)):
+        """Sets the standardisation from samples: query embeddings (., W), document embeddings and targets (., H)."""
+        read = split_embeddings(queries, self.width).read
+        for name, sample in (("query", read), ("document", documents), ("target", targets)):
             getattr(self, f"{name}_mean").copy_(sample.mean(0))
             getattr(self, f"{name}_scale").copy_(spread(sample))
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """Predicted context query states (..., H) of query and document states that broadcast to (..., H)."""
-        z_q = (queries[..., -self.width :] - self.query_mean) / self.query_scale
+        """Predicted context query states (..., H) from the embeddings of queries (..., W) and documents (..., H)."""
+        z_q = (split_embeddings(queries, self.width).read - self.query_mean) / self.query_scale
         z_d = (documents - self.document_mean) / self.document_scale
         return self.target_mean + self.target_scale * self.joined(z_q, z_d)
 
@@ -120,10 +121,11 @@ class Predictor(nn.Module):
         return torch.relu(self.query_in(z_q) + self.document_in(z_d))
 
     def scores(self, queries: Tensor, documents: EncodedDocuments, predicted: Tensor, direction: Tensor) -> Tensor:
-        """Scores (...) of predicted states (..., H) along a direction (H,), with what is known of the two states."""
+        """Scores (...) of predicted states (..., H) along a direction (H,), plus the bi-encoder's part of the score."""
         scores = predicted @ direction
         if self.similarity > 0:
-            near = (F.normalize(queries[..., : self.width], dim=-1) * documents.document_vectors).sum(-1)
+            compared = split_embeddings(queries, self.width).compared
+            near = (F.normalize(compared, dim=-1) * documents.document_vectors).sum(-1)
             scores = scores + self.similarity * near + documents.document_bias
         return scores
 
@@ -188,13 +190,14 @@ class FoldablePredictor(Predictor):
 
     @torch.no_grad()
     def fold_queries(self, queries: Tensor, direction: Tensor) -> FoldedQueries:
-        """Query side of the score, for (Q, H) states of the queries alone, or wider ones."""
-        z_q = (queries[..., -self.width :] - self.query_mean) / self.query_scale
+        """Query side of the score, for the embeddings (Q, W) of the queries encoded alone."""
+        z_q = (split_embeddings(queries, self.width).read - self.query_mean) / self.query_scale
         scaled = self.target_scale * direction
         weights = self.out.weight.T @ scaled
         products = self.query_product(z_q) * (self.product_out.weight.T @ scaled)
         if self.similarity > 0:
-            products = torch.cat([products, self.similarity * F.normalize(queries[..., : self.width], dim=-1)], dim=-1)
+            compared = split_embeddings(queries, self.width).compared
+            products = torch.cat([products, self.similarity * F.normalize(compared, dim=-1)], dim=-1)
         bias = self.target_mean @ direction + (self.query_skip(z_q) + self.out.bias) @ scaled
         return FoldedQueries(self.query_in(z_q), weights, products, bias)
 

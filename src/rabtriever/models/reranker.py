@@ -83,7 +83,7 @@ def ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Ten
 
 
 def _ask(backbone: Backbone, prefix: Prefix, rows: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """The same in one pass."""
+    """The context query states (P, H) of query segments read after their documents, all in one forward pass."""
     from transformers import DynamicCache
 
     cache = DynamicCache()
@@ -147,7 +147,7 @@ class Reranker:
         backbone: the teacher's weights.
         prompt: its segments and answers.
         reader: the weights that read what follows; None where they are the teacher's own.
-        prefix: the weights that read what comes first; None likewise.
+        prefix: the weights that read what comes first; None where they are the teacher's own.
     """
 
     def __init__(
@@ -167,11 +167,21 @@ class Reranker:
         label: str | None = None,
         encoded: EncodedDocuments | None = None,
     ) -> Iterator[ScoredPairs]:
-        """States and scores of pairs; arguments and order as of `yes_no_logit`.
+        """Context query states and whole scores of pairs, grouped by document so that each document is read once.
 
         Args:
-            encoded: of the same documents, in their order; None encodes them here, which a score with terms of the
-                training queries refuses.
+            queries: token ids of the query segments.
+            documents: token ids of the document segments.
+            pairs: (P, 2) query and document indices.
+            batch_size: pairs in one forward pass.
+            label: what the progress line says; no progress when None.
+            encoded: the embeddings of these documents, in their order; None encodes them here.
+
+        Yields:
+            Parts that together cover every pair once, in an order of their own.
+
+        Raises:
+            ValueError: `encoded` is None, and the score has terms of the training queries.
         """
         bi_encoder = self._bi_encoder_scores(queries, documents, pairs, batch_size, encoded)
         weight = score_weights(self.backbone).yes_no_logit
@@ -187,17 +197,19 @@ class Reranker:
         batch_size: int,
         label: str | None = None,
     ) -> Iterator[ScoredPairs]:
-        """States and log-odds of pairs, grouped by document so that each is read once (by query where that is first).
+        """Context query states and yes/no logits of pairs, grouped by document so that each document is read once.
+
+        With `prompt.order: query_first` they are grouped by query, and each query is read once.
 
         Args:
             queries: token ids of the query segments.
             documents: token ids of the document segments.
             pairs: (P, 2) query and document indices.
             batch_size: pairs in one forward pass.
-            label: what the progress line says.
+            label: what the progress line says; no progress when None.
 
         Yields:
-            Annotations that together cover every pair once, in an order of their own.
+            Parts that together cover every pair once, in an order of their own.
         """
         device = self.backbone.device
         leading, following = self.prompt.params.ordered(documents, queries)
@@ -237,7 +249,7 @@ class Reranker:
         batch_size: int,
         encoded: EncodedDocuments | None,
     ) -> np.ndarray:
-        """(P,) what is known of each pair from the states encoded alone; zeros where the score has no such term."""
+        """(P,) the bi-encoder's part of each pair's score; zeros where the score has no such term."""
         weights = score_weights(self.backbone)
         bi_encoder = np.zeros(len(pairs), dtype=np.float32)
         if weights.similarity == 0 or not len(pairs):

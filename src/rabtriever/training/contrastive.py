@@ -162,7 +162,7 @@ class ContrastiveModule(LanguageModelModule):
 
 
 def no_negatives(judgements: Judgements, queries: np.ndarray, column: dict[int, int]) -> Tensor:
-    """(B, D) bool: the document is no negative of the query, as it is its positive or nobody can tell."""
+    """(B, D) bool: the document is not a negative of the query: it is its positive, or nobody can tell."""
     documents = list(column)
     mask = torch.from_numpy(np.stack([~judgements.eligible(int(query), documents) for query in queries]))
     for row, query in enumerate(queries):

@@ -146,7 +146,7 @@ class DistilledBiencoderModule(LanguageModelModule):
         return found._replace(documents=found.documents[kept], scores=found.scores[kept])
 
     def _blocked(self, lists: Sequence[CandidateList], column: dict[int, int]) -> Tensor:
-        """(B, D) bool: documents that are no negatives: positives, possible false negatives, and unjudged ones."""
+        """(B, D) bool: documents that are not negatives: positives, possible false negatives, and unjudged ones."""
         blocked = no_negatives(self.judgements, np.array([found.query for found in lists]), column)
         for number, found in enumerate(lists):
             blocked[number, [column[row] for row in found.possible_false_negatives if row in column]] = True

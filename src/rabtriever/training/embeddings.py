@@ -65,6 +65,6 @@ def read_embeddings(folder: str | Path, rows: int) -> np.ndarray:
 
 
 def read_documents_encoded(folder: str | Path, rows: int, weights: ScoreWeights) -> EncodedDocuments:
-    """All that scores need of the documents of a store, under these weights; errors as of `read_embeddings`."""
+    """All that scores need of the documents of a store, under these weights; raises what `read_embeddings` does."""
     width = read_manifest(folder, "embeddings", verify=False).info["width"]
     return encoded_documents(read_embeddings(folder, rows), weights, read_memory(Path(folder) / MEMORY), width)

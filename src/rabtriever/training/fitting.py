@@ -6,9 +6,10 @@ training queries tell about documents. Dev queries tell it: the weights maximise
 under a softmax over a query's candidates, which is convex, and few queries do not move them far from the similarity
 alone. No weight is negative: a term that dev would turn around is one whose reading is wrong there.
 
-Where the corpus has documents that no training query names and the dev queries ask for none of them, as those of a
-split by query do, the judgements alone would say that such a document is never right. So they are read several times,
-and each time a few documents are taken for new: what the training queries tell of them is left out.
+Some documents of a corpus may be unseen: no training query names them. A dev set that was split off by query asks for
+none of these, so its judgements alone would say that an unseen document is never right. The fit therefore reads the
+judgements several times and each time treats a few documents as unseen: what the training queries tell of them is left
+out (cold-start dropout).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ TERMS = ("similarity", "yes_no_logit", "memory", "attraction", "prior")
 PULL = 3.0  # strength of the pull towards the similarity alone, in judged queries
 LEAST_SIMILARITY = 0.1  # of its start: the other terms are added to it, and it stays
 MEMORY_REACH = 0.3  # weight of the memory in the second ranking that candidates are taken from
-DRAWS = 8  # times that the dev judgements are read, each with other documents taken for new
-NEW_SHARE = 0.1  # of the documents, the most that one of them takes for new
+DRAWS = 8  # times that the dev judgements are read, each with other documents treated as unseen
+NEW_SHARE = 0.1  # of the documents, the most that one of them treats as unseen
 TOLD = np.isin(TERMS, ("memory", "prior"))  # what the training queries tell of the documents they are judged for
 
 
@@ -56,9 +57,9 @@ class Fit(NamedTuple):
 
     Attributes:
         weights: of the terms.
-        ndcg: nDCG@10 in per cent, no document taken for new.
-        similarity_ndcg: the same by the similarity alone.
-        new_share: of the documents, those that each reading took for new.
+        ndcg: nDCG@10 in per cent, with every document as it is.
+        similarity_ndcg: nDCG@10 in per cent by the similarity alone.
+        new_share: share of the documents that each reading treated as unseen.
     """
 
     weights: ScoreWeights
@@ -97,13 +98,13 @@ def fit_on_dev(
     states = backbone.encode(inputs.document_ids, batch_size)
     found = dev_candidates(dev, backbone.encode(query_ids, batch_size), states, memory, depth, temperature)
     if reranker is not None:
-        found = with_evidence(found, reranker, query_ids, inputs.document_ids, batch_size)
-    new_share = share_to_take_for_new(memory, dev, len(states))
+        found = with_yes_no_logit(found, reranker, query_ids, inputs.document_ids, batch_size)
+    new_share = share_to_treat_as_unseen(memory, dev, len(states))
     return fit_weights(found, dev, terms, temperature, new_share), states, memory
 
 
-def share_to_take_for_new(memory: QueryMemory, dev: Judgements, num_documents: int) -> float:
-    """What the dev judgements lack of new documents: those of the corpus, `NEW_SHARE` at most, less those of dev.
+def share_to_treat_as_unseen(memory: QueryMemory, dev: Judgements, num_documents: int) -> float:
+    """Share of unseen documents that dev lacks: that of the corpus, `NEW_SHARE` at most, less that of dev's answers.
 
     Args:
         memory: of the training queries, which knows the documents that they name.
@@ -125,7 +126,7 @@ def fit_weights(
         judged: the dev judgements.
         terms: which of the TERMS may have a weight beside the similarity.
         temperature: cosines were divided by it; the weights are given for plain ones.
-        new_share: of the documents, those to take for new in each of `DRAWS` readings of the judgements; 0 for one
+        new_share: share of the documents to treat as unseen in each of `DRAWS` readings of the judgements; 0 for one
             reading of the judgements as they are.
     """
     from scipy.optimize import minimize
@@ -164,7 +165,7 @@ def fit_weights(
 
 
 def _readings(found: DevCandidates, new_share: float) -> list[np.ndarray]:
-    """The features (Q, C, 5) of the candidates as they are, or `DRAWS` times with some documents taken for new."""
+    """The features (Q, C, 5) of the candidates as they are, or `DRAWS` times with some documents treated as unseen."""
     features = found.features.astype(np.float64)
     if new_share == 0:
         return [features]
@@ -214,14 +215,14 @@ def dev_candidates(
     return DevCandidates(features, rows, mask, grades)
 
 
-def with_evidence(
+def with_yes_no_logit(
     found: DevCandidates,
     reranker: Reranker,
     query_ids: Sequence[Sequence[int]],
     document_ids: Sequence[Sequence[int]],
     batch_size: int,
 ) -> DevCandidates:
-    """The same candidates with the yes/no logit, log p(yes) - log p(no), of the teacher or its reader.
+    """The candidates with the yes/no logit, log p(yes) - log p(no), of the teacher or its reader filled in.
 
     Args:
         found: candidates.

@@ -63,7 +63,7 @@ def in_batch_loss(scores: Tensor, target: Tensor, blocked: Tensor) -> Tensor:
     Args:
         scores: (B, D) similarities over temperature.
         target: (B,) index of each query's positive.
-        blocked: (B, D) bool, True for documents that are no negatives; all but the target are left out of the sum.
+        blocked: (B, D) bool, True for documents that are not negatives; all but the target are left out of the sum.
     """
     keep = F.one_hot(target, scores.shape[1]).bool()
     return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)

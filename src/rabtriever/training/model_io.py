@@ -56,7 +56,7 @@ class Teacher(NamedTuple):
     Attributes:
         backbone: encodes texts alone.
         reader: reads queries after their documents; the backbone itself where it was given no weights of its own.
-        prefix: reads documents for the reader; likewise.
+        prefix: reads documents for the reader; the backbone itself where it has no other.
         prompt: segments and answers.
         manifest: of the folder.
     """
@@ -74,7 +74,16 @@ class Teacher(NamedTuple):
 
 
 def open_teacher(folder: str | Path, prompt: PromptParams, data: str) -> Teacher:
-    """Loads models/teacher with its reader; arguments and errors as of `open_model`."""
+    """Loads models/teacher with its reader, if it was made from this data and with this prompt.
+
+    Args:
+        folder: models/teacher.
+        prompt: the current prompt; a model trained with another one is refused.
+        data: hash of the prepared data.
+
+    Raises:
+        ArtifactMismatchError: the folder is damaged, of another kind, or made from other parents.
+    """
     backbone, built, manifest = open_model(folder, "teacher", prompt, data)
     parts = (Path(folder) / name for name in (READER, PREFIX))
     apart = [load_backbone(part, device=training_device()) if part.is_dir() else backbone for part in parts]

@@ -36,7 +36,7 @@ class PreferenceModule(TeacherModule):
         yes_no_logit = self.yes_no_logit(queries, batch, prefix)
         with torch.no_grad():
             reader = self.reference.eval()
-            reference = self.evidence_of(reader, queries, batch, self.read(reader, queries, column))
+            reference = self.yes_no_logit_of(reader, queries, batch, self.read(reader, queries, column))
         terms = {"dpo": preference_loss(yes_no_logit, reference, batch.grades, batch.eligible, self.params.dpo_beta)}
         if self.encoder is None and self.params.contrastive > 0:
             cosine = self.cosine(queries, column, prefix)

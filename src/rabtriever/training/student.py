@@ -80,7 +80,7 @@ class DistillationData:
         head_weight: (V, H) the frozen LM head.
         yes_id: vocabulary id of the positive answer.
         no_id: vocabulary id of the negative answer.
-        direction: (H,) along which a state's score is read, as of `distilled.answer_direction`.
+        direction: (H,) along which a state's score is read, see `student_io`.
         query_ids: token ids of the query segments; read only with a query adapter.
     """
 

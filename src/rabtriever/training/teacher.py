@@ -232,14 +232,14 @@ class TeacherModule(LanguageModelModule):
         return self.prompt.params.ordered(documents, [self.query_ids[query] for query in queries])
 
     def cosine(self, queries: np.ndarray, column: dict[int, int], prefix: Prefix | ReadPairs) -> Tensor | None:
-        """(B, D) cosine of the states of queries and documents alone; None where no term needs it."""
+        """(B, D) cosine of the embeddings of queries and documents encoded alone; None where no term needs it."""
         params = self.params
         if params.contrastive == params.agreement == params.similarity == 0:
             return None
         return self.alone(queries, column, prefix)
 
     def alone(self, queries: np.ndarray, column: dict[int, int], prefix: Prefix | ReadPairs) -> Tensor:
-        """The same, computed in any case."""
+        """(B, D) cosine of the embeddings of queries and documents encoded alone."""
         ids, mask = pad(self._segments(queries, column)[1], self.device)
         with self._frozen_encoder() as encoder:
             alone = (encoder or self.backbone).embed(ids, mask)
@@ -275,15 +275,16 @@ class TeacherModule(LanguageModelModule):
     def yes_no_logit(self, queries: np.ndarray, batch: CandidateLists, read: Prefix | ReadPairs) -> Tensor:
         """(B, C) log p(yes) - log p(no) of the candidates, 0 where there is none."""
         if isinstance(read, ReadPairs):
-            return self._evidence(self.backbone, read.asked, batch)
-        return self.evidence_of(self.backbone, queries, batch, read)
+            return self._in_place(self.backbone, read.asked, batch)
+        return self.yes_no_logit_of(self.backbone, queries, batch, read)
 
-    def evidence_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
-        """The same of any model, with what it has read first."""
+    def yes_no_logit_of(self, backbone: Backbone, queries: np.ndarray, batch: CandidateLists, prefix: Prefix) -> Tensor:
+        """(B, C) yes/no logits of the candidates by any model, which has read the first segments; 0 where none is."""
         rows, asked = self._asked(queries, batch)
-        return self._evidence(backbone, ask(backbone, prefix, rows, *pad(asked, self.device)), batch)
+        return self._in_place(backbone, ask(backbone, prefix, rows, *pad(asked, self.device)), batch)
 
-    def _evidence(self, backbone: Backbone, states: Tensor, batch: CandidateLists) -> Tensor:
+    def _in_place(self, backbone: Backbone, states: Tensor, batch: CandidateLists) -> Tensor:
+        """(B, C) yes/no logits, from the context query states (P, H) of the candidates that there are."""
         flat = yes_no_logit(states, backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         return torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype).masked_scatter(batch.mask, flat)
 
@@ -295,7 +296,14 @@ class TeacherModule(LanguageModelModule):
     def following(
         self, queries: np.ndarray, asking: Tensor, columns: Tensor, documents: Tensor
     ) -> tuple[Tensor, list[Any]]:
-        """The same of any pairs of a step: places of their queries, columns and rows of their documents, each (P,)."""
+        """Of each of P pairs of a step, which first segment it follows, (P,), and its own second segment.
+
+        Args:
+            queries: (B,) query rows of the step.
+            asking: (P,) places in `queries`.
+            columns: (P,) places of their documents among those of the step.
+            documents: (P,) rows of their documents.
+        """
         rows, _ = self.prompt.params.ordered(columns, asking)
         read = [self.document_ids[row] for row in documents.tolist()]
         asked = [self.query_ids[queries[number]] for number in asking.tolist()]

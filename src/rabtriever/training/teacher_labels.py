@@ -25,8 +25,9 @@ class TeacherLabels:
         candidates: (Q, C) document rows, -1 for none.
         states: (Q, C, H) float16 context query states of the teacher.
         scores: (Q, C) float32 teacher scores, nats.
-        grades: (Q, C) known grades; 0 for a negative; -1 where it is unknown: no candidate, a possible false negative,
-            a document that is no training query's positive, unless it was judged wrong for this one (see Judgements).
+        grades: (Q, C) known grades; 0 for a negative; -1 where the grade is unknown. That is a missing candidate, a
+            possible false negative, or a document that is not the positive of any training query, unless it was judged
+            wrong for this one (see Judgements).
         facts: counts and shares worth logging.
     """
 
@@ -50,7 +51,13 @@ def label_candidates(
     """Shows the teacher every candidate once, each document read once for all its queries.
 
     Args:
-        encoded: all documents, as of `Reranker.annotate`.
+        reranker: the teacher at work.
+        inputs: the training data, tokenised.
+        query_rows: (Q,) rows of the training queries, in the numbering of `Judgements`.
+        candidates: (Q, C) document rows, -1 for none.
+        params: batch size and margin.
+        label: what the progress line says.
+        encoded: the embeddings of all documents; None encodes them here.
     """
     filled = np.argwhere(candidates >= 0)  # (P, 2)
     pairs = np.stack([query_rows[filled[:, 0]], candidates[filled[:, 0], filled[:, 1]]], axis=1)

@@ -1,4 +1,4 @@
-"""What every Lightning module here shares: batches as a pure function of the step, the optimiser, and the fit.
+"""What every Lightning module of this room shares: batches as a pure function of the step, the optimiser, and the fit.
 
 Batches are drawn inside `training_step` from (seed, step, rank), so a run that resumes from a checkpoint sees exactly
 the batches that the uninterrupted run would have seen.
@@ -211,7 +211,7 @@ def fit(module: StepModule, label: str, checkpoints: Path | None = None, logger:
         module: what to train, in place.
         label: what the progress line says.
         checkpoints: scratch folder, for the caller to remove once it has saved what it makes of the module: until
-            then a fit of the same finds there that nothing is left to do. No checkpoints when None.
+            then another fit of this module finds there that nothing is left to do. No checkpoints when None.
         logger: a Lightning logger, or None.
 
     Raises:

@@ -95,7 +95,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, start: Path | None =
 
 @dataclass(frozen=True)
 class _Phases:
-    """What the phases of the fine-tuning have in common; attributes as of `TeacherModule` and `fit`."""
+    """What the phases of the fine-tuning have in common; see `TeacherModule` and `fit`."""
 
     inputs: TrainingInputs
     params: TeacherParams
@@ -173,9 +173,8 @@ def _fit_weights(reranker: Reranker, inputs: TrainingInputs, params: TeacherPara
     print("train_teacher: weights of the score fitted on dev: ", end="")
     print(", ".join(f"{name} {value:.3g}" for name, value in best.weights._asdict().items()))
     if best.new_share:
-        print(
-            f"train_teacher: dev asks for too few new documents: {100 * best.new_share:.1f} % of all were taken for new"
-        )
+        share = f"{100 * best.new_share:.1f} % of all"
+        print(f"train_teacher: dev asks for too few unseen documents: {share} were treated as unseen")
     print(f"train_teacher: nDCG@10 on dev candidates {best.ndcg:.1f}, by similarity alone {best.similarity_ndcg:.1f}")
     found = {"dev_ndcg_10": best.ndcg, "dev_ndcg_10_similarity": best.similarity_ndcg, "fit_new_share": best.new_share}
     return {**best.weights._asdict(), **found}
