@@ -86,8 +86,8 @@ def _version(reference: str) -> Found:
             return _in_file(Path(uri.removeprefix("sqlite:///")), reference)
     if importlib.util.find_spec("mlflow") is None:
         raise ModuleNotFoundError(
-            f"{reference!r} is in the registry {uri}, which needs MLflow to be read; install rabtriever[ops], or name a "
-            "retriever folder",
+            f"{reference!r} is in the registry {uri}, which needs MLflow to be read; install rabtriever[ops], or name "
+            "a retriever folder",
             name="mlflow",
         )
     found = registry.get(reference)

@@ -243,7 +243,11 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     now, wanted = champion(), get(to)
     if now is None or wanted is None:
         missing = CHAMPION if now is None else to
-        advice = "name one that `rabtriever models list` shows" if missing == to != PREVIOUS else "it needs two promotions (make run)"
+        advice = (
+            "name one that `rabtriever models list` shows"
+            if missing == to != PREVIOUS
+            else "it needs two promotions (make run)"
+        )
         raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
     if wanted.version == now.version:
         raise ValueError(f"{now} is in service; name another one")
