@@ -1,4 +1,4 @@
-"""The metrics of a retriever on a folder: of the right documents, and a plain word where there is nothing to measure."""
+"""The metrics of a retriever on a folder, and a plain word where there is nothing to measure."""
 
 from __future__ import annotations
 

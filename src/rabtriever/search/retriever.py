@@ -212,7 +212,7 @@ class Retriever:
         """
         return self._scorer.encode(texts)
 
-    def reindexed(self, corpus: Corpus) -> Retriever:
+    def reindexed(self, corpus: Corpus) -> Self:
         """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
 
         What the training queries told of a document is kept where the other corpus has it: under the same id, with
@@ -226,7 +226,7 @@ class Retriever:
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
         documents = encoded_documents(states, weights, memory, scorer.predictor.width)
-        return Retriever.assemble(scorer, corpus, documents, self._projections, params, memory)
+        return type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
 
     def _row(self, doc_id: str) -> int:
         rows = self._rows
