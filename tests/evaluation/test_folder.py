@@ -54,3 +54,10 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, qrels: Any, message: st
         evaluate(known(data.corpus), tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="dev.tsv"):
         evaluate(known(data.corpus), tmp_path / "data", split="dev")
+
+
+def test_a_missing_library_is_told_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents minutes of searching that end without a metric."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"install rabtriever\[train\]"):
+        evaluate(known({}), "nowhere")

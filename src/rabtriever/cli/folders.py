@@ -44,8 +44,10 @@ def check(parsed: argparse.Namespace) -> None:
 
 def evaluate(parsed: argparse.Namespace) -> None:
     """Measures a retriever on a data set."""
+    from rabtriever.evaluation.folder import check_installed
     from rabtriever.evaluation.folder import evaluate as measure
 
+    check_installed()
     retriever = open_retriever(parsed.model)
     with told_when_slow(f"searching for the queries of {parsed.folder}"):
         metrics = measure(retriever, parsed.folder, parsed.split)

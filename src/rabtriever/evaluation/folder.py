@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ def evaluate(retriever: Retriever, folder: str | Path, split: str = "test") -> d
     Raises:
         FileNotFoundError: a file is missing.
         DataContractError: a file is broken, a judged query has no text, or no query has a relevant document.
+        ModuleNotFoundError: ir_measures is not installed.
     """
+    check_installed()
     folder = Path(folder)
     qrels, texts = read_qrels(folder / "qrels" / f"{split}.tsv"), read_queries(folder / "queries.jsonl")
     if unknown := [query_id for query_id in qrels if query_id not in texts]:
@@ -46,3 +49,15 @@ def evaluate(retriever: Retriever, folder: str | Path, split: str = "test") -> d
     if not per_query:
         raise DataContractError(f"{folder}: no query of qrels/{split}.tsv has a relevant document (grade 1 or more)")
     return {**summarise(per_query), "queries": len(per_query), "documents": len(corpus)}
+
+
+def check_installed() -> None:
+    """Makes sure that the library that computes the metrics is there, before anything is searched.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
+    if importlib.util.find_spec("ir_measures") is None:
+        raise ModuleNotFoundError(
+            "metrics need ir_measures, which is not installed; install rabtriever[train]", name="ir_measures"
+        )
