@@ -17,9 +17,9 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].replace(".", "/") + ".py" for name, stage in PIPELINE.items()}
 
 ONLY_IN = {
-    "mlflow": {"ops/tracking", "ops/registry", "ops/pyfunc"},
+    "mlflow": {"ops/tracking", "ops/registry", "ops/packaging", "ops/answering", "ops/pyfunc"},
     "great_expectations": {"data/contract"},
-    "faiss": {"search/shortlist", "search/retriever"},
+    "faiss": {"search/shortlist", "search/retriever_io"},
     "lightning": {"training/trainer", "ops/tracking"},
     "prefect": {"ops/prefect_server"},
     "dvc": set(),
@@ -90,20 +90,20 @@ def test_every_section_loads_and_is_read_by_something():
 
 def test_a_version_asks_for_what_serving_imports(monkeypatch: pytest.MonkeyPatch):
     """A server that builds its environment from a version's list ends in an ImportError; one too many takes minutes."""
-    from rabtriever.ops.registry import _RUNTIME
+    from rabtriever.ops.packaging import RUNTIME
 
     monkeypatch.setattr("tests.closure.HARMLESS", set())
     packages = {"faiss": "faiss-cpu", "ruamel": "ruamel.yaml"}
     found = set().union(*(imported_packages(ROOT / name) for name in closure("src/rabtriever/ops/pyfunc.py")))
     found -= {*sys.stdlib_module_names, "rabtriever"}
-    assert {packages.get(name, name) for name in found} == set(_RUNTIME)
+    assert {packages.get(name, name) for name in found} == set(RUNTIME)
 
 
 def test_a_version_is_told_by_all_the_code_that_it_answers_with():
     """A change of the scan that makes no new version is served by nobody."""
-    from rabtriever.ops.registry import _SERVED
+    from rabtriever.ops.packaging import SERVED
 
-    rooms = {f"src/rabtriever/{part}" for part in _SERVED}
+    rooms = {f"src/rabtriever/{part}" for part in SERVED}
     for file in closure("src/rabtriever/ops/pyfunc.py"):
         assert any(file == room or file.startswith(room + "/") for room in rooms), file
 

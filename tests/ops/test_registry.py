@@ -50,6 +50,6 @@ def test_answer_of_other_code_without_a_score_is_refused(
 ) -> None:
     """Prevents a bare KeyError of a version whose own, older code answers in another form."""
     version = register(0.5)
-    monkeypatch.setattr(registry, "_ask", lambda folder, query, k: hits)
+    monkeypatch.setattr(registry, "ask", lambda folder, query, k: hits)
     with pytest.raises(ArtifactMismatchError, match="version 1 does not answer: .*choose another version"):
         registry.check_answers(version)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rabtriever.core.artifacts import ArtifactMismatchError
-from rabtriever.ops import registry, tracking
+from rabtriever.ops import answering, registry, tracking
 from rabtriever.ops.promotion import GateParams
 from tests.toy import ROOT, dataset, per_query, write_retriever
 
@@ -181,7 +181,7 @@ def test_version_is_asked_with_its_own_code(store: Path, monkeypatch: pytest.Mon
     registry.check_answers(version)
     assert [hit["doc_id"] for hit in registry.answer(version, "need 0", 2)] == ["d05", "d00"]
     with monkeypatch.context() as patched:
-        patched.setattr(registry, "_PATIENCE", 0.01)
+        patched.setattr(answering, "_PATIENCE", 0.01)
         with pytest.raises(ArtifactMismatchError, match="no answer in 0.01 s"):
             registry.check_answers(version)
     code.write_text("raise RuntimeError('of another age')\n")

@@ -15,59 +15,10 @@ import pytest
 import torch
 
 from rabtriever.core.artifacts import ArtifactMismatchError, write_manifest
-from rabtriever.lm.encoder import Encoder
-from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, remember, score_weights
-from rabtriever.models.predictor import FoldablePredictor
+from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.search.retriever import Retriever
 from rabtriever.search.scorer import Scorer
-from rabtriever.search.shortlist import IndexParams, Projections
-
-PARAMS = IndexParams(
-    exact_up_to=100, depth=8, dimension=6, factory="Flat", steps=0, learning_rate=0.01, queries=2, documents=4
-)
-
-
-@pytest.fixture(params=[False, True], ids=["one model", "reader"])
-def scorer(request: Any, make_backbone: Any, prompt_params: Any) -> Scorer:
-    """An untrained student: random predictor, real encoder, with the reader's states beside those compared or not."""
-    backbone = make_backbone()
-    torch.manual_seed(3)
-    backbone.configure(similarity=3.0, memory=2.0, attraction=1.5, prior=0.5)
-    prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-    predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
-    direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
-    encoder = Encoder(backbone, make_backbone(1) if request.param else None)
-    return Scorer(encoder, encoder, prompt, predictor, direction)
-
-
-@pytest.fixture
-def memory(scorer: Scorer, toy: Any) -> QueryMemory:
-    """What the toy queries tell of the second and the third document."""
-    asked = scorer.encoder.compared.encode(scorer.prompt.query.ids(list(toy.queries.values())[:4]), 4)
-    return remember(asked, [{1: 1}, {1: 2}, {2: 1}, {1: 1, 2: 1}])
-
-
-@pytest.fixture
-def documents(scorer: Scorer, toy: Any, memory: QueryMemory) -> EncodedDocuments:
-    """The toy corpus, with every term of the score at work."""
-    ids = scorer.prompt.document.ids([document.contents for document in toy.corpus.values()])
-    states, weights = scorer.document_encoder.encode(ids, 4), score_weights(scorer.document_encoder.compared)
-    return encoded_documents(states, weights, memory, scorer.predictor.width)
-
-
-@pytest.fixture
-def retriever(scorer: Scorer, toy: Any, documents: EncodedDocuments, memory: QueryMemory) -> Retriever:
-    """The untrained student over the toy corpus."""
-    projections = Projections(scorer.encoder.width, PARAMS.dimension)
-    return Retriever.assemble(scorer, toy.corpus, documents, projections, PARAMS, memory)
-
-
-@pytest.fixture
-def folder(retriever: Retriever, tmp_path: Path) -> Path:
-    """The retriever, saved."""
-    retriever.save(tmp_path / "retriever", {"data": "0" * 64}, {"round": 0})
-    return tmp_path / "retriever"
+from tests.small_retriever import PARAMS
 
 
 def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path, toy: Any):
@@ -168,7 +119,7 @@ def test_a_failed_save_leaves_the_old_folder(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rabtriever.search.retriever.write_corpus", full)
+    monkeypatch.setattr("rabtriever.search.retriever_io.write_corpus", full)
     with pytest.raises(OSError, match="No space left"):
         retriever.save(folder, {"data": "1" * 64}, {"round": 1})
     assert Retriever.load(folder).manifest.hash == before
@@ -179,13 +130,67 @@ def test_a_failed_save_leaves_the_old_folder(
     [
         (["tea"], 0, "k is 0"),
         (["tea", " "], 3, "query 1 is blank"),
-        (["tea", "caf\udce9"], 3, r"query 1 is 'caf\\udce9', which is no Unicode text"),
+        (["tea", "caf\udce9"], 3, r"query 1 is 'caf\\udce9', which is not Unicode text"),
     ],
 )
 def test_senseless_requests_are_refused(retriever: Retriever, queries: list[str], k: int, message: str):
     """An empty answer would look like a corpus without a match."""
     with pytest.raises(ValueError, match=message):
         retriever.search(queries, k)
+
+
+def test_one_text_gives_one_list(retriever: Retriever):
+    """A single text answered with a list of lists, or letter by letter, is a trap for whoever calls it."""
+    alone = retriever.search("tea", 3)
+    assert [type(hit).__name__ for hit in alone] == ["Hit"] * 3
+    assert retriever.search(["tea"], 3) == retriever.search(("tea",), 3) == [alone]
+    assert retriever.search([], 3) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda one: one.search({"q": "tea"}),
+        lambda one: one.search([["tea"]]),
+        lambda one: one.search(b"tea"),
+        lambda one: one.search(None),
+        lambda one: one.rank("tea", 3),
+        lambda one: one.rank(["tea"], 3),
+        lambda one: one.encode("tea"),
+        lambda one: one.explain(["tea"], "kettle"),
+        lambda one: one.explain("tea", ["kettle"]),
+    ],
+)
+def test_texts_and_lists_are_not_mixed_up(retriever: Retriever, wrong: Callable[[Retriever], Any]):
+    """A text taken apart into letters gives answers to queries that nobody asked."""
+    with pytest.raises(TypeError, match="expected"):
+        wrong(retriever)
+
+
+def test_the_parts_of_a_score_sum_to_it(retriever: Retriever, toy: Any):
+    """An explanation of another number than the one shown explains nothing."""
+    query = toy.queries["sponge-0"]
+    for hit in retriever.search(query, 8):
+        found = retriever.explain(query, hit.doc_id)
+        assert found.total == pytest.approx(hit.score, abs=1e-4)
+        assert sum(found.parts.values()) == pytest.approx(found.total)
+        assert all(found.parts.values()), "every part is at work in this retriever"
+
+
+def test_an_unknown_document_is_told_with_the_nearest_id(retriever: Retriever):
+    """A bare KeyError does not say what the mistake was."""
+    with pytest.raises(ValueError, match="no document is 'kettel', expected one of the 8.*did you mean 'kettle'"):
+        retriever.explain("tea", "kettel")
+
+
+def test_repr_tells_what_is_loaded(retriever: Retriever, folder: Path):
+    """A retriever that prints as an address leaves its user guessing which one answers."""
+    loaded = Retriever.load(folder)
+    assert repr(loaded) == (
+        f"<Retriever: 8 documents, backbone qwen2 of width 32, no version, hash {loaded.manifest.hash[:12]}>"
+    )
+    loaded.version = "3"
+    assert "version 3," in repr(loaded) and len(loaded) == len(loaded.documents) == 8
 
 
 def test_k_above_the_corpus_gives_the_whole_corpus(retriever: Retriever, toy: Any):

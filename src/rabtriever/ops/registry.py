@@ -6,12 +6,9 @@ Whether a version deserves promotion is decided in `promotion.py`.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import subprocess
-import sys
 import tempfile
 import urllib.parse
 import urllib.request
@@ -20,33 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, read_json, read_manifest, write_json
+from rabtriever.core.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
 from rabtriever.core.examples import EXAMPLE
 from rabtriever.ops import tracking
+from rabtriever.ops.answering import ask, ask_apart
+from rabtriever.ops.packaging import MODEL_FOLDER, carried_code, code_here, save_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL = "rabtriever"
 CHAMPION, PREVIOUS = "champion", "previous"
-_PACKAGE = Path(__file__).resolve().parent.parent
-_SERVED = ("core", "data", "lm", "models", "search", "ops/pyfunc.py")  # what decides on an answer
-# what ops/pyfunc.py and all that it imports come with
-_RUNTIME = ("mlflow", "numpy", "pandas", "torch", "transformers", "safetensors", "faiss-cpu", "numba")
-_RUNTIME += ("pydantic", "ruamel.yaml")
-_MODEL_FOLDER = "model"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
 _WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
-_CODE = "code_hash"  # tag: identity of the code that a version answers by
-_PATIENCE = 900  # seconds that a version has to load and answer in a process of its own
-# asks a version in a process of its own, where no other code of the package is loaded yet
-_ASK = """
-import json, sys
-import mlflow.pyfunc, pandas
-model = mlflow.pyfunc.load_model(sys.argv[1])
-hits = model.predict(pandas.DataFrame({"query": [sys.argv[2]]}), params={"k": int(sys.argv[3])})["hits"][0]
-print("\\n" + json.dumps(list(hits)))
-"""
+CODE_TAG = "code_hash"  # tag: identity of the code that a version answers by
+LOST_ADVICE = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
 
 PerQuery = dict[str, dict[str, float]]
 
@@ -75,7 +60,7 @@ class RegisteredVersion:
 
 def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
     """Returns the version of this artefact, evaluated on this data, that answers by the code here, or None."""
-    return _of_this_code(_versions(retriever_hash, data_hash), _code_here())
+    return _of_this_code(_versions(retriever_hash, data_hash), code_here())
 
 
 def get(version: str) -> RegisteredVersion | None:
@@ -90,6 +75,12 @@ def get(version: str) -> RegisteredVersion | None:
         if error.error_code in _ABSENT:
             return None
         raise  # a store that cannot be reached must not pass for an empty one
+
+
+def versions() -> list[RegisteredVersion]:
+    """Returns all versions, the newest first."""
+    found = tracking.client().search_model_versions(f"name = '{MODEL}'")
+    return [_version(one) for one in sorted(found, key=lambda one: int(one.version), reverse=True)]
 
 
 def champion() -> RegisteredVersion | None:
@@ -117,22 +108,22 @@ def register(
     """
     folder = Path(folder)
     manifest = read_manifest(folder, "retriever")
-    before, code = _versions(manifest.hash, data_hash), _code_here()
+    before, code = _versions(manifest.hash, data_hash), code_here()
     known = _of_this_code(before, code)
     if known is not None and _is_whole(known, per_query):
         run.set_tags({"model_version": known.version})
         return known
     client = tracking.client()
     with tempfile.TemporaryDirectory() as scratch:
-        _save_model(folder, Path(scratch) / _MODEL_FOLDER)
+        save_model(folder, Path(scratch) / MODEL_FOLDER)
         write_json(Path(scratch) / "evaluation" / "per_query.json", per_query)
         write_json(Path(scratch) / "evaluation" / "evaluation.json", evaluation)
         run.log_artifact(scratch)
     tags = {
         "retriever_hash": manifest.hash,
         "data_hash": data_hash,
-        _CODE: code,
-        "artifact_path": f"{_MODEL_FOLDER}/artifacts/{folder.name}",
+        CODE_TAG: code,
+        "artifact_path": f"{MODEL_FOLDER}/artifacts/{folder.name}",
         "dataset": str(evaluation.get("dataset", "")),
         **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
         **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
@@ -140,7 +131,7 @@ def register(
     if before and is_withdrawn(before[0]):
         tags[_WITHDRAWN] = "true"
     _ensure_model()
-    source = f"{client.get_run(run.run_id).info.artifact_uri}/{_MODEL_FOLDER}"
+    source = f"{client.get_run(run.run_id).info.artifact_uri}/{MODEL_FOLDER}"
     made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags)
     run.set_tags({"model_version": made.version})
     return _version(made)
@@ -153,8 +144,8 @@ def per_query(version: RegisteredVersion) -> PerQuery:
 
 def local_folder(version: RegisteredVersion) -> Path:
     """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one."""
-    inside = Path(version.tags["artifact_path"]).relative_to(_MODEL_FOLDER)
-    return _existing(version, _download(version, _MODEL_FOLDER) / inside)  # a part alone would pass for the whole
+    inside = Path(version.tags["artifact_path"]).relative_to(MODEL_FOLDER)
+    return _existing(version, _download(version, MODEL_FOLDER) / inside)  # a part alone would pass for the whole
 
 
 def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
@@ -195,30 +186,9 @@ def answer(version: RegisteredVersion, query: str, k: int) -> list[dict[str, Any
         ArtifactMismatchError: it was damaged.
         ChildProcessError: it fails with its own code.
     """
-    folder = _download(version, _MODEL_FOLDER)
-    alike = code_hash(_code(version), _SERVED) == _code_here()
-    return (_ask if alike else _ask_apart)(folder, query, k)
-
-
-def _ask(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
-    import mlflow.pyfunc
-    import pandas as pd
-
-    model = mlflow.pyfunc.load_model(str(folder))
-    return list(model.predict(pd.DataFrame({"query": [query]}), params={"k": k})["hits"][0])
-
-
-def _ask_apart(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
-    command = [sys.executable, "-c", _ASK, str(folder), query, str(k)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
-    except subprocess.TimeoutExpired as error:
-        raise ChildProcessError(f"with its own code it gave no answer in {_PATIENCE} s") from error
-    if done.returncode < 0:
-        raise ChildProcessError(f"with its own code it was killed by signal {-done.returncode}")
-    if done.returncode:
-        raise ChildProcessError(f"with its own code: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    model = _download(version, MODEL_FOLDER)
+    alike = carried_code(model) == code_here()
+    return (ask if alike else ask_apart)(model, query, k)
 
 
 def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
@@ -273,7 +243,11 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
     now, wanted = champion(), get(to)
     if now is None or wanted is None:
         missing = CHAMPION if now is None else to
-        advice = "name one that `make ui` shows" if missing == to != PREVIOUS else "it needs two promotions (make run)"
+        advice = (
+            "name one that `rabtriever models list` shows"
+            if missing == to != PREVIOUS
+            else "it needs two promotions (make run)"
+        )
         raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
     if wanted.version == now.version:
         raise ValueError(f"{now} is in service; name another one")
@@ -299,7 +273,7 @@ def _versions(retriever_hash: str, data_hash: str) -> list[RegisteredVersion]:
 
 
 def _of_this_code(versions: list[RegisteredVersion], code: str) -> RegisteredVersion | None:
-    return next((one for one in versions if one.tags.get(_CODE) == code), None)
+    return next((one for one in versions if one.tags.get(CODE_TAG) == code), None)
 
 
 def _version(found: ModelVersion) -> RegisteredVersion:
@@ -331,8 +305,7 @@ def _download(version: RegisteredVersion, path: str) -> Path:
 
 def _existing(version: RegisteredVersion, path: Path) -> Path:
     if not path.exists():
-        advice = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
-        raise FileNotFoundError(f"{version} has lost its files: no {path}; {advice}")
+        raise FileNotFoundError(f"{version} has lost its files: no {path}; {LOST_ADVICE}")
     return path
 
 
@@ -340,18 +313,9 @@ def _is_whole(version: RegisteredVersion, metrics: PerQuery) -> bool:
     """Whether a version has its files, undamaged, the code that runs here and these metrics."""
     try:
         read_manifest(local_folder(version), "retriever")
-        return code_hash(_code(version), _SERVED) == _code_here() and per_query(version) == metrics
+        return carried_code(_download(version, MODEL_FOLDER)) == code_here() and per_query(version) == metrics
     except (FileNotFoundError, ArtifactMismatchError):
         return False
-
-
-def _code(version: RegisteredVersion) -> Path:
-    return _download(version, _MODEL_FOLDER) / "code" / _PACKAGE.name
-
-
-def _code_here() -> str:
-    """Returns the identity of the code here that decides on an answer."""
-    return code_hash(_PACKAGE, _SERVED)
 
 
 def _ensure_model() -> None:
@@ -364,34 +328,3 @@ def _ensure_model() -> None:
         if error.error_code not in _ABSENT:
             raise
         client.create_registered_model(MODEL, description="Retrievers distilled from a generative reranker.")
-
-
-def _save_model(folder: Path, target: Path) -> None:
-    """Writes a retriever folder as a pyfunc that carries the package's own code."""
-    import mlflow.pyfunc
-    import pandas as pd
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, Object, Property
-
-    types = {"doc_id": "string", "score": "double", "title": "string", "text": "string"}
-    hit = Object([Property(name, kind) for name, kind in types.items()])
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("string", "query"), ColSpec("long", "k", required=False)]),
-        outputs=Schema([ColSpec("string", "query"), ColSpec(Array(hit), "hits")]),
-        params=ParamSchema([ParamSpec("k", "long", 10)]),
-    )
-    mlflow.pyfunc.save_model(
-        str(target),
-        python_model=str(_PACKAGE / "ops/pyfunc.py"),
-        artifacts={"retriever": str(folder)},
-        code_paths=[str(_PACKAGE)],
-        signature=signature,
-        input_example=pd.DataFrame({"query": [EXAMPLE], "k": [3]}),
-        pip_requirements=_requirements(),
-    )
-
-
-def _requirements() -> list[str]:
-    """Returns what the copied package needs to answer, at the versions in use, without a wheel's local tag."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _RUNTIME]

@@ -6,48 +6,30 @@ a learned inner-product shortlist in FAISS proposes and the folded predictor sco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.core.artifacts import (
-    ArtifactMismatchError,
-    Manifest,
-    atomic_folder,
-    read_json,
-    read_manifest,
-    write_json,
-    write_manifest,
-)
+from rabtriever.core.artifacts import Manifest
 from rabtriever.core.vectors import top_rows
-from rabtriever.data.beir_io import Corpus, Document, Queries, Run, read_corpus, write_corpus
-from rabtriever.lm.backbone import default_device
-from rabtriever.lm.encoder import Encoder
-from rabtriever.lm.loading import load_backbone
-from rabtriever.lm.prompt import Prompt, PromptParams
-from rabtriever.models.document_terms import (
-    MEMORY,
-    EncodedDocuments,
-    QueryMemory,
-    encoded_documents,
-    read_memory,
-    save_memory,
-    score_weights,
-)
-from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments
+from rabtriever.data.beir_io import Corpus, Document, Run
+from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, score_weights
+from rabtriever.models.predictor import FoldedDocuments
+from rabtriever.search.explanation import Explanation, explain
+from rabtriever.search.retriever_io import Parts, read_retriever, write_retriever
 from rabtriever.search.scorer import ENCODE_BATCH, Scorer, on_device
 from rabtriever.search.shortlist import IndexParams, Projections, build_faiss
+from rabtriever.search.texts import check_query, one_text, text_list
 
-KIND = "retriever"
-SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
 SCORE_CELLS = 20_000_000  # query-document scores held at once
-# a champion registered before there was a choice has no order in its manifest
-_BEFORE_ORDER = {"order": "document_first"}
+_MOST_COMPARED = 20_000  # ids that are looked through for one that may have been meant
 
 
 class Hit(NamedTuple):
@@ -60,29 +42,22 @@ class Hit(NamedTuple):
 
 
 class Retriever:
-    """A scorer over one corpus, ready to search. Load one with `Retriever.load(folder)`.
+    """A scorer over one corpus, ready to search. Open one with `Retriever.load(folder)`.
 
     Attributes:
         manifest: identity, parents and facts of the folder; None for a retriever assembled in memory.
+        version: its number in the registry; None where it was not looked up there.
         params: when and how the shortlist is used.
         memory: what the training queries tell of documents, for another corpus; None where scores need none.
     """
 
-    def __init__(
-        self,
-        scorer: Scorer,
-        corpus: Corpus,
-        folded: FoldedDocuments,
-        projections: Projections,
-        faiss_index: Any,
-        params: IndexParams,
-        manifest: Manifest | None = None,
-        memory: QueryMemory | None = None,
-    ) -> None:
-        self._scorer, self._projections, self._faiss = scorer, projections, faiss_index
-        self._documents: list[Document] = list(corpus.values())
-        self._folded = on_device(folded)
-        self.params, self.manifest, self.memory = params, manifest, memory
+    def __init__(self, parts: Parts, manifest: Manifest | None = None) -> None:
+        self._scorer, self._projections = parts.scorer, parts.projections
+        self._open_faiss: Callable[[], Any] = parts.index
+        self._documents: list[Document] = list(parts.corpus.values())
+        self._folded = on_device(parts.folded)
+        self.params, self.memory, self.manifest = parts.params, parts.memory, manifest
+        self.version: str | None = None
 
     @classmethod
     def assemble(
@@ -93,15 +68,15 @@ class Retriever:
         projections: Projections,
         params: IndexParams,
         memory: QueryMemory | None = None,
-    ) -> Retriever:
+    ) -> Self:
         """Builds the index over the documents of the corpus, in its order."""
         with torch.no_grad():
             vectors = projections.documents(documents).float().numpy()
         index = build_faiss(vectors, params.factory)
-        return cls(scorer, corpus, scorer.fold(documents), projections, index, params, memory=memory)
+        return cls(Parts(scorer, corpus, scorer.fold(documents), projections, lambda: index, params, memory))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Retriever:
+    def load(cls, folder: str | Path) -> Self:
         """Opens a retriever folder after verifying every file of it.
 
         Raises:
@@ -109,69 +84,36 @@ class Retriever:
             ArtifactMismatchError: a file is missing, changed or foreign, counts disagree, or other code has written it
                 with settings that this code does not know.
         """
-        import faiss
-
-        folder = Path(folder)
-        manifest = read_manifest(folder, KIND)
-        # one registered before the file was has its settings in the manifest
-        settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
-        try:
-            scorer, params = _load_scorer(folder, settings), IndexParams(**settings["index"])
-        except (KeyError, TypeError) as error:
-            raise ArtifactMismatchError(
-                f"{folder} has other settings than this code knows ({type(error).__name__}: {error}): search it with "
-                "the code that wrote it, or build the index again"
-            ) from error
-        tensors = _read_tensors(folder / "documents.safetensors")
-        folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
-        projections = Projections(scorer.encoder.width, params.dimension)
-        projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
-        index = faiss.read_index(str(folder / "shortlist.faiss"))
-        corpus = read_corpus(folder / "corpus.jsonl")
-        counts = {"texts": len(corpus), "folded documents": len(folded.bias), "shortlist vectors": index.ntotal}
-        if len(set(counts.values())) != 1:
-            raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}): build the index again")
-        return cls(scorer, corpus, folded, projections, index, params, manifest, read_memory(folder / MEMORY))
+        return cls(*read_retriever(folder))
 
     def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
         """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
-        import faiss
-
-        scorer = self._scorer
-        with atomic_folder(folder) as target:
-            scorer.encoder.compared.save(target / "encoder")
-            if scorer.document_encoder.compared is not scorer.encoder.compared:
-                scorer.document_encoder.compared.save(target / "document_encoder")
-            if scorer.encoder.read is not None:
-                scorer.encoder.read.save(target / "reader")
-            state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
-            _write_tensors(target / "predictor.safetensors", state)
-            _write_tensors(target / "documents.safetensors", self._folded._asdict())
-            if self.memory is not None:
-                save_memory(target / MEMORY, self.memory)
-            _write_tensors(target / "shortlist.safetensors", self._projections.state_dict())
-            faiss.write_index(self._faiss, str(target / "shortlist.faiss"))
-            write_corpus(target / "corpus.jsonl", {document.doc_id: document for document in self._documents})
-            predictor = {
-                "hidden": scorer.predictor.shape.hidden,
-                "products": scorer.predictor.shape.products,
-                "similarity": scorer.predictor.similarity,
-            }
-            settings = {
-                "prompt": asdict(scorer.prompt.params),
-                "predictor": predictor,
-                "index": asdict(self.params),
-            }
-            write_json(target / SETTINGS, settings)
-            facts = {
-                **settings,
-                "num_documents": len(self._documents),
-                "dimension": scorer.predictor.width,
-                "bytes_per_document": self.bytes_per_document,
-                **info,
-            }
-            self.manifest = write_manifest(target, KIND, parents, facts)
+        corpus = {document.doc_id: document for document in self._documents}
+        parts = Parts(
+            self._scorer, corpus, self._folded, self._projections, lambda: self._faiss, self.params, self.memory
+        )
+        self.manifest = write_retriever(folder, parts, parents, info)
         return self.manifest
+
+    def __repr__(self) -> str:
+        encoder = self._scorer.encoder.compared
+        kind = getattr(encoder.model.config, "model_type", type(encoder.model).__name__)
+        version = f"version {self.version}" if self.version else "no version"
+        identity = f"hash {self.manifest.hash[:12]}" if self.manifest else "not saved"
+        documents = f"{len(self._documents):,} documents"
+        return f"<Retriever: {documents}, backbone {kind} of width {encoder.width}, {version}, {identity}>"
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """The documents, in row order."""
+        return tuple(self._documents)
+
+    @functools.cached_property
+    def _faiss(self) -> Any:
+        return self._open_faiss()
 
     @property
     def bytes_per_document(self) -> int:
@@ -183,16 +125,37 @@ class Retriever:
         """Whether `search` scans the whole corpus (else the shortlist proposes)."""
         return len(self._documents) <= self.params.exact_up_to
 
-    def search(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
-        """The k best documents of each query, best first; fewer when the corpus is smaller.
+    @overload
+    def search(self, queries: str, k: int = 10) -> list[Hit]: ...
+
+    @overload
+    def search(self, queries: Iterable[str], k: int = 10) -> list[list[Hit]]: ...
+
+    def search(self, queries: str | Iterable[str], k: int = 10) -> list[Hit] | list[list[Hit]]:
+        """The k best documents, best first; fewer when the corpus is smaller.
+
+        Args:
+            queries: one text, or a list of texts.
+            k: documents wanted of each query.
+
+        Returns:
+            A list of hits for one text; for a list of texts a list of them for each.
 
         Raises:
-            ValueError: k below 1, or a query that is blank or no Unicode text.
+            TypeError: neither a text nor a list of texts.
+            ValueError: k below 1, or a query that is blank or not Unicode text.
         """
         if k < 1:
-            raise ValueError(f"k is {k}: ask for at least one document")
-        for number, query in enumerate(queries):
-            _check_query(number, query)
+            raise ValueError(f"k is {k}; ask for at least one document")
+        if isinstance(queries, str):
+            check_query(queries, "the query")
+            return self._search([queries], k)[0]
+        texts = text_list(queries, "queries")
+        for number, query in enumerate(texts):
+            check_query(query, f"query {number}")
+        return self._search(texts, k)
+
+    def _search(self, queries: list[str], k: int) -> list[list[Hit]]:
         hits: list[list[Hit]] = []
         size = max(1, SCORE_CELLS // len(self._documents))
         for start in range(0, len(queries), size):
@@ -202,8 +165,28 @@ class Retriever:
                 hits.append([Hit(document.doc_id, score, document.title, document.text) for document, score in found])
         return hits
 
-    def rank(self, queries: Queries, k: int) -> Run:
-        """The run of named queries: query id -> document id -> score, k documents each."""
+    def explain(self, query: str, doc_id: str) -> Explanation:
+        """The parts of the score of one document for one query; they sum to the score that `search` gives.
+
+        Raises:
+            TypeError: the query is not one text.
+            ValueError: the query is blank, or the corpus has no such document.
+        """
+        check_query(one_text(query, "query"), "the query")
+        row = self._row(one_text(doc_id, "doc_id"))
+        document = FoldedDocuments(*(tensor[row : row + 1] for tensor in self._folded))
+        folded = self._scorer.predictor.fold_queries(self._scorer.encode([query]), self._scorer.direction)
+        return explain(query, doc_id, folded, document, self._scorer.predictor.shape.products)
+
+    def rank(self, queries: Mapping[str, str], k: int) -> Run:
+        """The run of named queries: query id -> document id -> score, k documents each.
+
+        Raises:
+            TypeError: the queries have no names, or one is not a text.
+            ValueError: as of `search`.
+        """
+        if not isinstance(queries, Mapping):
+            raise TypeError(f"queries is a {type(queries).__name__}, expected query texts by id; give a dict")
         found = self.search(list(queries.values()), k)
         return {
             query_id: {hit.doc_id: hit.score for hit in hits} for query_id, hits in zip(queries, found, strict=True)
@@ -221,11 +204,15 @@ class Retriever:
         rows = top_rows(scores, k)
         return rows, np.take_along_axis(scores, rows, axis=1)
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """(Q, W) states of queries alone, as `shortlist` and `exact_top` take them."""
+    def encode(self, texts: Iterable[str]) -> Tensor:
+        """(Q, W) states of queries alone, as `shortlist` and `exact_top` take them.
+
+        Raises:
+            TypeError: not a list of texts.
+        """
         return self._scorer.encode(texts)
 
-    def reindexed(self, corpus: Corpus) -> Retriever:
+    def reindexed(self, corpus: Corpus) -> Self:
         """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
 
         What the training queries told of a document is kept where the other corpus has it: under the same id, with
@@ -239,7 +226,19 @@ class Retriever:
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
         documents = encoded_documents(states, weights, memory, scorer.predictor.width)
-        return Retriever.assemble(scorer, corpus, documents, self._projections, params, memory)
+        return type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
+
+    def _row(self, doc_id: str) -> int:
+        rows = self._rows
+        if doc_id not in rows:
+            near = difflib.get_close_matches(doc_id, rows, n=1) if len(rows) <= _MOST_COMPARED else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no document is {doc_id!r}, expected one of the {len(rows):,} in the retriever{hint}")
+        return rows[doc_id]
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        return {document.doc_id: row for row, document in enumerate(self._documents)}
 
     def _top(self, states: Tensor, k: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         if self.exact:
@@ -256,15 +255,6 @@ class Retriever:
         return all_rows, all_scores
 
 
-def _check_query(number: int, query: str) -> None:
-    if not query.strip():
-        raise ValueError(f"query {number} is blank: a query needs some text")
-    try:
-        query.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"query {number} is {query!r}, which is no Unicode text: give it in UTF-8") from error
-
-
 def _places(documents: Sequence[Document], corpus: Corpus) -> list[int]:
     """The rows of documents in another corpus, -1 for those that it lacks or has another text for."""
     rows = {doc_id: row for row, doc_id in enumerate(corpus)}
@@ -276,34 +266,3 @@ def _is_same(document: Document, other: Document) -> bool:
     """Whether a document is still itself; ids that are numbers of rows name another one in the next export."""
     words, others = (set(one.contents.lower().split()) for one in (document, other))
     return 2 * len(words & others) >= len(words | others)
-
-
-def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:
-    device = default_device()
-    encoder = load_backbone(folder / "encoder", device=device)
-    apart, own = folder / "document_encoder", folder / "reader"
-    documents = load_backbone(apart, device=device) if apart.is_dir() else encoder
-    read = load_backbone(own, device=device) if own.is_dir() else None
-    state = _read_tensors(folder / "predictor.safetensors")
-    direction = state.pop("direction")
-    predictor = FoldablePredictor(encoder.width, **settings["predictor"])
-    predictor.load_state_dict(state)
-    return Scorer(
-        Encoder(encoder, read),
-        Encoder(documents, read),
-        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **settings["prompt"]}), encoder.context),
-        predictor.eval(),
-        direction,
-    )
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,10 @@ from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.prompt import Prompt
 from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
+from rabtriever.search.texts import text_list
 
 ENCODE_BATCH = 256
+FEW_CELLS = 400_000  # up to here starting numba, most of a second, costs more than it saves
 
 
 @contextlib.contextmanager
@@ -50,9 +52,14 @@ class Scorer:
     predictor: Predictor
     direction: Tensor
 
-    def encode(self, texts: Sequence[str], label: str | None = None) -> Tensor:
-        """(Q, W) states of the queries alone."""
-        return torch.from_numpy(self.encoder.encode(self.prompt.query.ids(texts), ENCODE_BATCH, label))
+    def encode(self, texts: Iterable[str], label: str | None = None) -> Tensor:
+        """(Q, W) states of the queries alone.
+
+        Raises:
+            TypeError: not a list of texts.
+        """
+        ids = self.prompt.query.ids(text_list(texts, "texts"))
+        return torch.from_numpy(self.encoder.encode(ids, ENCODE_BATCH, label))
 
     def against(self, documents: EncodedDocuments) -> Callable[[Tensor], np.ndarray]:
         """A function from (Q, W) query states to their (Q, N) scores with all of these N documents.
@@ -71,12 +78,14 @@ class Scorer:
         return self.predictor.fold_documents(documents, self.direction)
 
     def scores(self, query_embeddings: Tensor, documents: FoldedDocuments) -> np.ndarray:
-        """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU."""
+        """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU and where there is little to do."""
         folded = self.predictor.fold_queries(query_embeddings, self.direction)
         if torch.cuda.is_available():
             asked = FoldedQueries(*(tensor.cuda() for tensor in folded))
             with exact_products():
                 return folded_scores(asked, on_device(documents)).cpu().numpy()
+        if len(query_embeddings) * (documents.additive.numel() + documents.products.numel()) <= FEW_CELLS:
+            return folded_scores(folded, documents).numpy()
         from rabtriever.search.scan import scan
 
         return scan(folded, documents)

@@ -1,0 +1,117 @@
+"""The words that the command takes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+_MODEL = "champion, previous, a version number, a models:/ URI, or a retriever folder (default: %(default)s)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; `run` of what it returns carries the command out."""
+    parser = argparse.ArgumentParser(prog="rabtriever", description="Use the retrievers this project builds.")
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_search(commands)
+    explain = commands.add_parser("explain", help="show the parts of one document's score")
+    explain.add_argument("query", help="what is wanted, in your own words")
+    explain.add_argument("document", help="the document's id")
+    explain.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_model(explain)
+    explain.set_defaults(run=_later("search", "explain"))
+    _add_models(commands)
+    rollback = commands.add_parser("rollback", help="put the previous champion back into service")
+    rollback.add_argument(
+        "--to", metavar="VERSION", default="previous", help="a version number in its place (default: %(default)s)"
+    )
+    rollback.set_defaults(run=_later("models", "rollback"))
+    inspect = commands.add_parser("inspect", help="check an artefact folder and show what it was made from")
+    inspect.add_argument("folder", help="a folder with a manifest.json, such as models/retriever")
+    inspect.set_defaults(run=_later("folders", "inspect"))
+    _add_data(commands)
+    evaluate = commands.add_parser("evaluate", help="measure a retriever on a data set")
+    evaluate.add_argument("folder", help="a folder of BEIR layout")
+    evaluate.add_argument("--split", default="test", help="name of the judgements (default: %(default)s)")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_model(evaluate)
+    evaluate.set_defaults(run=_later("folders", "evaluate"))
+    init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
+    init.add_argument("folder", help="where it goes")
+    init.set_defaults(run=_later("project", "init"))
+    return parser
+
+
+def _add_search(commands: Any) -> None:
+    search = commands.add_parser("search", help="rank documents for a query")
+    asked = search.add_mutually_exclusive_group(required=True)
+    asked.add_argument("query", nargs="?", help="what is wanted, in your own words")
+    asked.add_argument("-f", dest="file", metavar="FILE", help='many queries: JSON lines with "_id" and "text"')
+    search.add_argument("-k", type=_positive, default=5, help="number of documents (default: %(default)s)")
+    _add_model(search)
+    form = search.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per query")
+    form.add_argument("--trec", metavar="FILE", help="write a TREC run file")
+    search.set_defaults(run=_later("search", "search"))
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="look at the versions in the registry, and choose the champion")
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="list all versions").set_defaults(run=_later("models", "list_versions"))
+    show = actions.add_parser("show", help="show what is recorded on a version")
+    show.add_argument("version", help="champion, previous or a number")
+    show.set_defaults(run=_later("models", "show"))
+    compare = actions.add_parser("compare", help="compare the metrics of two versions on the same queries")
+    for name in ("first", "second"):
+        compare.add_argument(name, help="champion, previous or a number")
+    compare.set_defaults(run=_later("models", "compare"))
+    promote = actions.add_parser("promote", help="make a version the champion, whatever the gate has decided")
+    promote.add_argument("version", help="a number, or previous")
+    promote.set_defaults(run=_later("models", "promote"))
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="look at a data set")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="check a folder of BEIR layout against the data contract")
+    check.add_argument("folder", help="the folder")
+    check.set_defaults(run=_later("folders", "check"))
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="champion", metavar="MODEL", help=_MODEL)
+
+
+def _later(module: str, function: str) -> Callable[[argparse.Namespace], None]:
+    """A command that is imported when it runs."""
+
+    def run(parsed: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f"rabtriever.cli.{module}"), function)(parsed)
+
+    return run
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import rabtriever
+
+        print(f"rabtriever {rabtriever.__version__}")
+        parser.exit()
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of documents; give a whole number from 1")
+    return value

@@ -1,0 +1,174 @@
+"""The retriever folder: what a retriever is made of, read and written. Nothing is pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from rabtriever.core.artifacts import (
+    ArtifactMismatchError,
+    Manifest,
+    atomic_folder,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+from rabtriever.data.beir_io import Corpus, read_corpus, write_corpus
+from rabtriever.lm.backbone import default_device
+from rabtriever.lm.encoder import Encoder
+from rabtriever.lm.loading import load_backbone
+from rabtriever.lm.prompt import Prompt, PromptParams
+from rabtriever.models.document_terms import MEMORY, QueryMemory, read_memory, save_memory
+from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments
+from rabtriever.search.scorer import Scorer
+from rabtriever.search.shortlist import IndexParams, Projections
+
+KIND = "retriever"
+SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
+_SHORTLIST = "shortlist.faiss"
+# a champion registered before there was a choice has no order in its manifest
+_BEFORE_ORDER = {"order": "document_first"}
+
+
+class Parts(NamedTuple):
+    """What a retriever is made of.
+
+    Attributes:
+        scorer: encoders, predictor and answer direction.
+        corpus: documents by id, in row order.
+        folded: the index's view of the documents.
+        projections: of the shortlist.
+        index: gives the FAISS index of the shortlist, which takes time to read and only large corpora need.
+        params: when and how the shortlist is used.
+        memory: what the training queries tell of documents; None where scores need none.
+    """
+
+    scorer: Scorer
+    corpus: Corpus
+    folded: FoldedDocuments
+    projections: Projections
+    index: Callable[[], Any]
+    params: IndexParams
+    memory: QueryMemory | None
+
+
+def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
+    """What a retriever folder holds, after verifying every file of it.
+
+    Raises:
+        FileNotFoundError: no such folder, or no manifest in it.
+        ArtifactMismatchError: a file is missing, changed or foreign, counts disagree, or other code has written it
+            with settings that this code does not know.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder, KIND)
+    # one registered before the file was has its settings in the manifest
+    settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
+    try:
+        scorer, params = _load_scorer(folder, settings), IndexParams(**settings["index"])
+    except (KeyError, TypeError) as error:
+        raise ArtifactMismatchError(
+            f"{folder} has other settings than this code knows ({type(error).__name__}: {error}); search it with "
+            "the code that wrote it, or build the index again"
+        ) from error
+    tensors = _read_tensors(folder / "documents.safetensors")
+    folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
+    projections = Projections(scorer.encoder.width, params.dimension)
+    projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
+    corpus = read_corpus(folder / "corpus.jsonl")
+    _check_counts(folder, {"texts": len(corpus), "folded documents": len(folded.bias)})
+    index = partial(_read_index, folder, len(corpus))
+    return Parts(scorer, corpus, folded, projections, index, params, read_memory(folder / MEMORY)), manifest
+
+
+def write_retriever(folder: str | Path, made: Parts, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
+    """Writes a retriever as one self-contained folder, replacing an older one only when complete.
+
+    Args:
+        folder: where it goes.
+        made: what it is made of.
+        parents: hash of each artefact it was made from, by name.
+        info: further facts for the manifest.
+    """
+    import faiss
+
+    scorer = made.scorer
+    with atomic_folder(folder) as target:
+        scorer.encoder.compared.save(target / "encoder")
+        if scorer.document_encoder.compared is not scorer.encoder.compared:
+            scorer.document_encoder.compared.save(target / "document_encoder")
+        if scorer.encoder.read is not None:
+            scorer.encoder.read.save(target / "reader")
+        state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
+        _write_tensors(target / "predictor.safetensors", state)
+        _write_tensors(target / "documents.safetensors", made.folded._asdict())
+        if made.memory is not None:
+            save_memory(target / MEMORY, made.memory)
+        _write_tensors(target / "shortlist.safetensors", made.projections.state_dict())
+        faiss.write_index(made.index(), str(target / _SHORTLIST))
+        write_corpus(target / "corpus.jsonl", made.corpus)
+        predictor = {
+            "hidden": scorer.predictor.shape.hidden,
+            "products": scorer.predictor.shape.products,
+            "similarity": scorer.predictor.similarity,
+        }
+        settings = {"prompt": asdict(scorer.prompt.params), "predictor": predictor, "index": asdict(made.params)}
+        write_json(target / SETTINGS, settings)
+        facts = {
+            **settings,
+            "num_documents": len(made.corpus),
+            "dimension": scorer.predictor.width,
+            "bytes_per_document": 4 * scorer.predictor.numbers_per_document,
+            **info,
+        }
+        return write_manifest(target, KIND, parents, facts)
+
+
+def _check_counts(folder: Path, counts: dict[str, int]) -> None:
+    if len(set(counts.values())) != 1:
+        raise ArtifactMismatchError(f"{folder}: counts disagree ({counts}); build the index again")
+
+
+def _read_index(folder: Path, documents: int) -> Any:
+    import faiss
+
+    index = faiss.read_index(str(folder / _SHORTLIST))
+    _check_counts(folder, {"texts": documents, "shortlist vectors": index.ntotal})
+    return index
+
+
+def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:
+    device = default_device()
+    encoder = load_backbone(folder / "encoder", device=device)
+    apart, own = folder / "document_encoder", folder / "reader"
+    documents = load_backbone(apart, device=device) if apart.is_dir() else encoder
+    read = load_backbone(own, device=device) if own.is_dir() else None
+    state = _read_tensors(folder / "predictor.safetensors")
+    direction = state.pop("direction")
+    predictor = FoldablePredictor(encoder.width, **settings["predictor"])
+    predictor.load_state_dict(state)
+    return Scorer(
+        Encoder(encoder, read),
+        Encoder(documents, read),
+        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **settings["prompt"]}), encoder.context),
+        predictor.eval(),
+        direction,
+    )
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)

@@ -1,0 +1,63 @@
+"""The metrics of a retriever on a folder, and a plain word where there is nothing to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rabtriever.data.beir_io import Corpus, DataContractError, Dataset, write_qrels
+from rabtriever.data.preparation import write_dataset
+from rabtriever.evaluation.folder import evaluate
+from tests.toy import ToyRetriever, dataset
+
+
+class Known(ToyRetriever):
+    """Ranks the right document first, where its corpus has it."""
+
+    documents = property(lambda self: tuple(self.corpus.values()))
+
+    def reindexed(self, corpus: Corpus) -> Known:
+        """The same over another corpus."""
+        return Known(self.manifest, corpus, self.best)
+
+
+def known(corpus: Corpus) -> Known:
+    """A retriever over a corpus."""
+    data = dataset()
+    return Known(None, corpus, {data.queries[q]: next(iter(grades)) for q, grades in data.qrels["test"].items()})
+
+
+def test_documents_of_the_folder_are_searched(tmp_path: Path) -> None:
+    """Prevents a measure over documents that the judgements do not know."""
+    data = dataset()
+    write_dataset(data, tmp_path / "data")
+    whole = evaluate(known(data.corpus), tmp_path / "data")
+    assert whole["S@1"] == 100.0 and (whole["queries"], whole["documents"]) == (40, 12)
+    assert evaluate(known(dict(list(data.corpus.items())[:5])), tmp_path / "data") == whole
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ({"q99": {"d05": 1}}, "query 'q99' of qrels/test.tsv is not in queries.jsonl"),
+        ({"q00": {"d05": 0}}, "no query of qrels/test.tsv has a relevant document"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(tmp_path: Path, qrels: Any, message: str) -> None:
+    """Prevents a mean over nothing, or a KeyError, for what the owner of the data can put right."""
+    data = dataset()
+    write_dataset(Dataset(data.corpus, data.queries, {"test": {}}), tmp_path / "data")
+    write_qrels(tmp_path / "data/qrels/test.tsv", qrels)
+    with pytest.raises(DataContractError, match=message):
+        evaluate(known(data.corpus), tmp_path / "data")
+    with pytest.raises(FileNotFoundError, match="dev.tsv"):
+        evaluate(known(data.corpus), tmp_path / "data", split="dev")
+
+
+def test_a_missing_library_is_told_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents minutes of searching that end without a metric."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"install rabtriever\[train\]"):
+        evaluate(known({}), "nowhere")
