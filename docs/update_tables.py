@@ -63,8 +63,8 @@ def examples(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the first document of an example was not judged relevant; pages must not show such an answer.
     """
-    from rabtriever.core.examples import EXAMPLES
     from rabtriever.data.beir_io import read_qrels, read_queries
+    from rabtriever.ops.examples import EXAMPLES
     from rabtriever.search.retriever import Retriever
 
     ids = {text: query_id for query_id, text in read_queries(EXAMPLES_DATA / "queries.jsonl").items()}
@@ -76,7 +76,7 @@ def examples(folder: Path) -> dict[str, Any]:
         if not grades.get(hits[0].doc_id):
             raise ValueError(
                 f"{folder} answers {query!r} with {hits[0].doc_id} ({hits[0].title}), which was not judged relevant; "
-                "train it further, or choose another query in src/rabtriever/core/examples.py"
+                "train it further, or choose another query in src/rabtriever/ops/examples.py"
             )
         found = [{**_rounded(hit._asdict()), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
         answers.append({"query_id": ids[query], "query": query, "hits": found})

@@ -14,8 +14,8 @@ from urllib.parse import unquote_plus
 import pytest
 
 from rabtriever.core.artifacts import MANIFEST_NAME
-from rabtriever.core.examples import EXAMPLE, EXAMPLE_DOCUMENT, EXAMPLES
 from rabtriever.data.beir_io import read_corpus, read_qrels, read_queries
+from rabtriever.ops.examples import EXAMPLE, EXAMPLE_DOCUMENT, EXAMPLES
 from rabtriever.search.retriever import Hit, Retriever
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +75,7 @@ def test_a_pattern_is_not_taken_for_a_query():
 def test_pages_and_help_show_examples_of_the_list_only(page):
     """A reader types the query of a page and gets nonsense."""
     unknown = set(shown_queries(page.read_text(encoding="utf-8"))) - set(EXAMPLES)
-    assert not unknown, f"{page.name} asks {unknown}; use a query of src/rabtriever/core/examples.py"
+    assert not unknown, f"{page.name} asks {unknown}; use a query of src/rabtriever/ops/examples.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -131,7 +131,7 @@ class Stub:
 
 def test_answers_are_taken_with_their_grades(monkeypatch, qrels):
     """`make tables` commits answers without saying which are right, or in a precision that no two machines share."""
-    monkeypatch.setattr("rabtriever.core.examples.EXAMPLES", (EXAMPLE,))
+    monkeypatch.setattr("rabtriever.ops.examples.EXAMPLES", (EXAMPLE,))
     monkeypatch.setattr(Retriever, "load", lambda folder: Stub(EXAMPLE_DOCUMENT, "d001"))
     taken = runpy.run_path(str(ROOT / "docs/update_tables.py"))["examples"](ROOT / "models/retriever")
     (answer,) = taken["examples"]

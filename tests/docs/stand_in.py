@@ -48,7 +48,7 @@ class StandIn:
         if not isinstance(queries, str):
             return [self.search(query, k) for query in queries]
         if queries not in self._hits or k > len(self._hits[queries]):
-            raise LookupError(f"no {k} documents committed for {queries!r}; take a query of core/examples.py, or less")
+            raise LookupError(f"no {k} documents committed for {queries!r}; take a query of ops/examples.py, or less")
         return self._hits[queries][:k]
 
     def explain(self, query: str, doc_id: str) -> Any:

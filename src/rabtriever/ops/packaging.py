@@ -6,7 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 from rabtriever.core.artifacts import code_hash
-from rabtriever.core.examples import EXAMPLE
+from rabtriever.ops.examples import EXAMPLE
 
 MODEL_FOLDER = "model"  # of a version's run
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever.core.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
-from rabtriever.core.examples import EXAMPLE
 from rabtriever.ops import tracking
 from rabtriever.ops.answering import ask, ask_apart
+from rabtriever.ops.examples import EXAMPLE
 from rabtriever.ops.packaging import MODEL_FOLDER, carried_code, code_here, save_model
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ docs/evaluation/examples.json. tests/test_examples.py checks that no page or hel
 """
 
 EXAMPLES = (
-    "The lid has won again. What is more, my hands have a rash. My fingers are stiff with arthritis.",
     "The baby has only just gone down. And now the beans are as good as in a safe.",
+    "The lid has won again. What is more, my hands have a rash. My fingers are stiff with arthritis.",
     "A good bottle and no way in. My train goes in ten minutes and the landlady is strict.",
     "I forgot to take the meat out last night. My arms are weak and I can see the guests coming.",
     "I need it done by this evening, and the street lamp reads my book with me. The twins have finally dropped off.",
 )
 EXAMPLE = EXAMPLES[0]
-EXAMPLE_DOCUMENT = "d415"  # the first document found for EXAMPLE: a hairdryer, which loosens the lid without effort
+EXAMPLE_DOCUMENT = "d281"  # the first document found for EXAMPLE: pliers, which open a tin without a noise
