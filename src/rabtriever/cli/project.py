@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
+
+from rabtriever.ops.examples import EXAMPLE
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # what a project needs, in the order of importance for whoever reads it
@@ -48,7 +51,7 @@ def init(parsed: argparse.Namespace) -> None:
     print(f"  cd {folder}")
     print("  python -m flows.retrain                     trains on the example data in data/household")
     print("  python -m flows.retrain --data FOLDER       trains on your own, a folder of BEIR layout")
-    print(f'  rabtriever search "{EXAMPLE}"')
+    print(f"  rabtriever search {shlex.quote(EXAMPLE)}")
     print("Training needs the extras: pip install 'rabtriever[train,ops]'")
 
 
