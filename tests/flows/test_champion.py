@@ -115,7 +115,7 @@ def test_a_store_out_of_reach_refuses_nobody_for_good(project: Path, monkeypatch
         raise ConnectionResetError("the store is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(registry, "_ask", broken)
+        patched.setattr(registry, "ask", broken)
         assert "the store is gone" in run_gate(0.5)["fault"] and alias("champion") is None
     assert run_gate(0.5)["promoted"] and num_versions() == 1
 
@@ -126,7 +126,7 @@ def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: 
     register.fn()
     assert num_versions() == 1
     with monkeypatch.context() as patched:
-        patched.setattr(registry, "_code_here", lambda: "mended")
+        patched.setattr(registry, "code_here", lambda: "mended")
         patched.setattr(registry, "check_answers", lambda version: None)
         assert not gate.settled(gate.challenger())
         assert run_gate(0.5)["promoted"] and alias("champion") == "2", "also where DVC has nothing to run"
@@ -144,7 +144,7 @@ def test_code_that_is_taken_back_serves_again(
     """Prevents a change of the code from staying in service after it was taken back, or a version more each time."""
     run_gate(0.5)
     with monkeypatch.context() as patched:
-        patched.setattr(registry, "_code_here", lambda: "worse")
+        patched.setattr(registry, "code_here", lambda: "worse")
         patched.setattr(registry, "check_answers", lambda version: None)
         run_gate(0.5)
         assert alias("champion") == "2"
