@@ -2,7 +2,8 @@
 
 >>> from rabtriever import Retriever
 >>> retriever = Retriever.load("champion")  # doctest: +SKIP
->>> hits = retriever.search("The sink is blocked.", k=5)  # doctest: +SKIP
+>>> query = "The baby has only just gone down. And now the beans are as good as in a safe."
+>>> hits = retriever.search(query, k=5)  # doctest: +SKIP
 
 Importing the package is cheap: a name is loaded when it is first used.
 """

@@ -18,7 +18,8 @@ class Retriever(FolderRetriever):
     """A retriever over one corpus, ready to search.
 
     >>> retriever = Retriever.load("champion")  # doctest: +SKIP
-    >>> retriever.search("The sink is blocked.", k=5)  # doctest: +SKIP
+    >>> query = "The baby has only just gone down. And now the beans are as good as in a safe."
+    >>> retriever.search(query, k=5)  # doctest: +SKIP
     """
 
     @classmethod

@@ -48,7 +48,7 @@ def init(parsed: argparse.Namespace) -> None:
     print(f"  cd {folder}")
     print("  python -m flows.retrain                     trains on the example data in data/household")
     print("  python -m flows.retrain --data FOLDER       trains on your own, a folder of BEIR layout")
-    print('  rabtriever search "The sink is blocked."    asks the champion')
+    print("  rabtriever search QUERY                     asks the champion")
     print("Training needs the extras: pip install 'rabtriever[train,ops]'")
 
 
