@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 
 import pytest
@@ -27,9 +28,15 @@ def test_a_short_wait_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_garbage_is_collected_again_after_loading() -> None:
-    """Prevents a long search that never gives memory back."""
-    with pytest.raises(KeyError), opening._no_collection():
-        assert not gc.isenabled()
+def test_all_is_as_before_after_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a long search that never gives memory back, and libraries that stay hidden from what comes after."""
+    monkeypatch.setattr(opening, "_NOT_FOR_SEARCHING", ("wave", "json"))
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with pytest.raises(KeyError), opening.fast_imports():
+        assert not gc.isenabled() and "json" in sys.modules
+        with pytest.raises(ModuleNotFoundError):
+            import wave
         raise KeyError
-    assert gc.isenabled()
+    import wave
+
+    assert gc.isenabled() and wave

@@ -11,7 +11,7 @@ from rabtriever.cli.parser import build_parser
 
 # which extra brings a package that the base install lacks
 _EXTRAS = {
-    **dict.fromkeys(("mlflow", "prefect", "dvc", "psutil"), "ops"),
+    **dict.fromkeys(("mlflow", "prefect", "dvc", "rich", "filelock"), "ops"),
     **dict.fromkeys(
         ("great_expectations", "pandas", "ir_measures", "lightning", "peft", "bm25s", "matplotlib"), "train"
     ),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rabtriever.search.retriever import Retriever
 
 _QUIET_SECONDS = 1.0
+# transformers imports these where they are installed, for training alone: most of a second
+_NOT_FOR_SEARCHING = ("scipy", "accelerate")
 
 
 @contextlib.contextmanager
@@ -28,14 +30,22 @@ def told_when_slow(message: str, seconds: float = _QUIET_SECONDS) -> Iterator[No
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collects no garbage meanwhile, which saves a sixth of the time that imports take."""
-    before = gc.isenabled()
+def fast_imports() -> Iterator[None]:
+    """Imports take a quarter less time meanwhile.
+
+    No garbage is collected, and libraries are imported as in a base install: without optional ones that searching does
+    not use.
+    """
+    collects = gc.isenabled()
+    hidden = [name for name in _NOT_FOR_SEARCHING if name not in sys.modules]
     gc.disable()
+    sys.modules.update(dict.fromkeys(hidden))  # None: importing it fails
     try:
         yield
     finally:
-        if before:
+        for name in hidden:
+            sys.modules.pop(name, None)
+        if collects:
             gc.enable()
 
 
@@ -48,7 +58,7 @@ def open_retriever(name: str) -> Retriever:
     from rabtriever.core.artifacts import read_manifest
     from rabtriever.ops.lookup import find_retriever
 
-    with told_when_slow(f"loading the retriever {name}; this takes some seconds"), _no_collection():
+    with told_when_slow(f"loading the retriever {name}; this takes some seconds"), fast_imports():
         found = find_retriever(name)
         read_manifest(found.folder, "retriever", verify=False)  # a wrong folder is told before the seconds of loading
         if found.note:
