@@ -1,7 +1,7 @@
 """Prints how long a training step takes when its texts are read in groups of like length, and when they are not.
 
 `python benchmarks/padding.py FOLDER ...` takes folders with params.yaml, data/prepared and models/biencoder: this
-one after `make run`, or cells of a study, such as `.cache/study/cpu/metatool-7`. Both ways see the same batches on one
+one after `make run`, or trials of a study, such as `.cache/study/cpu/metatool-7`. Both ways see the same batches on one
 thread, in turn; compare the ratios, times are of one machine.
 """
 

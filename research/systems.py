@@ -1,6 +1,6 @@
 """What a study trains and measures beside the pipeline's own stages: one entry for each system.
 
-Run in the folder of a bench; paths are those of `flows.common`.
+Run in the folder of a workspace; paths are those of `flows.common`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from rabtriever.training.trainer import StepModule, checkpoint_folder, fit
 from research.baselines import calibrated_system, late_interaction_system, unserved_student_system
 from research.late_interaction import LateInteractionModule
 from research.overlay import Settings
-from research.workspace import Bench, Step
+from research.workspace import Step, Workspace
 
 PATHS = Paths()
 
@@ -68,7 +68,7 @@ STAGES: dict[str, Callable[..., object]] = {
     "evaluate": evaluate.fn,
 }
 DISTILLED, LATE = Path("models/biencoder_distilled"), Path("models/late_interaction")
-POOL = "reports/pool"  # the runs of the cell's product, whose best documents a teacher scores where the corpus is large
+POOL = "reports/pool"  # the runs of the trial's product: a teacher scores their best documents of a large corpus
 POOLED = ("bm25", "biencoder", "student")
 PLAIN_TEACHER = "models/teacher_before_dpo"  # the product's, which one that differs in DPO alone goes on from
 
@@ -133,7 +133,7 @@ def training_steps(final_round: int) -> list[Step]:
     return steps
 
 
-def adds_preference(settings: Settings, product: Bench) -> bool:
+def adds_preference(settings: Settings, product: Workspace) -> bool:
     """Whether a teacher of these settings is the product's with DPO: all that it is made by is alike, but for that."""
     own, plain = settings["train_teacher"], product.settings["train_teacher"]
     before = {**own, **{name: value for name, value in plain.items() if name.startswith("dpo_")}}
@@ -183,9 +183,9 @@ class Measurement:
     """How a system is measured.
 
     Attributes:
-        model: the output of the bench that it is.
+        model: the output of the workspace that it is.
         measure: opens and measures that.
-        reads: what else of the bench it reads.
+        reads: what else of the workspace it reads.
         sections: what it reads of params.yaml beside the prompt and `evaluate`, or is chosen by.
     """
 
@@ -233,7 +233,7 @@ def _by_predictor_unserved(folder: Path) -> System:
 
 
 def _by_reading(folder: Path) -> System:
-    """Of all documents, or of those that the systems of the base cell propose."""
+    """Of all documents, or of those that the systems of the base trial propose."""
     dataset, data, prompt_params, params = _test()
     model, reader, prefix, prompt, _ = open_teacher(folder, prompt_params, data)
     others = [read_run(Path(POOL) / f"{name}.trec") for name in POOLED]
