@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rabtriever.core import settings
 from rabtriever.core.settings import ParamsError
 from rabtriever.ops.sections import SECTIONS
 from rabtriever.training.contrastive import BiencoderParams
@@ -36,8 +37,8 @@ def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
     changed += [Trial(name, spec.seeds[0], ablation) for name, spec in study.sets.items() for ablation in spec.ablate]
     found = {str(trial): study.trial_settings(trial) for trial in [*every, *changed]}
     found |= {system: study.trial_settings(every[0], system) for system in study.systems}
-    for where, settings in found.items():
-        monkeypatch.setattr(settings, "read_settings", lambda _, settings=settings: settings)
+    for where, values in found.items():
+        monkeypatch.setattr(settings, "read_settings", lambda _, values=values: values)
         for section, cls in classes.items():
             assert isinstance(settings.load_params(cls, section, where), cls), where
 
@@ -88,7 +89,7 @@ def test_layers_of_settings(root: Path):
         ({"further": {"seeds": {"one": 9}}}, "further.seeds.one is 9, expected a list"),
         ({"workers": 0}, "workers is 0, expected a whole number of at least 1"),
         ({"workers": True}, "workers is True, expected a whole number"),
-        ({"sections": {"mine": {"depth": 1}}}, "in settings.yaml too"),
+        ({"sections": {"mine": {"depth": 1}}}, "in params.yaml too"),
         ({"setings": {}}, "unknown keys setings"),
     ],
 )

@@ -85,6 +85,7 @@ def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "research/studies").mkdir(parents=True)
     shared = yaml.safe_load((ROOT / "research/studies/common.yaml").read_text())
     content = {**STUDY, "systems": shared["systems"], "sections": shared["sections"]}
     (tmp_path / "research/studies/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

@@ -22,6 +22,7 @@ def toy_repository(folder: Path) -> Path:
     """A repository with two data folders and a small study `toy`."""
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "research/studies").mkdir(parents=True)
+    (folder / "profiles").mkdir()
     shutil.copy(ROOT / "profiles/small.yaml", folder / "profiles")
     for name in ("one", "two"):
         (folder / "data" / name).mkdir(parents=True)
