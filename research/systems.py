@@ -68,6 +68,7 @@ STAGES: dict[str, Callable[..., object]] = {
     "evaluate": evaluate.fn,
 }
 DISTILLED, LATE = Path("models/biencoder_distilled"), Path("models/late_interaction")
+SENTENCE_BIENCODER = Path("models/biencoder_sentence_transformers")
 POOL = "reports/pool"  # the runs of the trial's product: a teacher scores their best documents of a large corpus
 POOLED = ("bm25", "biencoder", "student")
 PLAIN_TEACHER = "models/teacher_before_dpo"  # the product's, which one that differs in DPO alone goes on from
@@ -130,6 +131,15 @@ def training_steps(final_round: int) -> list[Step]:
                 run=functools.partial(_train, one, rounds),
             )
         )
+    steps.append(
+        Step(
+            name=f"train_{SENTENCE_BIENCODER.name}",
+            sections=("random", "prompt", "train_biencoder"),
+            inputs=(str(PATHS.prepared), str(PATHS.backbone)),
+            outputs=(str(SENTENCE_BIENCODER),),
+            run=_train_sentence_biencoder,
+        )
+    )
     return steps
 
 
@@ -176,6 +186,26 @@ def _train(what: Trained, rounds: list[Path]) -> None:
         average_weights(model, what.start / "model", params.start_share)
         save_model(what.folder, what.folder.name, model, prompt, parents)
         shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
+
+
+def _train_sentence_biencoder() -> None:
+    """Trains the bi-encoder of sentence-transformers, from the start again after a kill."""
+    from research.sentence_biencoder import train_sentence_biencoder  # of the extra `research`, and slow to import
+
+    params = load_params(BiencoderParams, "train_biencoder", PATHS.params)
+    prompt_params = load_params(PromptParams, "prompt", PATHS.params)
+    seed = load_params(SeedParams, "random", PATHS.params).seed
+    dataset, data = prepared_data(PATHS.prepared)
+    with stage_run(SENTENCE_BIENCODER.name, params):
+        model, prompt, parent = open_model(PATHS.backbone, PATHS.backbone.name, prompt_params, data)
+        seed_torch(seed)
+        with tuning(model, params.lora_rank, params.gradient_checkpointing):
+            scratch = PATHS.checkpoints / SENTENCE_BIENCODER.name
+            train_sentence_biencoder(model, prompt, training_inputs(dataset, prompt), params, seed, scratch)
+        average_weights(model, PATHS.backbone / "model", params.start_share)
+        parents = {"data": data, PATHS.backbone.name: parent.hash}
+        save_model(SENTENCE_BIENCODER, SENTENCE_BIENCODER.name, model, prompt, parents)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -255,6 +285,7 @@ MEASUREMENTS = {
     "biencoder_distilled": Measurement(DISTILLED, _by_cosine),
     "biencoder_calibrated": Measurement(PATHS.biencoder, _by_cosine_and_terms, sections=("train_teacher",)),
     "distilled_calibrated": Measurement(DISTILLED, _by_cosine_and_terms, sections=("train_teacher",)),
+    "biencoder_sentence_transformers": Measurement(SENTENCE_BIENCODER, _by_cosine),
     "late_interaction": Measurement(LATE, _by_tokens),
     "student_paper": Measurement(PATHS.retriever, _by_predictor),
     "student": Measurement(PATHS.retriever, _by_predictor),
