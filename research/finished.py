@@ -18,12 +18,8 @@ GROUPS = "groups.json"
 
 # what an ablation does again: the stages from the first that its settings change; other sections change everything
 _STAGES = ("backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine", "distill")
-# whose training takes as long as train_biencoder
-_FROM_BACKBONE = {
-    "biencoder",
-    "biencoder_sentence_transformers",
-    "late_interaction",
-}  # of those, whose training wants nothing but a warmed-up backbone
+# whose training takes as long as train_biencoder and wants nothing but a warmed-up backbone; then those that want more
+_FROM_BACKBONE = {"biencoder", "biencoder_sentence_transformers", "late_interaction"}
 _APART = {*_FROM_BACKBONE, "biencoder_distilled", "distilled_calibrated"}
 _TOGETHER = {"student", "teacher", "teacher_dpo"}  # for which the whole pipeline is run
 _FIRST_STAGE = {

@@ -1,7 +1,7 @@
 """A bi-encoder that sentence-transformers trains: the same backbone, data and optimiser, with another project's loss.
 
-It stands beside our own `biencoder`, so that nobody has to take our word that the rival is trained well. Needs the extra
-`research`. Import this module only where it is used: sentence-transformers takes seconds to load.
+It stands beside our own `biencoder`, so that nobody has to take our word that the rival is trained well. It needs the
+extra `research`. Import this module only where it is used: sentence-transformers takes seconds to load.
 """
 
 from __future__ import annotations

@@ -69,9 +69,8 @@ def test_no_worker_outlives_an_error(capfd: pytest.CaptureFixture[str]):
         while "work | begun" not in capfd.readouterr().out:
             time.sleep(0.1)
         assert multiprocessing.active_children()
-        start = time.monotonic()
         raise KeyboardInterrupt
-    assert not multiprocessing.active_children() and time.monotonic() - start < 60
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
