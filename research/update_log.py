@@ -37,7 +37,7 @@ averaged over the seeds first; of a difference, the queries are resampled in pai
 interval excludes zero. All trained systems of a row start from the same backbone and learn from the same data.
 `teacher` reads every document for every query, or a pool of documents where the set says so. `biencoder_calibrated` and
 `distilled_calibrated` are the two bi-encoders with the terms of the training queries that teacher and student have
-([method.md](../docs/method.md)), weights fitted on the same dev queries: what a student gains over them is not due to
+([method.md](method.md)), weights fitted on the same dev queries: what a student gains over them is not due to
 those.
 
 ```sh
