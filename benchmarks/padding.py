@@ -1,17 +1,17 @@
 """Prints how long a training step takes when its texts are read in groups of like length, and when they are not.
 
 `python benchmarks/padding.py FOLDER ...` takes folders with params.yaml, data/prepared and models/biencoder: this
-one after `make run`, or cells of a study, such as `.cache/study/cpu/metatool-7`. Both ways see the same batches on one
+one after `make run`, or trials of a study, such as `.cache/study/cpu/metatool-7`. Both ways see the same batches on one
 thread, in turn; compare the ratios, times are of one machine.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries below are imported
 
+import argparse
 import time
 from pathlib import Path
 from unittest import mock
@@ -34,10 +34,13 @@ WAYS = {"in groups": padding.CPU_TOKENS, "at once": 10**9}
 
 def main() -> None:
     """One table: a row for each step of each folder, milliseconds of both ways and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="*", default=["."], help="each with params.yaml, data/prepared, models")
+    folders = parser.parse_args().folders
     torch.set_num_threads(1)
     print(f"forward and backward of one step, mean of {STEPS}, one thread\n")
     print("| | step of |" + "".join(f" ms, {way} |" for way in WAYS) + " ratio |\n|---|---|" + "---:|" * 3)
-    for folder in sys.argv[1:] or ["."]:
+    for folder in folders:
         for name, module in _modules(Path(folder)).items():
             times = _timed(module)
             groups, once = (1000 * times[way] for way in WAYS)

@@ -1,7 +1,8 @@
 """Prints how long a flat scan of 100,000 documents takes: our fused loop, faiss and blocked torch operations.
 
-`python benchmarks/scan.py` takes half a minute on one thread. All three are timed in turn and the best time of each
-counts, so that a busy machine slows none of them alone; compare the ratios, times are of one machine.
+`python benchmarks/scan.py` takes half a minute on one idle thread; `--documents 20000 --repeats 3` is a short try. All
+three are timed in turn and the best time of each counts, so that a busy machine slows none of them alone. Compare the
+ratios: times are of one machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries below are imported
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -19,20 +21,25 @@ import torch
 from rabtriever.models.predictor import FoldedDocuments, FoldedQueries, folded_scores
 from rabtriever.search.scan import scan
 
-DOCUMENTS, WIDTH, REPEATS = 100_000, 256, 15
+WIDTH = 256
 QUERIES = (1, 16)
 
 
 def main() -> None:
     """One table: a row for each way to scan, milliseconds and the ratio to the fused loop by number of queries."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=15, help="the best time of so many counts")
+    arguments = parser.parse_args()
+    size = arguments.documents
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     torch.manual_seed(0)
-    documents = FoldedDocuments(torch.randn(DOCUMENTS, WIDTH), torch.empty(DOCUMENTS, 0), torch.randn(DOCUMENTS))
+    documents = FoldedDocuments(torch.randn(size, WIDTH), torch.empty(size, 0), torch.randn(size))
     index = faiss.IndexFlatIP(WIDTH)
     index.add(documents.additive.numpy())
-    found = {count: _best(_ways(count, documents, index)) for count in QUERIES}
-    print(f"{DOCUMENTS:,} documents of {WIDTH} float32, one thread, best of {REPEATS}; ratios to the fused scan\n")
+    found = {count: _best(_ways(count, documents, index), arguments.repeats) for count in QUERIES}
+    print(f"{size:,} documents of {WIDTH} float32, one thread, best of {arguments.repeats}; ratios to the fused scan\n")
     print("| |" + "".join(f" ms, {count} {'query' if count == 1 else 'queries'} | ratio |" for count in QUERIES))
     print("|---|" + "---:|---:|" * len(QUERIES))
     for name in found[QUERIES[0]]:
@@ -51,12 +58,12 @@ def _ways(count: int, documents: FoldedDocuments, index: faiss.IndexFlatIP) -> d
     }
 
 
-def _best(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _best(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Shortest seconds of each call, taken in turn after a first call of each."""
     for call in ways.values():
         call()
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, call in ways.items():
             start = time.perf_counter()
             call()

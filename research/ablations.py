@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.definition import Cell, Study
+from research.definition import Study, Trial
 from research.differences import (
     Values,
     by_seed,
@@ -20,20 +20,20 @@ from research.differences import (
     over_all_queries,
     paired,
 )
-from research.finished import CellResult
+from research.finished import TrialResult
 from research.goals import DEFAULT, RIVAL_TITLES
 from research.resampling import Groups, grouped_bounds
 
 OFF_POLICY = "off_policy"  # differs from the default by its candidates alone, and NAME_off_policy from NAME
 
 
-def ablation_rows(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
+def ablation_rows(study: Study, finished: Mapping[Trial, TrialResult]) -> dict[str, dict[str, Any]]:
     """The student's figures by set and ablation, with the default's; sets and ablations not measured are left out."""
     return _tables(study, finished, _row)
 
 
 def ablation_details(
-    study: Study, finished: Mapping[Cell, CellResult], groups: Mapping[str, Groups]
+    study: Study, finished: Mapping[Trial, TrialResult], groups: Mapping[str, Groups]
 ) -> dict[str, dict[str, Any]]:
     """What the page shows of them beside that, by the name of the table.
 
@@ -62,8 +62,8 @@ def ablation_details(
 
 def _tables(
     study: Study,
-    finished: Mapping[Cell, CellResult],
-    row: Callable[[Sequence[CellResult], Sequence[CellResult]], dict[str, Any] | None],
+    finished: Mapping[Trial, TrialResult],
+    row: Callable[[Sequence[TrialResult], Sequence[TrialResult]], dict[str, Any] | None],
 ) -> dict[str, dict[str, Any]]:
     """A row for the default and each ablation of each set, compared with the very runs that it started from."""
     found: dict[str, dict[str, Any]] = {}
@@ -83,7 +83,7 @@ def _tables(
     return found
 
 
-def _row(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str, Any] | None:
+def _row(changed: Sequence[TrialResult], bases: Sequence[TrialResult]) -> dict[str, Any] | None:
     """The student's figures; None where the ablation does not change the student."""
     if any("student" not in one.per_query for one in changed):
         return None
@@ -95,10 +95,10 @@ def _row(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str
     }
 
 
-def _details(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict[str, Any]:
+def _details(changed: Sequence[TrialResult], bases: Sequence[TrialResult]) -> dict[str, Any]:
     """The seeds, and of every system measured its figure and its difference to the default's.
 
-    A system that only some of the cells have names its seeds.
+    A system that only some of the trials have names its seeds.
     """
     found = {}
     for system in _systems(changed):
@@ -118,12 +118,12 @@ def _details(changed: Sequence[CellResult], bases: Sequence[CellResult]) -> dict
     return {"seeds": [one.info["seed"] for one in changed], "systems": found}
 
 
-def _systems(cells: Iterable[CellResult]) -> list[str]:
-    """Those that any of the cells measured."""
-    return list(dict.fromkeys(system for one in cells for system in one.per_query))
+def _systems(trials: Iterable[TrialResult]) -> list[str]:
+    """Those that any of the trials measured."""
+    return list(dict.fromkeys(system for one in trials for system in one.per_query))
 
 
-def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, Any]]:
+def _student_vs_changed(study: Study, finished: Mapping[Trial, TrialResult]) -> dict[str, dict[str, Any]]:
     """Of each ablation that is about rivals, how far the student of the very same runs is above each of them, by set.
 
     An ablation that changes the student too is compared with that one.
@@ -132,10 +132,10 @@ def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> di
     for name in study.sets:
         bases = by_seed(finished, name)
         for ablation in study.ablations_of(name):
-            cells = by_seed(finished, name, ablation)
+            trials = by_seed(finished, name, ablation)
             both = [
                 (one if "student" in one.per_query else bases[seed], one)
-                for seed, one in cells.items()
+                for seed, one in trials.items()
                 if "student" in one.per_query or _started_from(one, bases.get(seed))
             ]
             rivals = [rival for rival in RIVAL_TITLES if both and rival in both[0][1].per_query]
@@ -150,11 +150,11 @@ def _student_vs_changed(study: Study, finished: Mapping[Cell, CellResult]) -> di
     return found
 
 
-def _started_from(ablation: CellResult, base: CellResult | None) -> bool:
+def _started_from(ablation: TrialResult, base: TrialResult | None) -> bool:
     return base is not None and all(base.per_query.get(system) == found for system, found in ablation.start.items())
 
 
-def _together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, dict[str, dict[str, float]]]:
+def _together(study: Study, finished: Mapping[Trial, TrialResult]) -> dict[str, dict[str, dict[str, float]]]:
     """Of each ablation and system the difference over the queries of all sets."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for (ablation, system), change in over_all_queries(_changes(study, finished)).items():
@@ -163,14 +163,14 @@ def _together(study: Study, finished: Mapping[Cell, CellResult]) -> dict[str, di
 
 
 def _changes(
-    study: Study, finished: Mapping[Cell, CellResult]
+    study: Study, finished: Mapping[Trial, TrialResult]
 ) -> Iterator[tuple[tuple[str, str], str, Values, Values]]:
     """Ablation and system, set, and each query's nDCG@10 with the ablation and without it."""
     for name in study.sets:
         for ablation in study.ablations_of(name):
-            cells = list(by_seed(finished, name, ablation).values())
-            for system in _systems(cells):
-                changed = [one for one in cells if system in one.per_query and system in one.start]
+            trials = list(by_seed(finished, name, ablation).values())
+            for system in _systems(trials):
+                changed = [one for one in trials if system in one.per_query and system in one.start]
                 if not changed:  # its set leaves the system out
                     continue
                 both = changed, [one.origin for one in changed]
@@ -194,7 +194,7 @@ class _Pair(NamedTuple):
     random: Values
 
 
-def _pairs(study: Study, finished: Mapping[Cell, CellResult]) -> Iterator[_Pair]:
+def _pairs(study: Study, finished: Mapping[Trial, TrialResult]) -> Iterator[_Pair]:
     for name in study.sets:
         for ablation in (one for one in study.ablations_of(name) if one.endswith(OFF_POLICY)):
             mined = ablation.removesuffix(OFF_POLICY).removesuffix("_")
@@ -207,7 +207,7 @@ def _pairs(study: Study, finished: Mapping[Cell, CellResult]) -> Iterator[_Pair]
                 yield _Pair(name, mined or DEFAULT, list(on), *(mean_over_seeds(part, "student") for part in both))
 
 
-def _same_start(one: CellResult, other: CellResult) -> bool:
+def _same_start(one: TrialResult, other: TrialResult) -> bool:
     """Whether two ablations started from the same run, by the systems that both have of it."""
     shared = one.start.keys() & other.start.keys()
     return bool(shared) and all(one.start[system] == other.start[system] for system in shared)

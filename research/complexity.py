@@ -70,18 +70,18 @@ def measure_complexity(
     """
     _check(backbone, prompt, sizes, lengths, repeats)
     size, length = (sorted(values)[len(values) // 2] for values in (sizes, lengths))
-    bench = _Bench(backbone, prompt, scorer, repeats, rng)
+    timings = _Timings(backbone, prompt, scorer, repeats, rng)
     points = [("documents", count, length) for count in sorted(sizes)]
     points += [("document_tokens", size, tokens) for tokens in sorted(lengths)]
     rows = []
     for varied, documents, tokens in points:
-        for system, measured in bench.point(documents, tokens).items():
+        for system, measured in timings.point(documents, tokens).items():
             point = {"varied": varied, "documents": documents, "document_tokens": tokens, "query_tokens": QUERY_TOKENS}
             rows.append({"system": system, **point, **measured, "extrapolated": measured["sample"] < documents})
     return rows
 
 
-class _Bench:
+class _Timings:
     """The timed calls; the teacher's are kept, because its cost is the same for every corpus of its documents."""
 
     def __init__(

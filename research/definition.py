@@ -1,7 +1,7 @@
-"""The study's definition: which cells there are, and what each is run with.
+"""The study's definition: which trials there are, and what each is run with.
 
-A study is a YAML file of research/studies. A cell is one data set with one backbone and one seed; an ablation is the
-same cell with some settings changed. Pure: nothing here trains, and nothing knows Prefect.
+A study is a YAML file of research/studies. A trial is one data set with one backbone and one seed; an ablation is the
+same trial with some settings changed. Pure: nothing here trains, and nothing knows Prefect.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from rabtriever.core.settings import ParamsError, checked_value, flat, read_sett
 from research.overlay import Settings, is_formula, overlaid
 from research.specs import AblationPlan, BackboneSpec, ComplexityPlan, FurtherPlan, SetSpec
 
-FORMAT = 2  # of stamps and results: raised by hand when a change of the code makes earlier cells incomparable
+FORMAT = 2  # of stamps and results: raised by hand when a change of the code makes earlier trials incomparable
 FOLDER = "research/studies"
-RESULT, PER_QUERY, START, FAILURE = "cell.json", "per_query.json", "start.json", "failure.json"
+RESULT, PER_QUERY, START, FAILURE = "trial.json", "per_query.json", "start.json", "failure.json"
 _JOINED = {"settings", "backbones", "systems", "sections", "ablations"}
-_NOT_READ = {"promote", "rounds"}  # sections that no cell reads: the gate's, and the list that only dvc.yaml reads
+_NOT_READ = {"promote", "rounds"}  # sections that no trial reads: the gate's, and the list that only dvc.yaml reads
 _OF_DPO = ("dpo_beta", "dpo_learning_rate")  # of train_teacher, and read only where it has dpo_steps
 
 T = TypeVar("T")
 
 
-class Cell(NamedTuple):
-    """One unit of work of a study; `ablation` is empty for the cell that measures every system."""
+class Trial(NamedTuple):
+    """One unit of work of a study; `ablation` is empty for the trial that measures every system."""
 
     set: str
     seed: int
     ablation: str = ""
 
     @property
-    def base(self) -> Cell:
-        """The cell that an ablation starts from."""
+    def base(self) -> Trial:
+        """The trial that an ablation starts from."""
         return self._replace(ablation="")
 
     @property
@@ -56,18 +56,18 @@ class Study:
     Attributes:
         name: stem of the file.
         root: the repository, which sources are relative to.
-        publish: whether its figures go to research/log.md, and its finished cells to `committed`.
+        publish: whether its figures go to research/log.md, and its finished trials to `committed`.
         split: what is measured on, `test`, or `dev` to choose settings.
-        workers: cells run side by side, each in a process with its share of the processor.
-        settings: dotted keys for every cell, over the backbone's profile.
+        workers: trials run side by side, each in a process with its share of the processor.
+        settings: dotted keys for every trial, over the backbone's profile.
         backbones: by name.
         sets: by name.
         systems: rows of the tables in their order, each with the settings that make it what it is.
-        sections: settings of systems that only the study trains, by section; a formula is computed from the cell's.
+        sections: settings of systems that only the study trains, by section; a formula is computed from the trial's.
         readers: the systems that a section of `sections` is for, where the study says so.
         ablations: changed settings by name.
         ablate: which of them are run; None for none.
-        further: which cells are run only when asked for.
+        further: which trials are run only when asked for.
         complexity: None to leave it out.
         defaults: params.yaml with `sections` added, what all of the above is laid over.
         profiles: dotted keys of each backbone's profile.
@@ -93,23 +93,23 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where its cells are worked on."""
+        """Where its trials are worked on."""
         return self.root / ".cache/study" / self.name
 
     @property
     def committed(self) -> Path:
-        """Where finished cells of a published study are kept for others, in version control."""
+        """Where finished trials of a published study are kept for others, in version control."""
         return self.root / "research/results" / self.name
 
     def present(self) -> dict[str, SetSpec]:
         """The sets whose folder is there."""
         return {name: spec for name, spec in self.sets.items() if (self.root / spec.source).is_dir()}
 
-    def cells(self) -> list[Cell]:
-        """Every cell, those that others start from before them."""
-        found = [Cell(name, seed) for name, spec in self.sets.items() for seed in spec.seeds]
+    def trials(self) -> list[Trial]:
+        """Every trial, those that others start from before them."""
+        found = [Trial(name, seed) for name, spec in self.sets.items() for seed in spec.seeds]
         for name in self.sets:
-            found += [Cell(name, seed, one) for one, seeds in self.ablations_of(name).items() for seed in seeds]
+            found += [Trial(name, seed, one) for one, seeds in self.ablations_of(name).items() for seed in seeds]
         return found
 
     def ablations_of(self, name: str) -> dict[str, list[int]]:
@@ -121,12 +121,12 @@ class Study:
         own = [one for one in spec.ablate if one not in planned]
         return {one: spec.seeds if one in spec.ablate else self.ablate.seeds for one in [*planned, *own]}
 
-    def is_further(self, cell: Cell) -> bool:
-        """Whether a cell is run only when asked for."""
+    def is_further(self, trial: Trial) -> bool:
+        """Whether a trial is run only when asked for."""
         plan = self.further
-        if cell.set in plan.sets or cell.seed in plan.seeds.get(cell.set, []):
+        if trial.set in plan.sets or trial.seed in plan.seeds.get(trial.set, []):
             return True
-        return cell.ablation in plan.ablations.get(cell.set, [])
+        return trial.ablation in plan.ablations.get(trial.set, [])
 
     def systems_of(self, name: str) -> dict[str, Settings]:
         """The systems that are measured on a set."""
@@ -137,40 +137,40 @@ class Study:
         """The sections that none of these systems reads."""
         return {section for section, systems in self.readers.items() if not set(systems) & set(measured)}
 
-    def complexity_cell(self) -> Cell:
-        """The cell whose models the online cost is measured with."""
+    def complexity_trial(self) -> Trial:
+        """The trial whose models the online cost is measured with."""
         name = self.complexity.set
-        return Cell(name, self.sets[name].seeds[0])
+        return Trial(name, self.sets[name].seeds[0])
 
     def complexity_conditions(self) -> Settings:
-        """As `conditions`, of the online cost, whichever systems the cell measures."""
-        found = self.conditions(self.complexity_cell(), without=self.systems)
+        """As `conditions`, of the online cost, whichever systems the trial measures."""
+        found = self.conditions(self.complexity_trial(), without=self.systems)
         return {name: value for name, value in found.items() if name != "measured"} | {
             "complexity": dataclasses.asdict(self.complexity)
         }
 
-    def cell_settings(self, cell: Cell, system: str = "") -> Settings:
-        """All settings of a cell by section: params.yaml, profile, study, backbone, set, seed, ablation, in this order.
+    def trial_settings(self, trial: Trial, system: str = "") -> Settings:
+        """All settings of a trial by section: params.yaml, profile, study, backbone, set, seed, ablation, in order.
 
         Args:
-            cell: one of the study's.
+            trial: one of the study's.
             system: one that is measured in it, whose own settings come before the ablation's; empty for the product.
 
         Raises:
             ParamsError: a key that params.yaml does not have.
         """
-        spec = self.sets[cell.set]
+        spec = self.sets[trial.set]
         layers = [
             (f"profile {self.backbones[spec.backbone].profile}", self.profiles[spec.backbone]),
             ("settings", self.settings),
             (f"backbones.{spec.backbone}.settings", self.backbones[spec.backbone].settings),
-            (f"sets.{cell.set}.settings", spec.settings),
-            ("seed and source", {"random.seed": cell.seed, "prepare.source": spec.source}),
+            (f"sets.{trial.set}.settings", spec.settings),
+            ("seed and source", {"random.seed": trial.seed, "prepare.source": spec.source}),
         ]
         if system:
             layers.append((f"systems.{system}", self.systems.get(system, {})))
-        if cell.ablation:
-            layers.append((f"ablations.{cell.ablation}", self.ablations[cell.ablation]))
+        if trial.ablation:
+            layers.append((f"ablations.{trial.ablation}", self.ablations[trial.ablation]))
         found = self.defaults
         for where, overrides in layers:
             found = overlaid(found, overrides, f"{self.name}: {where}")
@@ -178,26 +178,26 @@ class Study:
         formulas = {key: value for key, value in flat(self.sections).items() if is_formula(values[key])}
         return overlaid(found, formulas, f"{self.name}: sections")
 
-    def conditions(self, cell: Cell, without: Collection[str] = ()) -> Settings:
-        """All that a finished cell must have been run with to count: another value makes it unfinished.
+    def conditions(self, trial: Trial, without: Collection[str] = ()) -> Settings:
+        """All that a finished trial must have been run with to count: another value makes it unfinished.
 
         Settings of systems that it does not measure are not among them. Of an ablation's systems with settings of their
         own those in which they differ from the product are.
 
         Args:
-            cell: one of the study's.
-            without: systems of a base cell that are taken for left out.
+            trial: one of the study's.
+            without: systems of a base trial that are taken for left out.
         """
-        spec = self.sets[cell.set]
+        spec = self.sets[trial.set]
         limits = {"documents": spec.documents, "train_queries": spec.train_queries, "split": self.split}
-        measured = {name: own for name, own in self.systems_of(cell.set).items() if name not in without}
-        if cell.ablation and self.ablate:
-            measured = self.ablate.measured(cell.ablation)
-        found, unread = self.cell_settings(cell), _NOT_READ | self.idle(measured)
+        measured = {name: own for name, own in self.systems_of(trial.set).items() if name not in without}
+        if trial.ablation and self.ablate:
+            measured = self.ablate.measured(trial.ablation)
+        found, unread = self.trial_settings(trial), _NOT_READ | self.idle(measured)
         settings = {name: value for name, value in found.items() if name not in unread}
         apart = {}
-        if varied := [name for name in measured if self.systems.get(name)] if cell.ablation else []:
-            usual, own = flat(found), {name: flat(self.cell_settings(cell, name)) for name in varied}
+        if varied := [name for name in measured if self.systems.get(name)] if trial.ablation else []:
+            usual, own = flat(found), {name: flat(self.trial_settings(trial, name)) for name in varied}
             apart["systems"] = {
                 name: {key: value for key, value in values.items() if value != usual[key]}
                 for name, values in own.items()
@@ -206,7 +206,7 @@ class Study:
 
 
 def without_idle(conditions: Settings) -> Settings:
-    """Conditions without the settings of DPO, where neither the cell nor a system of it runs any."""
+    """Conditions without the settings of DPO, where neither the trial nor a system of it runs any."""
     parts = [conditions.get("measured"), conditions.get("systems")]
     own = [overrides for part in parts if isinstance(part, dict) for overrides in part.values()]
     teacher = conditions["train_teacher"]
@@ -332,7 +332,7 @@ def _sections(sections: Settings, defaults: Settings, path: Path) -> tuple[Setti
 
 
 def _check_names(study: Study, path: Path) -> None:
-    """Finds what is wrong in the whole study at its start, and not when a cell comes to it after hours."""
+    """Finds what is wrong in the whole study at its start, and not when a trial comes to it after hours."""
     if study.split not in ("test", "dev"):
         raise ParamsError(f"{path}: split is {study.split!r}, expected test or dev")
     if type(study.workers) is not int or study.workers < 1:
@@ -344,11 +344,11 @@ def _check_names(study: Study, path: Path) -> None:
         if not spec.seeds or len(set(spec.seeds)) < len(spec.seeds):
             raise ParamsError(f"{path}: sets.{name}.seeds is {spec.seeds}, expected one or more, all different")
         _known(spec.backbone, study.backbones, f"{path}: sets.{name}.backbone")
-        study.cell_settings(Cell(name, spec.seeds[0]))
+        study.trial_settings(Trial(name, spec.seeds[0]))
         for system in spec.leave_out:
             _known(system, study.systems, f"{path}: sets.{name}.leave_out")
         for system in study.systems:
-            study.cell_settings(Cell(name, spec.seeds[0]), system)
+            study.trial_settings(Trial(name, spec.seeds[0]), system)
     for section, readers in study.readers.items():
         for system in readers:
             _known(system, study.systems, f"{path}: sections.{section}.of")
@@ -378,7 +378,7 @@ def _check_ablations(study: Study, path: Path) -> None:
             _known(ablation, study.ablations, f"{path}: sets.{name}.ablate")
         for ablation in study.ablations_of(name):
             for system in plan.measured(ablation):
-                study.cell_settings(Cell(name, spec.seeds[0], ablation), system)
+                study.trial_settings(Trial(name, spec.seeds[0], ablation), system)
 
 
 def _check_further(study: Study, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the queries of finished cells say together: means over seeds, and paired differences with their intervals."""
+"""What the queries of finished trials say together: means over seeds, and paired differences with their intervals."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TypeVar
 import numpy as np
 
 from rabtriever.data.metrics import paired_bootstrap
-from research.definition import Cell
-from research.finished import CellResult
+from research.definition import Trial
+from research.finished import TrialResult
 from research.resampling import CONFIDENCE, SAMPLES, SEED
 
 Values = dict[str, float]
 K = TypeVar("K")
 
 
-def by_seed(finished: Mapping[Cell, CellResult], name: str, ablation: str = "") -> dict[int, CellResult]:
-    """The finished cells of a set, or of one of its ablations."""
-    found = {cell.seed: one for cell, one in finished.items() if (cell.set, cell.ablation) == (name, ablation)}
+def by_seed(finished: Mapping[Trial, TrialResult], name: str, ablation: str = "") -> dict[int, TrialResult]:
+    """The finished trials of a set, or of one of its ablations."""
+    found = {trial.seed: one for trial, one in finished.items() if (trial.set, trial.ablation) == (name, ablation)}
     return dict(sorted(found.items()))
 
 
-def mean_metric(results: Sequence[CellResult], system: str, metric: str) -> float:
-    """A metric of the cells' rows, per cent, averaged over them."""
+def mean_metric(results: Sequence[TrialResult], system: str, metric: str) -> float:
+    """A metric of the trials' rows, per cent, averaged over them."""
     return round(float(np.mean([one.info["systems"][system][metric] for one in results])), 2)
 
 
-def mean_over_seeds(results: Sequence[CellResult], system: str) -> Values:
-    """nDCG@10 from 0 to 1 of each query, averaged over cells with the same queries."""
+def mean_over_seeds(results: Sequence[TrialResult], system: str) -> Values:
+    """nDCG@10 from 0 to 1 of each query, averaged over trials with the same queries."""
     parts = [one.per_query[system] for one in results]
     return {query_id: float(np.mean([part[query_id] for part in parts])) for query_id in parts[0]}
 
 
-def interval(results: Sequence[CellResult], system: str) -> dict[str, float]:
+def interval(results: Sequence[TrialResult], system: str) -> dict[str, float]:
     """The ends of the 95 % bootstrap interval over queries of a system's nDCG@10, per cent."""
     values = mean_over_seeds(results, system)
     found = paired_bootstrap(values, dict.fromkeys(values, 0.0), SAMPLES, SEED, CONFIDENCE)
@@ -41,7 +41,7 @@ def interval(results: Sequence[CellResult], system: str) -> dict[str, float]:
 
 
 def difference(
-    results: Sequence[CellResult], system: str, others: Sequence[CellResult], other: str
+    results: Sequence[TrialResult], system: str, others: Sequence[TrialResult], other: str
 ) -> dict[str, float] | None:
     """Mean nDCG@10 of one system less another's, with the paired interval; None where one was not measured."""
     if any(system not in one.per_query for one in results) or any(other not in one.per_query for one in others):

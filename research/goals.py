@@ -23,7 +23,7 @@ def goals(summary: Mapping[str, Any], details: Mapping[str, Any], data: Mapping[
     it must with both.
 
     Args:
-        summary, details: of `study_summary.summarise`.
+        summary, details: of `summary.summarise`.
         data: the data set of every set of the study, also of those that only ablations are finished of.
     """
     sets = summary["sets"]
@@ -87,7 +87,7 @@ def _above_frequency(sets: Mapping[str, Any], details: Mapping[str, Any], data: 
 
 
 def _on_policy(details: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """Judged on the default settings; what other pairs of `study_summary` give is told beside it.
+    """Judged on the default settings; what other pairs of `summary` give is told beside it.
 
     Three of five sets would be ahead by chance every other time, so all their queries together must be as well, beyond
     chance.

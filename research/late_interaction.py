@@ -2,6 +2,9 @@
 
 The multi-vector baseline on the same backbone. It keeps a state of every token of every document, where the student and
 the bi-encoder keep one vector of each.
+
+It is our own because PyLate cannot be installed beside the package. PyLate 1.6 wants transformers up to 5.3, and the
+package wants 5.10 or later. PyLate 1.0 has no such bound, but does not import with sentence-transformers 6.
 """
 
 from __future__ import annotations

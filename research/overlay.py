@@ -74,7 +74,7 @@ def _number(node: ast.expr, values: Mapping[str, Any]) -> int | float:
 
 
 def differences(before: Settings, now: Settings) -> list[str]:
-    """The settings in which two cells differ, as `key: before -> now`."""
+    """The settings in which two trials differ, as `key: before -> now`."""
     old, new = flat(before), flat(now)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, 'none')} -> {new.get(key, 'none')}" for key in keys]

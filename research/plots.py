@@ -1,4 +1,4 @@
-"""The figures of a study as pictures: the summary's and the details' of study_summary.py."""
+"""The figures of a study as pictures: the summary's and the details' of summary.py."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Here(Executor):
 
 
 @contextlib.contextmanager
-def crew(workers: int) -> Iterator[Executor]:
+def process_pool(workers: int) -> Iterator[Executor]:
     """An executor whose work is part of the flow run that is on, if any; whatever is unfinished at the end is stopped.
 
     Args:

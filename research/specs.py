@@ -15,8 +15,8 @@ class SetSpec:
     Attributes:
         source: folder in BEIR layout, relative to the repository root.
         backbone: a name of the study's `backbones`.
-        seeds: one cell each.
-        minutes: guess of a cell's time, until one has been measured; it orders the cells.
+        seeds: one trial each.
+        minutes: guess of a trial's time, until one has been measured; it orders the trials.
         rationale: whether it counts among the rationale sets.
         documents: most documents kept, more only where test and dev judge more, judged ones first; 0 for all.
         train_queries: most training queries kept; 0 for all.
@@ -76,11 +76,11 @@ class AblationPlan:
 
 @dataclass(frozen=True)
 class FurtherPlan:
-    """Cells that are left to those who ask for them.
+    """Trials that are left to those who ask for them.
 
     Attributes:
-        sets: all cells of these sets.
-        seeds: by set, all cells of these seeds.
+        sets: all trials of these sets.
+        seeds: by set, all trials of these seeds.
         ablations: by set, these ablations with every seed.
     """
 
@@ -91,7 +91,7 @@ class FurtherPlan:
 
 @dataclass(frozen=True)
 class ComplexityPlan:
-    """What the online cost is measured on: the models of a set's first cell, corpus sizes, document lengths."""
+    """What the online cost is measured on: the models of a set's first trial, corpus sizes, document lengths."""
 
     set: str
     sizes: list[int]

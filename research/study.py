@@ -1,9 +1,9 @@
-"""The study: data sets x systems x seeds, and ablations, cell by cell; finished cells are never done again.
+"""The study: data sets x systems x seeds, and ablations, trial by trial; finished trials are never done again.
 
 python -m research.study cpu                             # whatever of the study `cpu` is not finished
 python -m research.study cpu --further                   # and of what it leaves to those who have the time
 python -m research.study cpu --only household,metatool   # of these sets alone
-python -m research.study cpu --summary-only              # summary and page from the finished cells
+python -m research.study cpu --summary-only              # summary and page from the finished trials
 python -m research.study cpu --afresh                    # measure again here what others have finished and committed
 """
 
@@ -13,11 +13,7 @@ import argparse
 import contextlib
 import fcntl
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,75 +28,75 @@ from rabtriever.core.stages import Paths
 from rabtriever.evaluation.plots import draw_complexity
 from rabtriever.ops.prefect_server import prefect_api
 from rabtriever.ops.tracking import pipeline_run
-from research import plots
+from research import plots, update_log
 from research import summary as study_summary
-from research.definition import Cell, Study, read_study, without_idle
-from research.finished import commit_results, estimate, in_order, read_groups, read_results
-from research.process_pool import crew, marked
+from research.definition import Study, Trial, read_study, without_idle
+from research.finished import commit_results, in_order, read_groups, read_results
+from research.process_pool import marked, process_pool
+from research.scheduler import Scheduler
 
 PATHS = Paths()
 
 TARGET = PATHS.reports / "study"
-PAGE = Path("research/update_log.py")
 COMPLEXITY = "complexity.json"
 
 
-class CellsFailed(ChildProcessError):
-    """Some cells failed; each has been named as it did, and the summary lists them."""
+class TrialsFailed(ChildProcessError):
+    """Some trials failed; each has been named as it did, and the summary lists them."""
 
 
 @flow(name="study")
 def study(name: str, only: Sequence[str] = (), afresh: bool = False, further: bool = False) -> dict[str, Any]:
-    """The summary, after running every cell that is not finished.
+    """The summary, after running every trial that is not finished.
 
     Args:
         name: a study of research/studies, or a YAML file.
         only: sets to run, by name or by the name of their data; all when empty.
-        afresh: a cell of which anything was measured elsewhere and committed is not finished.
-        further: whether to run the cells of the study's `further` too.
+        afresh: a trial of which anything was measured elsewhere and committed is not finished.
+        further: whether to run the trials of the study's `further` too.
 
     Raises:
-        CellsFailed: some did; the others were run all the same.
+        TrialsFailed: some did; the others were run all the same.
         BlockingIOError: another process is running the study.
     """
     definition = read_study(name)
     with _exclusive(definition):
-        failed = _run_cells(definition, _todo(definition, only, afresh, further), afresh)
+        failed = _run_trials(definition, _todo(definition, only, afresh, further), afresh)
         summary = summarise(definition, afresh)
     if failed:
-        raise CellsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
+        raise TrialsFailed(f"{len(failed)} failed, as told above, and will be tried again by the next run")
     return summary
 
 
-@task(name="cell", cache_policy=NO_CACHE)
-def cell(definition: Study, where: str, seed: int, ablation: str, whole: bool) -> None:
-    """Runs one cell of a study.
+@task(name="trial", cache_policy=NO_CACHE)
+def trial(definition: Study, where: str, seed: int, ablation: str, whole: bool) -> None:
+    """Runs one trial of a study.
 
     Args:
         definition: the study as it was when it was started; its files may be edited meanwhile.
-        where: the cell's set.
+        where: the trial's set.
         seed: its seed.
-        ablation: empty for the base cell.
+        ablation: empty for the base trial.
         whole: measure all of it here, also what others have measured.
     """
-    from research.trial import run_cell
+    from research.trial import run_trial
     from research.workspace import heeding_sigterm
 
-    one = Cell(where, seed, ablation)
+    one = Trial(where, seed, ablation)
     with heeding_sigterm(), _tracked(definition), pipeline_run(str(one)):
-        run_cell(definition, one, whole)
+        run_trial(definition, one, whole)
 
 
 @task(name="complexity", cache_policy=NO_CACHE)
 def complexity(definition: Study) -> None:
-    """Measures what a query costs online, with the models of one cell."""
+    """Measures what a query costs online, with the models of one trial."""
     from research.trial import measure_complexity
 
     write_json(definition.folder / COMPLEXITY, measure_complexity(definition))
 
 
-def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further: bool = False) -> list[Cell]:
-    """The cells to run of the sets chosen, in order; before an ablation the cell it starts from, if not all run here.
+def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further: bool = False) -> list[Trial]:
+    """The trials to run of the sets chosen, in order; before an ablation the trial it starts from, if not all run here.
 
     Raises:
         ParamsError: a name in `only` that is neither a set's nor its data's.
@@ -119,18 +115,18 @@ def _todo(definition: Study, only: Sequence[str], afresh: bool = False, further:
     return [one for one, _ in in_order(definition, chosen, finished)]
 
 
-def _run_cells(definition: Study, todo: Sequence[Cell], afresh: bool) -> dict[str, str]:
-    """Runs cells, as many side by side as the study has workers; what failed, and why."""
+def _run_trials(definition: Study, todo: Sequence[Trial], afresh: bool) -> dict[str, str]:
+    """Runs trials, as many side by side as the study has workers; what failed, and why."""
     from research.trial import check_systems
 
     check_systems(definition)
-    turns = _Turns(definition, todo, afresh)
-    with crew(turns.workers) as executor:
-        while turns.left():
-            while turns.start(executor):
+    scheduler = Scheduler(definition, todo, afresh, run_one)
+    with process_pool(scheduler.workers) as executor:
+        while scheduler.left():
+            while scheduler.start(executor):
                 pass
-            turns.finish()
-    failed = turns.failed
+            scheduler.finish()
+    failed = scheduler.failed
     if _complexity_due(definition, afresh):  # when nothing else runs that would slow it down
         error = _attempt(complexity, "complexity", definition)
         if error is not None:
@@ -139,81 +135,12 @@ def _run_cells(definition: Study, todo: Sequence[Cell], afresh: bool) -> dict[st
     return failed
 
 
-class _Turns:
-    """Which cell comes next, which are being run, and what failed of those before.
-
-    Attributes:
-        workers: how many are run side by side.
-        failed: why, by the name of the cell.
-    """
-
-    def __init__(self, definition: Study, todo: Sequence[Cell], afresh: bool) -> None:
-        self.workers = max(1, min(definition.workers, len(todo)))
-        self.failed: dict[str, str] = {}
-        self._definition, self._count = definition, len(todo)
-        self._whole = set(todo) if afresh else {one.base for one in todo if one.ablation}
-        self._waiting = list(todo)
-        self._running: dict[Future[str | None], tuple[Cell, str, float]] = {}
-
-    def left(self) -> bool:
-        """Whether a cell waits or is being run."""
-        return bool(self._waiting or self._running)
-
-    def start(self, executor: Executor) -> bool:
-        """Starts the next cell, unless all workers are busy or what is left waits for the cells they are at."""
-        busy = {one for one, _, _ in self._running.values()}
-        ready = [one for one in self._waiting if not {one.base} & (busy | set(self._waiting) - {one})]
-        if len(busy) >= self.workers or not ready:
-            return False
-        one, start = ready[0], time.monotonic()
-        finished, _ = read_results(self._definition)
-        total = sum(estimate(self._definition, other, finished) for other in self._waiting) / self.workers
-        self._waiting.remove(one)
-        label = f"[{self._count - len(self._waiting)}/{self._count}] {one}"
-        guess = _time(estimate(self._definition, one, finished))
-        print(f"\n{label}: about {guess}; with all that follow about {_time(total)}", flush=True)
-        if str(one.base) in self.failed:
-            self._ended(one, label, start, "the cell that it starts from failed")
-        else:
-            try:
-                future = executor.submit(run_one, self._definition, one, one in self._whole, self.workers > 1)
-            except BrokenExecutor:
-                self._killed(one, label, start)
-                return False
-            self._running[future] = one, label, start
-        return True
-
-    def finish(self) -> None:
-        """Waits until a cell that is being run ends."""
-        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-            turn = self._running.pop(future)
-            try:
-                self._ended(*turn, future.result())
-            except BrokenExecutor:
-                self._killed(*turn)
-
-    def _killed(self, one: Cell, label: str, start: float) -> None:
-        """A process is gone, and all others with it; nobody can tell which of those side by side it was."""
-        from research.trial import record_failure
-
-        error = "a process has ended, as happens where memory runs out; fewer workers need less"
-        record_failure(self._definition, one, ChildProcessError(error))
-        self._waiting.clear()  # nobody is left to do them; the next run does
-        self._ended(one, label, start, error)
-
-    def _ended(self, one: Cell, label: str, start: float, error: str | None) -> None:
-        if error is not None:
-            self.failed[str(one)] = error
-        outcome = "done" if error is None else f"failed: {error}"
-        print(f"{label}: {outcome} ({_time(time.monotonic() - start)})", flush=True)
-
-
-def run_one(definition: Study, one: Cell, whole: bool, mark: bool) -> str | None:
-    """Runs a cell, its lines marked with its name if others print too; why it failed, None if it did not."""
+def run_one(definition: Study, one: Trial, whole: bool, mark: bool) -> str | None:
+    """Runs a trial, its lines marked with its name if others print too; why it failed, None if it did not."""
     from research.trial import record_failure
 
     with marked(str(one)) if mark else contextlib.nullcontext():
-        error = _attempt(cell, str(one), definition, *one, whole)
+        error = _attempt(trial, str(one), definition, *one, whole)
     if error is not None:
         record_failure(definition, one, error)
         return str(error)
@@ -221,21 +148,21 @@ def run_one(definition: Study, one: Cell, whole: bool, mark: bool) -> str | None
 
 
 def _attempt(what: Any, label: str, *arguments: object) -> Exception | None:
-    """Calls a task, as a plain function where no flow is being tracked, and returns its error."""
+    """Calls a task, as a plain function where no flow is being tracked, and rescheduler its error."""
     call: Callable[..., object] = what.with_options(task_run_name=label) if FlowRunContext.get() else what.fn
     try:
         call(*arguments)
-    except Exception as error:  # whatever one cell dies of, the others go on
+    except Exception as error:  # whatever one trial dies of, the others go on
         return error
     return None
 
 
 def _complexity_due(definition: Study, afresh: bool) -> bool:
-    """Whether the cell that it is measured with is finished and it is not."""
+    """Whether the trial that it is measured with is finished and it is not."""
     if definition.complexity is None or _known_complexity(definition, afresh) is not None:
         return False
     finished, missing = read_results(definition, not afresh)
-    return definition.complexity_cell() in set(finished) - set(missing)
+    return definition.complexity_trial() in set(finished) - set(missing)
 
 
 def _known_complexity(definition: Study, afresh: bool) -> dict[str, Any] | None:
@@ -251,15 +178,9 @@ def _known_complexity(definition: Study, afresh: bool) -> dict[str, Any] | None:
     return None
 
 
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 @contextlib.contextmanager
 def _exclusive(definition: Study) -> Iterator[None]:
-    """Keeps a second process off the same cells."""
+    """Keeps a second process off the same trials."""
     with _locked(definition.folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -286,7 +207,7 @@ def _locked(folder: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def _tracked(definition: Study) -> Iterator[None]:
-    """Gives all cells one MLflow store, as making one takes seconds; a store that the user has named is kept."""
+    """Gives all trials one MLflow store, as making one takes seconds; a store that the user has named is kept."""
     name = "MLFLOW_TRACKING_URI"
     if os.environ.get(name):
         yield
@@ -299,7 +220,7 @@ def _tracked(definition: Study) -> Iterator[None]:
 
 
 def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
-    """The summary of the finished cells, after writing it, its plots and, for a published study, cells and page."""
+    """The summary of the finished trials, after writing it, its plots and, for a published study, trials and page."""
     finished, missing = read_results(definition, not afresh)
     cost = _known_complexity(definition, afresh) if definition.complexity else None
     command = f"make study STUDY={definition.name}"
@@ -312,7 +233,8 @@ def summarise(definition: Study, afresh: bool = False) -> dict[str, Any]:
             commit_results(definition, whole, groups)
             if cost is not None:
                 write_json(definition.committed / COMPLEXITY, cost)
-            subprocess.run([sys.executable, PAGE, "--take"], check=True)
+            update_log.take(definition.root)
+            update_log.write_page(definition.root)
     return summary
 
 
@@ -338,9 +260,11 @@ def report(definition: Study) -> None:
         state = {True: "reached", False: "not reached", None: "not measured"}[goal["reached"]]
         print(f"study: {goal['goal']}: {state} ({goal['found']})")
     for one in details["missing"]:
-        print(f"study: missing: {one['cell']}: {one['why']}")
+        print(f"study: missing: {one['trial']}: {one['why']}")
     page = " and research/log.md" if definition.publish else ""
-    print(f"study: {len(definition.cells()) - len(details['missing'])} cells finished; see {TARGET}{page}", flush=True)
+    print(
+        f"study: {len(definition.trials()) - len(details['missing'])} trials finished; see {TARGET}{page}", flush=True
+    )
 
 
 def run_once(
@@ -360,7 +284,7 @@ def run_once(
     try:
         with prefect_api():
             study(name, list(only), afresh, further)
-    except CellsFailed:
+    except TrialsFailed:
         report(definition)
         raise
     report(definition)

@@ -1,4 +1,4 @@
-"""What the finished cells of a study say: means over seeds, intervals over queries, and the goals, reached or not."""
+"""What the finished trials of a study say: means over seeds, intervals over queries, and the goals, reached or not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from rabtriever.core.artifacts import ArtifactMismatchError
 from research.ablations import ablation_details, ablation_rows
-from research.definition import Cell, Study
+from research.definition import Study, Trial
 from research.differences import Values, by_seed, difference, ends, interval, mean_metric
-from research.finished import CellResult
+from research.finished import TrialResult
 from research.goals import RIVAL_TITLES, RIVALS, goals
 from research.resampling import Groups, grouped_bounds
 
@@ -23,8 +23,8 @@ OTHERS = tuple(rival for rival in RIVAL_TITLES if rival not in RIVALS)  # of whi
 
 def summarise(
     study: Study,
-    finished: Mapping[Cell, CellResult],
-    missing: Mapping[Cell, str],
+    finished: Mapping[Trial, TrialResult],
+    missing: Mapping[Trial, str],
     command: str,
     groups: Mapping[str, Groups] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,24 +35,24 @@ def summarise(
     Args:
         study: the definition.
         finished: what was measured.
-        missing: why the other cells are not there.
+        missing: why the other trials are not there.
         command: what to type to measure it again.
-        groups: of `study_results.read_groups`.
+        groups: of `finished.read_groups`.
 
     Raises:
-        ArtifactMismatchError: cells of one set were measured on different data.
+        ArtifactMismatchError: trials of one set were measured on different data.
     """
     bases = {name: by_seed(finished, name) for name in study.sets}
-    bases = {name: cells for name, cells in bases.items() if cells}
+    bases = {name: trials for name, trials in bases.items() if trials}
     for name in bases:
-        _check_data(study, name, [one for cell, one in finished.items() if cell.set == name])
+        _check_data(study, name, [one for trial, one in finished.items() if trial.set == name])
     data = {name: spec.data for name, spec in study.sets.items()}
     alike = {name: (groups or {}).get(data[name], {}) for name in bases}
     devices = dict.fromkeys(
         device for one in finished.values() for device in (one.info["device"], *one.info.get("added", {}).values())
     )
     summary = {
-        "sets": {name: _set_row(study, name, list(cells.values())) for name, cells in bases.items()},
+        "sets": {name: _set_row(study, name, list(trials.values())) for name, trials in bases.items()},
         "ablations": ablation_rows(study, finished),
         "command": command,
         "device": "; ".join(devices),
@@ -60,15 +60,15 @@ def summarise(
     details = {
         "study": study.name,
         "split": study.split,
-        "sets": {name: _set_details(study, name, list(cells.values())) for name, cells in bases.items()},
+        "sets": {name: _set_details(study, name, list(trials.values())) for name, trials in bases.items()},
         **ablation_details(study, finished, alike),
-        "missing": [{"cell": str(cell), "why": why} for cell, why in missing.items()],
+        "missing": [{"trial": str(trial), "why": why} for trial, why in missing.items()],
         "hours": _hours(finished.values()),
-        "further_hours": _hours(one for cell, one in finished.items() if study.is_further(cell)),
+        "further_hours": _hours(one for trial, one in finished.items() if study.is_further(trial)),
         "workers": study.workers,
     }
-    for name, cells in bases.items():
-        details["sets"][name]["resampled"] = _resampled(list(cells.values()), alike[name])
+    for name, trials in bases.items():
+        details["sets"][name]["resampled"] = _resampled(list(trials.values()), alike[name])
     details["goals"] = goals(summary, details, data) if study.split == "test" else []
     return summary, details
 
@@ -95,20 +95,20 @@ def student_changes(summary: Mapping[str, Any], details: Mapping[str, Any]) -> d
     }
 
 
-def _hours(results: Iterable[CellResult]) -> float:
+def _hours(results: Iterable[TrialResult]) -> float:
     return round(sum(one.info["spent"] for one in results) / 3600, 2)
 
 
-def _check_data(study: Study, name: str, results: Sequence[CellResult]) -> None:
+def _check_data(study: Study, name: str, results: Sequence[TrialResult]) -> None:
     hashes = {one.info["data_hash"] for one in results}
     if len(hashes) > 1:
         raise ArtifactMismatchError(
-            f"cells of {name} were measured on {len(hashes)} versions of the data; remove those of the earlier ones, "
+            f"trials of {name} were measured on {len(hashes)} versions of the data; remove those of the earlier ones, "
             f"{study.folder}/{name}-* and {study.committed}/{name}-*, so that all are measured on the present one"
         )
 
 
-def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
+def _set_row(study: Study, name: str, results: Sequence[TrialResult]) -> dict[str, Any]:
     info = results[0].info
     systems = {system: _system_row(results, system) for system in _measured(study, name, results)}
     versus = {f"student_vs_{rival}": difference(results, "student", results, rival) for rival in RIVALS}
@@ -123,7 +123,7 @@ def _set_row(study: Study, name: str, results: Sequence[CellResult]) -> dict[str
     }
 
 
-def _system_row(results: Sequence[CellResult], system: str) -> Values:
+def _system_row(results: Sequence[TrialResult], system: str) -> Values:
     return {
         **{metric: mean_metric(results, system, metric) for metric in SHOWN},
         **interval(results, system),
@@ -136,7 +136,7 @@ def _retention(systems: Mapping[str, Values]) -> float | None:
     return round(100 * systems["student"]["nDCG@10"] / systems["teacher"]["nDCG@10"], 2)
 
 
-def _resampled(results: Sequence[CellResult], groups: Groups) -> dict[str, Any]:
+def _resampled(results: Sequence[TrialResult], groups: Groups) -> dict[str, Any]:
     """Of each rival the ends of the student's difference, in points, from groups of queries, and from seeds as well."""
     queries = next(iter(results[0].per_query.values()))
     if not set(queries) <= set(groups):
@@ -156,7 +156,7 @@ def _resampled(results: Sequence[CellResult], groups: Groups) -> dict[str, Any]:
     return {"groups": len({groups[query_id] for query_id in queries}), "student_vs": found}
 
 
-def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict[str, Any]:
+def _set_details(study: Study, name: str, results: Sequence[TrialResult]) -> dict[str, Any]:
     spec = study.sets[name]
     shown = [metric for metric in FURTHER if metric not in SHOWN]
     return {
@@ -186,6 +186,6 @@ def _set_details(study: Study, name: str, results: Sequence[CellResult]) -> dict
     }
 
 
-def _measured(study: Study, name: str, results: Sequence[CellResult]) -> list[str]:
-    """The systems of a set that every one of its cells has measured."""
+def _measured(study: Study, name: str, results: Sequence[TrialResult]) -> list[str]:
+    """The systems of a set that every one of its trials has measured."""
     return [system for system in study.systems_of(name) if all(system in one.info["systems"] for one in results)]

@@ -1,6 +1,6 @@
 """What a study trains and measures beside the pipeline's own stages: one entry for each system.
 
-Run in the folder of a bench; paths are those of `flows.common`.
+Run in the folder of a workspace; paths are those of `flows.common`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from rabtriever.training.trainer import StepModule, checkpoint_folder, fit
 from research.baselines import calibrated_system, late_interaction_system, unserved_student_system
 from research.late_interaction import LateInteractionModule
 from research.overlay import Settings
-from research.workspace import Bench, Step
+from research.workspace import Step, Workspace
 
 PATHS = Paths()
 
@@ -68,7 +68,8 @@ STAGES: dict[str, Callable[..., object]] = {
     "evaluate": evaluate.fn,
 }
 DISTILLED, LATE = Path("models/biencoder_distilled"), Path("models/late_interaction")
-POOL = "reports/pool"  # the runs of the cell's product, whose best documents a teacher scores where the corpus is large
+SENTENCE_BIENCODER = Path("models/biencoder_sentence_transformers")
+POOL = "reports/pool"  # the runs of the trial's product: a teacher scores their best documents of a large corpus
 POOLED = ("bm25", "biencoder", "student")
 PLAIN_TEACHER = "models/teacher_before_dpo"  # the product's, which one that differs in DPO alone goes on from
 
@@ -130,10 +131,19 @@ def training_steps(final_round: int) -> list[Step]:
                 run=functools.partial(_train, one, rounds),
             )
         )
+    steps.append(
+        Step(
+            name=f"train_{SENTENCE_BIENCODER.name}",
+            sections=("random", "prompt", "train_biencoder"),
+            inputs=(str(PATHS.prepared), str(PATHS.backbone)),
+            outputs=(str(SENTENCE_BIENCODER),),
+            run=_train_sentence_biencoder,
+        )
+    )
     return steps
 
 
-def adds_preference(settings: Settings, product: Bench) -> bool:
+def adds_preference(settings: Settings, product: Workspace) -> bool:
     """Whether a teacher of these settings is the product's with DPO: all that it is made by is alike, but for that."""
     own, plain = settings["train_teacher"], product.settings["train_teacher"]
     before = {**own, **{name: value for name, value in plain.items() if name.startswith("dpo_")}}
@@ -178,14 +188,34 @@ def _train(what: Trained, rounds: list[Path]) -> None:
         shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
 
 
+def _train_sentence_biencoder() -> None:
+    """Trains the bi-encoder of sentence-transformers, from the start again after a kill."""
+    from research.sentence_biencoder import train_sentence_biencoder  # of the extra `research`, and slow to import
+
+    params = load_params(BiencoderParams, "train_biencoder", PATHS.params)
+    prompt_params = load_params(PromptParams, "prompt", PATHS.params)
+    seed = load_params(SeedParams, "random", PATHS.params).seed
+    dataset, data = prepared_data(PATHS.prepared)
+    with stage_run(SENTENCE_BIENCODER.name, params):
+        model, prompt, parent = open_model(PATHS.backbone, PATHS.backbone.name, prompt_params, data)
+        seed_torch(seed)
+        with tuning(model, params.lora_rank, params.gradient_checkpointing):
+            scratch = PATHS.checkpoints / SENTENCE_BIENCODER.name
+            train_sentence_biencoder(model, prompt, training_inputs(dataset, prompt), params, seed, scratch)
+        average_weights(model, PATHS.backbone / "model", params.start_share)
+        parents = {"data": data, PATHS.backbone.name: parent.hash}
+        save_model(SENTENCE_BIENCODER, SENTENCE_BIENCODER.name, model, prompt, parents)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Measurement:
     """How a system is measured.
 
     Attributes:
-        model: the output of the bench that it is.
+        model: the output of the workspace that it is.
         measure: opens and measures that.
-        reads: what else of the bench it reads.
+        reads: what else of the workspace it reads.
         sections: what it reads of params.yaml beside the prompt and `evaluate`, or is chosen by.
     """
 
@@ -233,7 +263,7 @@ def _by_predictor_unserved(folder: Path) -> System:
 
 
 def _by_reading(folder: Path) -> System:
-    """Of all documents, or of those that the systems of the base cell propose."""
+    """Of all documents, or of those that the systems of the base trial propose."""
     dataset, data, prompt_params, params = _test()
     model, reader, prefix, prompt, _ = open_teacher(folder, prompt_params, data)
     others = [read_run(Path(POOL) / f"{name}.trec") for name in POOLED]
@@ -255,6 +285,7 @@ MEASUREMENTS = {
     "biencoder_distilled": Measurement(DISTILLED, _by_cosine),
     "biencoder_calibrated": Measurement(PATHS.biencoder, _by_cosine_and_terms, sections=("train_teacher",)),
     "distilled_calibrated": Measurement(DISTILLED, _by_cosine_and_terms, sections=("train_teacher",)),
+    "biencoder_sentence_transformers": Measurement(SENTENCE_BIENCODER, _by_cosine),
     "late_interaction": Measurement(LATE, _by_tokens),
     "student_paper": Measurement(PATHS.retriever, _by_predictor),
     "student": Measurement(PATHS.retriever, _by_predictor),

@@ -1,4 +1,4 @@
-"""The tables of the page docs/results.md, as Markdown, from a study's summary and its details."""
+"""The tables of the page research/log.md, as Markdown, from a study's summary and its details."""
 
 from __future__ import annotations
 
@@ -230,12 +230,12 @@ def cost_part(cost: dict) -> str:
 
 
 def missing_part(details: dict) -> str:
-    """Cells without figures, and why."""
-    cells: dict[tuple[str, str, bool], list[str]] = {}
+    """Trials without figures, and why."""
+    trials: dict[tuple[str, str, bool], list[str]] = {}
     for one in details["missing"]:
-        name, seed, *ablation = one["cell"].split(", ")
-        cells.setdefault((f"{name}, {seed}", one["why"], bool(ablation)), []).extend(ablation)
-    parts = ([cell, ", ".join(names), why] for (cell, why, _), names in cells.items())
+        name, seed, *ablation = one["trial"].split(", ")
+        trials.setdefault((f"{name}, {seed}", one["why"], bool(ablation)), []).extend(ablation)
+    parts = ([trial, ", ".join(names), why] for (trial, why, _), names in trials.items())
     lines = [f"- {': '.join(filter(None, part))}" for part in parts]
     return "\n".join(lines) + "\n"
 

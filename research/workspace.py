@@ -1,8 +1,8 @@
 """A folder in which the pipeline's stages run in process, each only when its inputs are not those of its stamp.
 
 What a study measures is what is shipped: the stages are the flows' own functions, and what each reads and writes is
-taken from dvc.yaml. A bench may start from another one: what that one made is linked, and made anew only where inputs
-differ.
+taken from dvc.yaml. A workspace may start from another one: what that one made is linked, and made anew only where
+inputs differ.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from research.definition import FORMAT
 from research.overlay import Settings
 
 _STAMPS = ".stamps"
+CODE = ("src", "flows")  # what a stage of dvc.yaml depends on and a trial does not: FORMAT stands for it
 _told_to_end = threading.Event()
 
 
@@ -53,14 +54,14 @@ def heeding_sigterm() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work in a bench.
+    """One piece of work in a workspace.
 
     Attributes:
-        name: unique in the bench; a stage of a round ends in `-` and its number.
+        name: unique in the workspace; a stage of a round ends in `-` and its number.
         sections: what it reads of params.yaml.
         inputs: files and folders that it reads.
         outputs: files and folders that it writes, each all or nothing.
-        run: does it, in the bench's folder.
+        run: does it, in the workspace's folder.
     """
 
     name: str
@@ -94,7 +95,7 @@ def pipeline_steps(pipeline: Path, runs: Mapping[str, Callable[..., object]], se
 
 def _step(name: str, stage: Mapping[str, Any], run: Callable[..., object], fill: Callable[[str], str]) -> Step:
     written = [*stage.get("outs", []), *stage.get("metrics", [])]
-    read = [fill(path) for path in stage["deps"] if not path.endswith(".py")]
+    read = [fill(path) for path in stage["deps"] if path.split("/")[0] not in CODE]
     asked = re.search(r"--round (\S+)", fill(stage["cmd"]))
     last = ("final_round",) if "${final_round}" in stage["cmd"] else ()
     return Step(
@@ -112,17 +113,17 @@ def _filled(values: Mapping[str, object], text: str) -> str:
     return text
 
 
-class Bench:
+class Workspace:
     """A work folder with settings, and the steps that can be done in it.
 
     Args:
         folder: made when missing.
         settings: becomes its params.yaml.
         steps: what can be done.
-        base: a bench whose outputs are taken as they are where this one's inputs are the same.
+        base: a workspace whose outputs are taken as they are where this one's inputs are the same.
     """
 
-    def __init__(self, folder: Path, settings: Settings, steps: Sequence[Step], base: Bench | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings, steps: Sequence[Step], base: Workspace | None = None) -> None:
         self.folder, self.settings = folder.resolve(), settings
         self._steps = {step.name: step for step in steps}
         self._writer = {output: step.name for step in steps for output in step.outputs}
@@ -198,7 +199,7 @@ class Bench:
         """The steps that an output is made by, in their order."""
         return self._chain(self._writer[output])
 
-    def alike(self, name: str, other: Bench) -> bool:
+    def alike(self, name: str, other: Workspace) -> bool:
         """Whether a step here has the settings that it has there, and so has all that it depends on."""
         return all(self.settings[section] == other.settings[section] for section in self._sections(name))
 
@@ -220,7 +221,7 @@ class Bench:
     def _stamp(self, name: str) -> Path:
         return self.folder / _STAMPS / f"{name}.json"
 
-    def _link(self, step: Step, base: Bench) -> None:
+    def _link(self, step: Step, base: Workspace) -> None:
         """Links a step's outputs from the base and takes its stamp over, unless the step was done here before.
 
         A link is never written through: every stage replaces its outputs as a whole.
@@ -238,22 +239,22 @@ class Bench:
         write_json(self._stamp(step.name), {**read_json(stamp), "own": False})
 
 
-def seconds_beside(base: Bench, known: Collection[str], added: Mapping[str, Bench]) -> float:
+def seconds_beside(base: Workspace, known: Collection[str], added: Mapping[str, Workspace]) -> float:
     """Seconds that more outputs would have taken in one run with others, wherever they were really made.
 
     Args:
-        base: the bench of that run.
+        base: the workspace of that run.
         known: its outputs there.
-        added: the others, each with the bench that it was made in. What has the settings of the base counts once, and
-            not at all where what is known takes it too.
+        added: the others, each with the workspace that it was made in. What has the settings of the base counts once,
+            and not at all where what is known takes it too.
     """
     done = {step for output in known for step in base.steps(output)}
     found: dict[tuple[str, Path], float] = {}
-    for output, bench in added.items():
-        for step, seconds in bench.seconds(output).items():
-            alike = bench.alike(step, base)
+    for output, workspace in added.items():
+        for step, seconds in workspace.seconds(output).items():
+            alike = workspace.alike(step, base)
             if not alike or step not in done:
-                found[step, base.folder if alike else bench.folder] = seconds
+                found[step, base.folder if alike else workspace.folder] = seconds
     return sum(found.values())
 
 

@@ -32,7 +32,7 @@ def measure(backbone, prompt, monkeypatch):
 def calls(monkeypatch) -> list[object]:
     """What the timed calls return; each of them takes 8 milliseconds."""
     done: list[object] = []
-    monkeypatch.setattr(complexity._Bench, "_median", lambda self, call: (done.append(call()), 8.0)[1])
+    monkeypatch.setattr(complexity._Timings, "_median", lambda self, call: (done.append(call()), 8.0)[1])
     return done
 
 

@@ -1,4 +1,4 @@
-"""The study's definition: its files, its cells, and what each is run with."""
+"""The study's definition: its files, its trials, and what each is run with."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rabtriever.core import settings
 from rabtriever.core.settings import ParamsError
 from rabtriever.ops.sections import SECTIONS
 from rabtriever.training.contrastive import BiencoderParams
 from rabtriever.training.distilled_biencoder import DistilledBiencoderParams
 from research import definition as study_module
 from research import summary as study_summary
-from research.definition import Cell, read_study
+from research.definition import Trial, read_study
 from research.finished import estimate
 from research.tests.toy_study import SYSTEMS, change_study, flat_result, result
 from tests.closure import ROOT
@@ -27,33 +28,33 @@ SET = {"source": "data/two", "backbone": "small", "seeds": [4], "minutes": 1}
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_studies_hold(name: str, monkeypatch: pytest.MonkeyPatch):
-    """A setting that a stage refuses would fail its cell after the others have run for hours."""
+    """A setting that a stage refuses would fail its trial after the others have run for hours."""
     study = read_study(name, ROOT)
     own = {"train_biencoder_distilled": DistilledBiencoderParams, "train_late_interaction": BiencoderParams}
     classes = {**SECTIONS, **own}
-    every = [Cell(one, spec.seeds[0]) for one, spec in study.sets.items()]
-    changed = [Cell(one, study.ablate.seeds[0], ablation) for one in study.ablate.sets for ablation in study.ablations]
-    changed += [Cell(name, spec.seeds[0], ablation) for name, spec in study.sets.items() for ablation in spec.ablate]
-    found = {str(cell): study.cell_settings(cell) for cell in [*every, *changed]}
-    found |= {system: study.cell_settings(every[0], system) for system in study.systems}
-    for where, settings in found.items():
-        monkeypatch.setattr(settings, "read_settings", lambda _, settings=settings: settings)
+    every = [Trial(one, spec.seeds[0]) for one, spec in study.sets.items()]
+    changed = [Trial(one, study.ablate.seeds[0], ablation) for one in study.ablate.sets for ablation in study.ablations]
+    changed += [Trial(name, spec.seeds[0], ablation) for name, spec in study.sets.items() for ablation in spec.ablate]
+    found = {str(trial): study.trial_settings(trial) for trial in [*every, *changed]}
+    found |= {system: study.trial_settings(every[0], system) for system in study.systems}
+    for where, values in found.items():
+        monkeypatch.setattr(settings, "read_settings", lambda _, values=values: values)
         for section, cls in classes.items():
             assert isinstance(settings.load_params(cls, section, where), cls), where
 
 
 def test_layers_of_settings(root: Path):
     """The wrong order would run a set with the study's numbers in place of its own."""
-    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    sets = yaml.safe_load((root / "research/studies/toy.yaml").read_text())["sets"]
     sets["two"]["settings"] = {"distill.steps": 30, "train_biencoder.steps": 77}
     change_study(root, sets=sets)
     study = read_study("toy", root)
-    one, two = (study.cell_settings(Cell(name, 2)) for name in ("one", "two"))
+    one, two = (study.trial_settings(Trial(name, 2)) for name in ("one", "two"))
     assert (one["distill"]["steps"], two["distill"]["steps"]) == (10, 30)
     assert one["random"]["seed"] == 2 and one["prepare"]["source"] == "data/one"
     assert two["train_late_interaction"]["steps"] == 77, "a section that is like another one follows it"
     assert two["train_late_interaction"]["learning_rate"] == 0.5
-    off = study.cell_settings(Cell("one", 1, "off_policy"))["mine"]
+    off = study.trial_settings(Trial("one", 1, "off_policy"))["mine"]
     assert off["depth"] == 0 and off["random"] == one["mine"]["depth"] + one["mine"]["random"]
 
 
@@ -88,46 +89,46 @@ def test_layers_of_settings(root: Path):
         ({"further": {"seeds": {"one": 9}}}, "further.seeds.one is 9, expected a list"),
         ({"workers": 0}, "workers is 0, expected a whole number of at least 1"),
         ({"workers": True}, "workers is True, expected a whole number"),
-        ({"sections": {"mine": {"depth": 1}}}, "in settings.yaml too"),
+        ({"sections": {"mine": {"depth": 1}}}, "in params.yaml too"),
         ({"setings": {}}, "unknown keys setings"),
     ],
 )
 def test_faults_of_a_study_are_found_at_its_start(root: Path, changes: dict, message: str):
-    """Each would otherwise be met when its cell is reached, hours later."""
+    """Each would otherwise be met when its trial is reached, hours later."""
     change_study(root, **changes)
     with pytest.raises(ParamsError, match=re.escape(message)):
         read_study("toy", root)
 
 
 def test_a_system_left_out_of_a_set_is_not_missed_there(root: Path):
-    """A table without it must be drawn, and measuring it later must make the cell unfinished."""
-    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    """A table without it must be drawn, and measuring it later must make the trial unfinished."""
+    sets = yaml.safe_load((root / "research/studies/toy.yaml").read_text())["sets"]
     sets["two"]["leave_out"] = ["bm25"]
     change_study(root, sets=sets)
     study = read_study("toy", root)
     assert "bm25" in study.systems_of("one") and "bm25" not in study.systems_of("two")
-    assert list(study.conditions(Cell("two", 1))["measured"]) == [name for name in SYSTEMS if name != "bm25"]
+    assert list(study.conditions(Trial("two", 1))["measured"]) == [name for name in SYSTEMS if name != "bm25"]
     values = {name: [0.5] * 4 for name in study.systems_of("two")}
-    finished = {Cell("two", seed): result(study, Cell("two", seed), **values) for seed in (1, 2)}
+    finished = {Trial("two", seed): result(study, Trial("two", seed), **values) for seed in (1, 2)}
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     assert set(summary["sets"]["two"]["systems"]) == set(details["sets"]["two"]["systems"]) == set(values)
 
 
 def test_a_set_may_name_ablations_of_its_own(root: Path):
     """More seeds of the one that matters, or a set for one question, must not take all the others along."""
-    sets = yaml.safe_load((root / "profiles/study/toy.yaml").read_text())["sets"]
+    sets = yaml.safe_load((root / "research/studies/toy.yaml").read_text())["sets"]
     sets["one"]["ablate"] = sets["two"]["ablate"] = ["off_policy"]
     change_study(root, sets=sets)
     study = read_study("toy", root)
     assert study.ablations_of("one") == {"no_mse": [1], "off_policy": [1, 2]}
     assert study.ablations_of("two") == {"off_policy": [1, 2]} and study.ablations_of("gone") == {}
-    ablations = [cell for cell in study.cells() if cell.ablation]
+    ablations = [trial for trial in study.trials() if trial.ablation]
     assert len(ablations) == len(set(ablations)) == 5
     means = {1: 0.5, 2: 0.7}
     finished = {
-        cell: flat_result(study, cell, **dict.fromkeys(["student"] if cell.ablation else SYSTEMS, means[cell.seed]))
-        for cell in study.cells()
-        if cell.set != "gone"
+        trial: flat_result(study, trial, **dict.fromkeys(["student"] if trial.ablation else SYSTEMS, means[trial.seed]))
+        for trial in study.trials()
+        if trial.set != "gone"
     }
     summary, details = study_summary.summarise(study, finished, {}, "make study")
     seeds = {name: {one: row["seeds"] for one, row in rows.items()} for name, rows in details["ablations"].items()}
@@ -148,14 +149,14 @@ def test_what_a_study_leaves_to_those_who_ask(root: Path):
     plan = {"sets": ["gone"], "seeds": {"one": [2]}, "ablations": {"one": ["off_policy"]}}
     change_study(root, further=plan, workers=2)
     study = read_study("toy", root)
-    further = {str(cell) for cell in study.cells() if study.is_further(cell)}
+    further = {str(trial) for trial in study.trials() if study.is_further(trial)}
     assert further == {"gone, seed 1", "one, seed 2", "one, seed 1, off_policy"}
     finished = {
-        cell: flat_result(study, cell, **dict.fromkeys(["student"] if cell.ablation else SYSTEMS, 0.5))
-        for cell in study.cells()
+        trial: flat_result(study, trial, **dict.fromkeys(["student"] if trial.ablation else SYSTEMS, 0.5))
+        for trial in study.trials()
     }
     summary, details = study_summary.summarise(study, finished, {}, "make study")
-    assert (details["hours"], details["further_hours"]) == (0.12, 0.05), "minutes of seven cells and of three"
+    assert (details["hours"], details["further_hours"]) == (0.12, 0.05), "minutes of seven trials and of three"
     assert set(summary["sets"]) == {"one", "two", "gone"}, "what was measured is shown"
 
 
@@ -163,30 +164,30 @@ def test_an_ablation_of_one_system_alone(root: Path):
     """A bi-encoder's settings would train a teacher and a student that nobody asked for."""
     change_study(root, ablate={**ABLATE, "alone": {"biencoder": ["no_mse"]}})
     study = read_study("toy", root)
-    measured = {name: study.conditions(Cell("one", 1, name))["measured"] for name in ("no_mse", "off_policy")}
+    measured = {name: study.conditions(Trial("one", 1, name))["measured"] for name in ("no_mse", "off_policy")}
     assert measured == {"no_mse": ["biencoder"], "off_policy": ["student", "teacher"]}
-    base = Cell("one", 1)
+    base = Trial("one", 1)
     finished = {base: result(study, base)}
-    assert estimate(study, Cell("one", 1, "no_mse"), finished) == 4, "the training of a bi-encoder"
+    assert estimate(study, Trial("one", 1, "no_mse"), finished) == 4, "the training of a bi-encoder"
     own = {"one": {**SET, "seeds": [1], "ablate": ["no_mse"]}}
     change_study(root, sets=own, ablate={**ABLATE, "names": ["off_policy"], "alone": {"biencoder": ["no_mse"]}})
     assert read_study("toy", root).ablate.measured("no_mse") == ["biencoder"], "also one that a set names for itself"
 
 
 def test_an_ablation_of_a_system_with_settings_of_its_own(root: Path):
-    """The ablation would be laid below what it is to change, or cells of before would be unfinished for nothing."""
+    """The ablation would be laid below what it is to change, or trials of before would be unfinished for nothing."""
     systems = {**dict.fromkeys(SYSTEMS, {}), "student_paper": {"distill.mse": 0.5, "distill.steps": 4}}
     change_study(root, systems=systems)
-    cell = Cell("one", 1, "no_mse")
-    before = read_study("toy", root).conditions(cell)
+    trial = Trial("one", 1, "no_mse")
+    before = read_study("toy", root).conditions(trial)
     change_study(root, ablate={**ABLATE, "alone": {"student_paper": ["no_mse"]}})
     study = read_study("toy", root)
-    changed = study.cell_settings(cell, "student_paper")["distill"]
+    changed = study.trial_settings(trial, "student_paper")["distill"]
     assert (changed["mse"], changed["steps"]) == (0.0, 4)
-    assert study.cell_settings(cell)["distill"]["steps"] == 10
-    assert "systems" not in before and study.conditions(cell)["systems"] == {"student_paper": {"distill.steps": 4}}
+    assert study.trial_settings(trial)["distill"]["steps"] == 10
+    assert "systems" not in before and study.conditions(trial)["systems"] == {"student_paper": {"distill.steps": 4}}
     change_study(root, ablations={"no_mse": {"distill.steps": "= distill.steps * 2"}, "off_policy": {"mine.depth": 0}})
-    assert read_study("toy", root).conditions(cell)["systems"] == {
+    assert read_study("toy", root).conditions(trial)["systems"] == {
         "student_paper": {"distill.steps": 8, "distill.mse": 0.5}
     }, "an ablation of what the system sets must not look like another one"
 
@@ -204,10 +205,10 @@ def test_trained_systems_have_as_many_alternatives():
 def test_an_included_study_is_the_base(root: Path):
     """A study that takes another's settings must not run the other's sets as well."""
     more = {"include": "toy.yaml", "settings": {"distill.queries": 5}, "sets": {"two": SET}, "ablate": None}
-    (root / "profiles/study/more.yaml").write_text(yaml.safe_dump(more))
+    (root / "research/studies/more.yaml").write_text(yaml.safe_dump(more))
     study = read_study("more", root)
-    assert study.name == "more" and [str(cell) for cell in study.cells()] == ["two, seed 4"]
-    settings = study.cell_settings(Cell("two", 4))["distill"]
+    assert study.name == "more" and [str(trial) for trial in study.trials()] == ["two, seed 4"]
+    settings = study.trial_settings(Trial("two", 4))["distill"]
     assert (settings["steps"], settings["queries"]) == (10, 5)
     assert list(study.systems) == list(SYSTEMS)
 

@@ -35,7 +35,7 @@ def test_wrong_changes_are_named(change: dict, message: str):
 
 
 def test_differences_name_what_changed():
-    """Says why a cell of hours ago does not count any more."""
+    """Says why a trial of hours ago does not count any more."""
     assert differences({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": 1, "y": 4}, "c": 5}) == [
         "a.y: 2 -> 4",
         "b: 3 -> none",

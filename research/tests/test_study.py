@@ -1,4 +1,4 @@
-"""The study end to end on a few documents: killed, run, with a cell that fails, and run again for nothing."""
+"""The study end to end on a few documents: killed, run, with a trial that fails, and run again for nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import yaml
 
 from rabtriever.core.artifacts import read_json, write_json
 from rabtriever.ops import tracking
-from research import study, systems, trial
-from research.definition import Cell
+from research import study, systems
+from research import trial as trial_module
+from research.definition import Trial
+from research.scheduler import Scheduler
 from research.tests.toy_study import flat_result
 from tests.closure import ROOT
 from tests.toy import wait_for
@@ -83,9 +85,10 @@ def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    shared = yaml.safe_load((ROOT / "profiles/study/common.yaml").read_text())
+    (tmp_path / "research/studies").mkdir(parents=True)
+    shared = yaml.safe_load((ROOT / "research/studies/common.yaml").read_text())
     content = {**STUDY, "systems": shared["systems"], "sections": shared["sections"]}
-    (tmp_path / "profiles/study/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (tmp_path / "research/studies/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     (tmp_path / ".cache/study/toy/mlruns").mkdir(parents=True)
     shutil.copy(store_template, tmp_path / ".cache/study/toy/mlruns/mlflow.db")
     return tmp_path
@@ -93,21 +96,21 @@ def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """A kill must cost one step, a failing cell itself alone, and a finished study nothing."""
+    """A kill must cost one step, a failing trial itself alone, and a finished study nothing."""
     with monkeypatch.context() as patch:
         patch.setattr(systems.evaluation, "biencoder_system", killed_after(1, systems.evaluation.biencoder_system))
         with pytest.raises(KeyboardInterrupt):
             study.study.fn("toy")
-    cell = project / ".cache/study/toy/few-1"
-    assert not (cell / "cell.json").exists() and not (cell / ".stamps/measure-zeroshot.json").exists()
-    trained = (cell / ".stamps/train_teacher.json").read_bytes()
+    trial = project / ".cache/study/toy/few-1"
+    assert not (trial / "trial.json").exists() and not (trial / ".stamps/measure-zeroshot.json").exists()
+    trained = (trial / ".stamps/train_teacher.json").read_bytes()
 
-    with pytest.raises(study.CellsFailed, match="1 failed"):
+    with pytest.raises(study.TrialsFailed, match="1 failed"):
         study.study.fn("toy")
-    assert not (cell / "ablations/plain_mlp").exists(), "nobody asked for what is further"
-    with pytest.raises(study.CellsFailed, match="1 failed"):
+    assert not (trial / "ablations/plain_mlp").exists(), "nobody asked for what is further"
+    with pytest.raises(study.TrialsFailed, match="1 failed"):
         study.study.fn("toy", further=True)
-    assert (cell / ".stamps/train_teacher.json").read_bytes() == trained, "a finished stage was run again"
+    assert (trial / ".stamps/train_teacher.json").read_bytes() == trained, "a finished stage was run again"
     failure = read_json(project / ".cache/study/toy/bad-1/failure.json")
     assert "small_model.width 10 must be" in failure["message"] and str(project) not in failure["message"]
 
@@ -116,82 +119,81 @@ def test_a_study_from_kill_to_nothing_left(project: Path, monkeypatch: pytest.Mo
     assert list(row["systems"]) == SYSTEMS and row["num_queries"] == 8 and row["num_documents"] < 60
     assert set(summary["ablations"]["few"]) == {"default", "no_similarity", "plain_mlp"}
     assert set(details["ablations"]["few"]["no_similarity"]["systems"]) == {"student", "teacher"}
-    assert set(details["ablations"]["few"]["plain_mlp"]["systems"]) == {"student"}, "the teacher is the base cell's"
+    assert set(details["ablations"]["few"]["plain_mlp"]["systems"]) == {"student"}, "the teacher is the base trial's"
     assert set(details["ablations"]["few"]["sharp"]["systems"]) == {"biencoder"}, "which is what it is about"
-    assert (cell / "ablations/sharp/models/teacher").is_symlink(), "a teacher was trained for a bi-encoder's setting"
-    check_an_ablation_of_a_system_with_settings_of_its_own(cell)
-    check_that_dpo_goes_on_from_the_teacher(cell)
+    assert (trial / "ablations/sharp/models/teacher").is_symlink(), "a teacher was trained for a bi-encoder's setting"
+    check_an_ablation_of_a_system_with_settings_of_its_own(trial)
+    check_that_dpo_goes_on_from_the_teacher(trial)
     assert {one["system"] for one in details["complexity"]["rows"]} >= {"teacher", "student", "biencoder"}
-    assert [one["cell"] for one in details["missing"]] == ["bad, seed 1"]
+    assert [one["trial"] for one in details["missing"]] == ["bad, seed 1"]
     for name in ("quality", "ablations", "complexity"):
         assert (project / f"reports/study/{name}.png").is_file()
-    assert (cell / "ablations/no_similarity/models/backbone").is_symlink()
-    assert not (cell / "ablations/no_similarity/models/teacher").is_symlink()
-    indices = [path / "models/retriever" for path in (cell / "ablations").iterdir()]
+    assert (trial / "ablations/no_similarity/models/backbone").is_symlink()
+    assert not (trial / "ablations/no_similarity/models/teacher").is_symlink()
+    indices = [path / "models/retriever" for path in (trial / "ablations").iterdir()]
     assert len(indices) == 5 and all(path.is_symlink() for path in indices), "an index was built for an ablation"
-    info = read_json(cell / "cell.json")
+    info = read_json(trial / "trial.json")
     assert info["teacher_calls"] > 0 and info["seconds"]["train_teacher"] > 0 and info["device"]
 
-    content = yaml.safe_load((project / "profiles/study/toy.yaml").read_text())
+    content = yaml.safe_load((project / "research/studies/toy.yaml").read_text())
     del content["sets"]["bad"]
-    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (project / "research/studies/toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     monkeypatch.setattr(study, "prefect_api", lambda: pytest.fail("a server was started for nothing"))
     capsys.readouterr()
     study.run_once("toy")
-    assert "6 cells finished" in capsys.readouterr().out
+    assert "6 trials finished" in capsys.readouterr().out
     assert read_json(project / "reports/study/summary.json") == summary
     check_that_a_clone_has_the_figures(project, content, summary)
 
 
-def check_that_dpo_goes_on_from_the_teacher(cell: Path):
+def check_that_dpo_goes_on_from_the_teacher(trial: Path):
     """A teacher and its reader trained again, for a row that shall differ from `teacher` by DPO alone."""
-    for where in (cell, cell / "ablations/dpo_tight"):
-        bench = where / "variants/teacher_dpo"
-        start = read_json(bench / ".stamps/train_teacher.json")["inputs"]["hashes"][systems.PLAIN_TEACHER]
-        assert start == read_json(cell / "models/teacher/manifest.json")["hash"]
-        assert not (bench / "models/teacher").is_symlink()
+    for where in (trial, trial / "ablations/dpo_tight"):
+        workspace = where / "variants/teacher_dpo"
+        start = read_json(workspace / ".stamps/train_teacher.json")["inputs"]["hashes"][systems.PLAIN_TEACHER]
+        assert start == read_json(trial / "models/teacher/manifest.json")["hash"]
+        assert not (workspace / "models/teacher").is_symlink()
 
 
-def check_an_ablation_of_a_system_with_settings_of_its_own(cell: Path):
+def check_an_ablation_of_a_system_with_settings_of_its_own(trial: Path):
     """The paper's student would be measured as ours under its name, or its teacher trained again for nothing."""
-    changed = cell / "ablations/paper_wide"
-    assert list(read_json(changed / "cell.json")["systems"]) == ["student_paper"]
-    base = read_json(cell / "per_query.json")
+    changed = trial / "ablations/paper_wide"
+    assert list(read_json(changed / "trial.json")["systems"]) == ["student_paper"]
+    base = read_json(trial / "per_query.json")
     assert read_json(changed / "start.json") == {"student_paper": base["student_paper"]}
     student = "variants/student_paper/models/student/1"
-    form = {where: read_json(where / student / "manifest.json")["info"] for where in (cell, changed)}
-    assert form[changed]["hidden"] == 12 and form[cell]["hidden"] == 8
-    assert form[changed]["products"] == form[cell]["products"] == 0
+    form = {where: read_json(where / student / "manifest.json")["info"] for where in (trial, changed)}
+    assert form[changed]["hidden"] == 12 and form[trial]["hidden"] == 8
+    assert form[changed]["products"] == form[trial]["products"] == 0
     assert (changed / "variants/student_paper/models/teacher").is_symlink()
     assert (changed / "models/student/1").is_symlink(), "ours was trained too"
-    assert read_json(changed / "cell.json")["spent"] > 0
+    assert read_json(changed / "trial.json")["spent"] > 0
 
 
 def check_that_a_clone_has_the_figures(project: Path, content: dict, summary: dict):
     """Publishes a finished study, and reads it where it was not run."""
-    (project / "docs").mkdir()
-    shutil.copy(ROOT / study.PAGE, project / study.PAGE)
-    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
+    (project / "research/studies/toy.yaml").write_text(yaml.safe_dump({**content, "publish": True}, sort_keys=False))
     study.run_once("toy")
     shutil.rmtree(project / ".cache/study/toy/few-1")
     (project / ".cache/study/toy/complexity.json").unlink()
     study.run_once("toy")
     assert read_json(project / "reports/study/summary.json") == summary, "a clone has the figures without running"
-    assert "**few**" in (project / "docs/results.md").read_text()
-    assert (project / "docs/study/toy-complexity.png").is_file()
+    assert "**few**" in (project / "research/log.md").read_text()
+    assert (project / "research/results/toy-complexity.png").is_file()
     check_that_a_system_is_added_to_what_others_measured(project, content)
-    (project / "docs/study/toy/few-1/ablations/plain_mlp.json").unlink()
+    (project / "research/results/toy/few-1/ablations/plain_mlp.json").unlink()
     published = study.read_study("toy")
     assert not study._todo(published, [])
     todo = [str(one) for one in study._todo(published, [], further=True)]
-    assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a cell that was run here"
-    assert study._Turns(published, study._todo(published, [], further=True), afresh=False)._whole == {Cell("few", 1)}
+    assert todo == ["few, seed 1", "few, seed 1, plain_mlp"], "an ablation starts from a trial that was run here"
+    scheduler = Scheduler(published, study._todo(published, [], further=True), False, study.run_one)
+    assert scheduler._whole == {Trial("few", 1)}
     assert len(study._todo(published, [], afresh=True)) == 5 and not study._complexity_due(published, afresh=False)
 
 
 def check_that_a_system_is_added_to_what_others_measured(project: Path, content: dict):
     """One more system would cost all the others again, hours of them, or nobody would know that it was another run."""
-    path, committed = project / "profiles/study/toy.yaml", project / "docs/study/toy/few-1.json"
+    path, committed = project / "research/studies/toy.yaml", project / "research/results/toy/few-1.json"
     before = read_json(committed)
     few = {**content["sets"]["few"], "leave_out": ["late_interaction"]}
     systems = {**content["systems"], "student_paper": {"predictor.products": 0}}
@@ -202,7 +204,7 @@ def check_that_a_system_is_added_to_what_others_measured(project: Path, content:
         **before["info"],
         "systems": {name: row for name, row in before["info"]["systems"].items() if name in per_query},
         "device": "abacus",
-        "conditions": study.read_study("toy").conditions(Cell("few", 1)),
+        "conditions": study.read_study("toy").conditions(Trial("few", 1)),
     }
     worse = {**per_query, "student_paper": [0.0] * len(before["queries"])}
     write_json(committed, {**before, "info": info, "per_query": worse})
@@ -212,22 +214,22 @@ def check_that_a_system_is_added_to_what_others_measured(project: Path, content:
     assert after["per_query"] == before["per_query"] and list(after["info"]["systems"]) == SYSTEMS
     assert after["info"]["device"] == "abacus" and after["info"]["seconds"] == before["info"]["seconds"]
     assert set(after["info"]["added"]) == {"late_interaction", "student_paper"}
-    page = (project / "docs/results.md").read_text()
+    page = (project / "research/log.md").read_text()
     assert "Measured later, in runs of their own: late_interaction, student_paper." in page
-    cell = project / ".cache/study/toy/few-1"
-    models = {one.name for one in (cell / "models").iterdir()}
+    trial = project / ".cache/study/toy/few-1"
+    models = {one.name for one in (trial / "models").iterdir()}
     assert models == {"backbone", "late_interaction"}, "more was trained than the new system needs"
-    check_what_it_cost(cell, after["info"]["spent"] - before["info"]["spent"])
-    assert Cell("few", 1) in study.read_results(study.read_study("toy"), committed=False)[1]
+    check_what_it_cost(trial, after["info"]["spent"] - before["info"]["spent"])
+    assert Trial("few", 1) in study.read_results(study.read_study("toy"), committed=False)[1]
     assert not study._complexity_due(study.read_study("toy"), afresh=False)
 
 
-def check_what_it_cost(cell: Path, spent: float):
+def check_what_it_cost(trial: Path, spent: float):
     """The study would seem to take hours longer than in one run, which warms up and trains a teacher once."""
     added = {"train_late_interaction", "measure-late_interaction", "distill-0", "mine-1", "distill-1", "build_index",
              "measure-student_paper"}  # fmt: skip
     again = {"prepare", "subset-12-20-test", "backbone", "train_biencoder", "train_teacher", "embed_corpus", "mine-0"}
-    stamps = [path for folder in (cell, cell / "variants/student_paper") for path in folder.glob(".stamps/*.json")]
+    stamps = [path for folder in (trial, trial / "variants/student_paper") for path in folder.glob(".stamps/*.json")]
     own = {path.stem: read_json(path)["seconds"] for path in stamps if read_json(path)["own"]}
     assert set(own) == added | again
     assert spent == pytest.approx(sum(own[name] for name in added), abs=0.05)
@@ -238,32 +240,32 @@ def test_student_and_teacher_are_of_one_run(project: Path, own: dict):
     """A student added to what others measured would be compared with another run's teacher."""
     from research.trial import _known
 
-    path = project / "profiles/study/toy.yaml"
+    path = project / "research/studies/toy.yaml"
     content = {**yaml.safe_load(path.read_text()), "publish": True}
     left = {**content["sets"]["few"], "leave_out": ["student"]}
     path.write_text(yaml.safe_dump({**content, "sets": {"few": left}, "further": None, "complexity": None}))
-    less, cell = study.read_study("toy"), Cell("few", 1)
-    study.commit_results(less, {cell: flat_result(less, cell, **dict.fromkeys(less.systems_of("few"), 0.5))}, {})
+    less, trial = study.read_study("toy"), Trial("few", 1)
+    study.commit_results(less, {trial: flat_result(less, trial, **dict.fromkeys(less.systems_of("few"), 0.5))}, {})
     systems = {**content["systems"], "student": own}
     path.write_text(yaml.safe_dump({**content, "systems": systems}, sort_keys=False))
     more = study.read_study("toy")
-    assert study.read_results(more)[1][cell] == "was run without student"
-    assert _known(more, cell, base=None) is None
+    assert study.read_results(more)[1][trial] == "was run without student"
+    assert _known(more, trial, base=None) is None
 
 
 @pytest.mark.slow
-def test_cells_side_by_side(project: Path, one_thread, capfd):
+def test_trials_side_by_side(project: Path, one_thread, capfd):
     """Two workers measure something else than one, start an ablation before its base, or garble their lines."""
     definition = study.read_study("toy")
-    with pytest.raises(study.CellsFailed, match="1 failed"):
+    with pytest.raises(study.TrialsFailed, match="1 failed"):
         study.study.fn("toy")
     alone = {str(one): found for one, found in study.read_results(definition)[0].items()}
     for path in (project / ".cache/study/toy").glob("*-1"):
         shutil.rmtree(path)
-    content = yaml.safe_load((project / "profiles/study/toy.yaml").read_text())
-    (project / "profiles/study/toy.yaml").write_text(yaml.safe_dump({**content, "workers": 2}, sort_keys=False))
+    content = yaml.safe_load((project / "research/studies/toy.yaml").read_text())
+    (project / "research/studies/toy.yaml").write_text(yaml.safe_dump({**content, "workers": 2}, sort_keys=False))
     capfd.readouterr()
-    with pytest.raises(study.CellsFailed, match="1 failed"):
+    with pytest.raises(study.TrialsFailed, match="1 failed"):
         study.study.fn("toy")
     together = {str(one): found for one, found in study.read_results(study.read_study("toy"))[0].items()}
     assert {one: found.per_query for one, found in together.items()} == {
@@ -274,12 +276,12 @@ def test_cells_side_by_side(project: Path, one_thread, capfd):
     assert [line for line in printed if line.startswith("few, seed 1 | prepare: ")]
     places = [printed.index(next(line for line in printed if f"{one}: " in line and line.endswith(end)))
               for one, end in (("] few, seed 1", "s)"), ("] few, seed 1, no_similarity", "s"))]  # fmt: skip
-    assert places == sorted(places), "an ablation starts from a finished cell"
+    assert places == sorted(places), "an ablation starts from a finished trial"
 
 
 def test_rivals_alone_want_no_teacher(project: Path):
     """Two more sets for one question about the bi-encoder took two trained students, an hour."""
-    path = project / "profiles/study/toy.yaml"
+    path = project / "research/studies/toy.yaml"
     content = yaml.safe_load(path.read_text())
     rivals = ["zeroshot", "biencoder"]
     content["sets"] = {"few": {**content["sets"]["few"], "leave_out": [one for one in SYSTEMS if one not in rivals]}}
@@ -329,11 +331,11 @@ def test_a_cost_that_cannot_be_measured_is_told(project: Path, monkeypatch: pyte
     definition = study.read_study("toy")
     monkeypatch.setattr(study, "_complexity_due", lambda *_: True)
     monkeypatch.setattr("research.trial.measure_complexity", Mock(side_effect=ValueError("4000 tokens do not fit")))
-    assert study._run_cells(definition, [], afresh=False) == {"complexity": "4000 tokens do not fit"}
+    assert study._run_trials(definition, [], afresh=False) == {"complexity": "4000 tokens do not fit"}
     assert "complexity: failed: 4000 tokens do not fit" in capsys.readouterr().out
 
 
-class BrokenCrew(Executor):
+class BrokenPool(Executor):
     """Has lost its processes."""
 
     def submit(self, fn, /, *arguments, **named):
@@ -344,10 +346,10 @@ class BrokenCrew(Executor):
 
 def test_a_killed_process_is_told(project: Path, monkeypatch: pytest.MonkeyPatch):
     """Where memory runs out a study ends in a traceback, without a summary of the hours before."""
-    monkeypatch.setattr(study, "crew", lambda workers: contextlib.nullcontext(BrokenCrew()))
-    with pytest.raises(study.CellsFailed, match="1 failed"):
+    monkeypatch.setattr(study, "process_pool", lambda workers: contextlib.nullcontext(BrokenPool()))
+    with pytest.raises(study.TrialsFailed, match="1 failed"):
         study.study.fn("toy", ["few"])
-    (told,) = [one for one in read_json(study.TARGET / "details.json")["missing"] if one["cell"] == "few, seed 1"]
+    (told,) = [one for one in read_json(study.TARGET / "details.json")["missing"] if one["trial"] == "few, seed 1"]
     assert "memory runs out" in told["why"]
 
 
@@ -363,10 +365,10 @@ def test_two_processes_do_not_share_a_study(project: Path):
 
 
 def test_a_system_nobody_can_measure_is_named_first(project: Path):
-    """It would be found after the pipeline of the first cell has run."""
+    """It would be found after the pipeline of the first trial has run."""
     from research.trial import check_systems
 
-    path = project / "profiles/study/toy.yaml"
+    path = project / "research/studies/toy.yaml"
     content = yaml.safe_load(path.read_text())
     content["systems"]["oracle"] = {}
     path.write_text(yaml.safe_dump(content))
@@ -375,21 +377,21 @@ def test_a_system_nobody_can_measure_is_named_first(project: Path):
 
 
 @pytest.mark.server
-def test_cells_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.MonkeyPatch):
-    """Prevents cells that nobody sees in Prefect, and a failing one that ends the flow before the others."""
+def test_trials_are_task_runs_of_one_flow(project: Path, monkeypatch: pytest.MonkeyPatch):
+    """Prevents trials that nobody sees in Prefect, and a failing one that ends the flow before the others."""
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness
 
     ran = []
 
-    def run_cell(definition, cell, whole):
-        ran.append((str(cell), whole))
-        if cell.set == "bad":
-            raise ValueError("a bad cell")
+    def run_trial(definition, trial, whole):
+        ran.append((str(trial), whole))
+        if trial.set == "bad":
+            raise ValueError("a bad trial")
 
-    monkeypatch.setattr(trial, "run_cell", run_cell)
+    monkeypatch.setattr(trial_module, "run_trial", run_trial)
     with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
-        with pytest.raises(study.CellsFailed):
+        with pytest.raises(study.TrialsFailed):
             study.study("toy", further=True)
         # the server records task runs from events, which may come after the flow has ended
         wait_for(

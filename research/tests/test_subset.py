@@ -31,7 +31,7 @@ def test_a_smaller_corpus_keeps_what_is_judged():
 
 
 def test_a_query_left_with_wrong_documents_alone_goes():
-    """The preparation refuses a training query without a relevant document, and the whole cell with it."""
+    """The preparation refuses a training query without a relevant document, and the whole trial with it."""
     whole = dataset()
     whole.qrels["train"]["a19"] = {"d19": 1, "d30": 0}
     small = subset(whole, {}, documents=9)

@@ -1,4 +1,4 @@
-"""A repository with a study `toy`, and cells of it that nobody ran."""
+"""A repository with a study `toy`, and trials of it that nobody ran."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yaml
 from rabtriever.core.artifacts import write_json
 from rabtriever.data.metrics import METRICS
 from research import definition as study_module
-from research.definition import Cell, Study
-from research.finished import CellResult
+from research.definition import Study, Trial
+from research.finished import TrialResult
 from tests.closure import ROOT
 
 SYSTEMS = ("bm25", "biencoder", "biencoder_distilled", "student", "teacher")
@@ -22,6 +22,7 @@ def toy_repository(folder: Path) -> Path:
     """A repository with two data folders and a small study `toy`."""
     shutil.copy(ROOT / "params.yaml", folder)
     (folder / "research/studies").mkdir(parents=True)
+    (folder / "profiles").mkdir()
     shutil.copy(ROOT / "profiles/small.yaml", folder / "profiles")
     for name in ("one", "two"):
         (folder / "data" / name).mkdir(parents=True)
@@ -54,8 +55,8 @@ def change_study(root: Path, **changes: Any) -> None:
     write_study(root, {**yaml.safe_load(path.read_text()), **changes})
 
 
-def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndcg: list[float]) -> CellResult:
-    """A finished cell: nDCG@10 from 0 to 1 per query by system."""
+def result(study: Study, trial: Trial, spent: float = 60.0, data: str = "d", **ndcg: list[float]) -> TrialResult:
+    """A finished trial: nDCG@10 from 0 to 1 per query by system."""
     per_query = {name: {f"q{place}": value for place, value in enumerate(values)} for name, values in ndcg.items()}
     rows = {
         name: {
@@ -66,9 +67,9 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         for name, values in ndcg.items()
     }
     info: dict[str, Any] = {
-        "set": cell.set,
-        "seed": cell.seed,
-        "ablation": cell.ablation,
+        "set": trial.set,
+        "seed": trial.seed,
+        "ablation": trial.ablation,
         "systems": rows,
         "num_queries": 4,
         "num_documents": 30,
@@ -87,17 +88,17 @@ def result(study: Study, cell: Cell, spent: float = 60.0, data: str = "d", **ndc
         "spent": spent,
         "teacher_scope": "all documents",
         "device": "abacus",
-        "conditions": study.conditions(cell),
+        "conditions": study.conditions(trial),
     }
-    return CellResult(info, per_query, per_query if cell.ablation else {})  # as if it had changed nothing
+    return TrialResult(info, per_query, per_query if trial.ablation else {})  # as if it had changed nothing
 
 
-def flat_result(study: Study, cell: Cell, **means: float) -> CellResult:
-    return result(study, cell, **{name: [mean] * 4 for name, mean in means.items()})
+def flat_result(study: Study, trial: Trial, **means: float) -> TrialResult:
+    return result(study, trial, **{name: [mean] * 4 for name, mean in means.items()})
 
 
-def save(study: Study, cell: Cell, one: CellResult) -> None:
-    write_json(study.folder / cell.folder / study_module.RESULT, one.info)
-    write_json(study.folder / cell.folder / study_module.PER_QUERY, one.per_query)
-    if cell.ablation:
-        write_json(study.folder / cell.folder / study_module.START, one.start)
+def save(study: Study, trial: Trial, one: TrialResult) -> None:
+    write_json(study.folder / trial.folder / study_module.RESULT, one.info)
+    write_json(study.folder / trial.folder / study_module.PER_QUERY, one.per_query)
+    if trial.ablation:
+        write_json(study.folder / trial.folder / study_module.START, one.start)

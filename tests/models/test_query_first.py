@@ -16,7 +16,7 @@ from rabtriever.models import reranker
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.preference import PreferenceModule
 from rabtriever.training.teacher import TeacherModule, TeacherParams
-from research.definition import Cell, read_study
+from research.definition import Trial, read_study
 from tests.closure import ROOT
 
 
@@ -110,7 +110,7 @@ def test_the_ablation_moves_the_cue_with_the_order():
     """The cue would stand in the middle, and the answer be asked for behind a bare document."""
     study = read_study("cpu", ROOT)
     assert {study.sets[name].backbone for name in study.ablate.sets} == {"small"}, "the templates are this backbone's"
-    default, turned = (study.cell_settings(Cell("household", 7, name))["prompt"] for name in ("", "query_first"))
+    default, turned = (study.trial_settings(Trial("household", 7, name))["prompt"] for name in ("", "query_first"))
     assert default["query"].endswith("Helps:") and turned["document"].endswith("Helps:")
     assert (default["query"] + default["document"]).count("Helps:") == 1
     assert (turned["query"] + turned["document"]).count("Helps:") == 1
