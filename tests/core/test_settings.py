@@ -148,12 +148,12 @@ def test_saving_keeps_everything_else(tmp_path):
     """Changing the data set wipes the comments of the file, or changes another section."""
     path = tmp_path / "params.yaml"
     path.write_text(COMMENTED)
-    save_param(path, "prepare.source", "../shared/data/esconv")
-    assert path.read_text() == COMMENTED.replace("data/household", "../shared/data/esconv")
+    save_param(path, "prepare.source", "../elsewhere/esconv")
+    assert path.read_text() == COMMENTED.replace("data/household", "../elsewhere/esconv")
     save_param(path, "prepare.limit", 3)
     save_param(path, "prepare.text", "plain")
     save_param(path, "other.source", True)
-    changed = COMMENTED.replace("data/household", "../shared/data/esconv").replace("limit:", "limit: 3")
+    changed = COMMENTED.replace("data/household", "../elsewhere/esconv").replace("limit:", "limit: 3")
     assert path.read_text() == changed.replace("'it''s'", "plain").replace("source: a", "source: true")
 
 
