@@ -173,3 +173,14 @@ def test_exact_products_for_a_while():
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_one_query_and_few_documents_score_as_many_do(scorer: Scorer, states, monkeypatch):
+    """A single search gives other scores than the same query in a run."""
+    if not isinstance(scorer.predictor, FoldablePredictor):
+        pytest.skip("only a folded score is scanned")
+    folded = scorer.fold(states[1])
+    few = scorer.scores(states[0][:1], folded)
+    monkeypatch.setattr("rabtriever.search.scorer.FEW_CELLS", 0)
+    assert few == pytest.approx(scorer.scores(states[0][:1], folded), abs=1e-4)
+    assert few == pytest.approx(scorer.scores(states[0], folded)[:1], abs=1e-4)

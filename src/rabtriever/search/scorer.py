@@ -20,7 +20,7 @@ from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments, Fold
 from rabtriever.search.texts import text_list
 
 ENCODE_BATCH = 256
-FEW_CELLS = 400_000  # up to here starting numba, most of a second, costs more than it saves
+FEW_CELLS = 400_000  # numbers of the documents; for one query and so few, starting numba costs more than it saves
 
 
 @contextlib.contextmanager
@@ -78,13 +78,13 @@ class Scorer:
         return self.predictor.fold_documents(documents, self.direction)
 
     def scores(self, query_embeddings: Tensor, documents: FoldedDocuments) -> np.ndarray:
-        """(Q, N) scores: the fused loop on a CPU, blocked torch operations on a GPU and where there is little to do."""
+        """(Q, N) scores: a fused loop on a CPU, torch on a GPU or for one query and few documents."""
         folded = self.predictor.fold_queries(query_embeddings, self.direction)
         if torch.cuda.is_available():
             asked = FoldedQueries(*(tensor.cuda() for tensor in folded))
             with exact_products():
                 return folded_scores(asked, on_device(documents)).cpu().numpy()
-        if len(query_embeddings) * (documents.additive.numel() + documents.products.numel()) <= FEW_CELLS:
+        if len(query_embeddings) == 1 and documents.additive.numel() + documents.products.numel() <= FEW_CELLS:
             return folded_scores(folded, documents).numpy()
         from rabtriever.search.scan import scan
 
