@@ -9,6 +9,19 @@ from typing import Any
 from research.goals import DEFAULT, RIVAL_TITLES
 from research.summary import student_changes, systems_measured
 
+READABLE = {
+    "bm25": "BM25",
+    "zeroshot": "zero-shot",
+    "biencoder": "bi-encoder",
+    "biencoder_distilled": "distilled bi-encoder",
+    "biencoder_calibrated": "bi-encoder with its terms",
+    "biencoder_sentence_transformers": "bi-encoder, sentence-transformers",
+    "distilled_calibrated": "distilled bi-encoder with its terms",
+    "late_interaction": "late interaction",
+    "student_paper": "student, the paper's predictor",
+    "teacher_dpo": "teacher with DPO",
+}
+
 
 def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
     """nDCG@10 of every system on every set, with its interval, as a PNG: one panel per set."""
@@ -36,7 +49,9 @@ def draw_quality(summary: Mapping[str, Any], path: str | Path) -> None:
         for place, system in enumerate(systems):
             if values := row["systems"].get(system):
                 _draw_interval(panel, place, values["nDCG@10"], values, _colour(system))
-        _label(panel, f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", systems)
+        names = [READABLE.get(system, system) for system in systems]
+        _label(panel, f"{name}\n{row['backbone']}, {row['num_documents']:,} documents", names)
+    figure.suptitle("How well each system ranks: further right is better", fontsize="medium")
     _save(figure, "nDCG@10 in per cent, mean over seeds, with the 95 % interval over queries", path)
 
 
@@ -70,6 +85,7 @@ def draw_rivals(summary: Mapping[str, Any], details: Mapping[str, Any], path: st
         panel.axvline(0, color="0.3", linewidth=0.8)
         title = RIVAL_TITLES[rival].replace(" with", "\nwith")
         _label(panel, f"student − {title}", list(changes))
+    figure.suptitle("The student beats a rival where a line is blue, and loses where it is orange", fontsize="medium")
     _save(figure, "difference of nDCG@10 in points, with the 95 % interval over queries", path)
     return True
 
@@ -107,6 +123,7 @@ def draw_ablations(summary: Mapping[str, Any], details: Mapping[str, Any], path:
         default = summary["ablations"].get(name, {}).get(DEFAULT)  # a student's: none where none is measured
         titled = f"{name} (default {default['nDCG@10']:.1f})" if default and details["split"] != "dev" else name
         _label(panel, titled, names)
+    figure.suptitle("A changed setting helps where a line is blue, harms where it is orange", fontsize="medium")
     whose = "nDCG@10 of the system an ablation is about" if details["split"] == "dev" else "the student's nDCG@10"
     _save(figure, f"change of {whose} in points, logarithmic beyond one, with the 95 % interval over queries", path)
 
@@ -130,10 +147,10 @@ def _save(figure: Any, label: str, path: str | Path) -> None:
 
 
 def _draw_change(panel: Any, place: int, change: Mapping[str, float] | None) -> None:
-    """A difference: green where it is above zero beyond chance, red below, grey between."""
+    """A difference: blue where it is significantly above zero, orange below, grey where the interval holds zero."""
     if change is None:
         return
-    colour = "tab:red" if change["high"] < 0 else "tab:green" if change["low"] > 0 else "0.5"
+    colour = "tab:orange" if change["high"] < 0 else "tab:blue" if change["low"] > 0 else "0.5"
     _draw_interval(panel, place, change["difference"], change, colour)
 
 
@@ -143,12 +160,12 @@ def _draw_interval(panel: Any, place: int, middle: float, interval: Mapping[str,
 
 
 def _colour(system: str) -> str:
-    """Students blue, teachers red, bi-encoders green, what is not trained on this data grey."""
+    """Students blue, teachers orange, bi-encoders purple, late interaction pink, what is not trained here grey."""
     families = {
         "student": "tab:blue",
-        "teacher": "tab:red",
-        "biencoder": "tab:green",
-        "distilled": "tab:green",
-        "late": "tab:olive",
+        "teacher": "tab:orange",
+        "biencoder": "tab:purple",
+        "distilled": "tab:purple",
+        "late": "tab:pink",
     }
     return families.get(system.split("_")[0], "0.45")
