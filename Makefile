@@ -13,6 +13,7 @@ EXTRAS ?=
 FROM ?=
 STUDY ?= cpu
 ARGS ?=
+WORKERS ?= 2
 
 BIN := .venv/bin
 SETUP_LOG := .venv/setup.log
@@ -36,8 +37,8 @@ study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours)
 data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which are missing
 	@$(BIN)/python -m research.get_data '$(FROM)'
 
-test: $(STAMP)  ## all tests; ARGS='-k name' chooses
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## all tests, in WORKERS=2 processes; ARGS='-k name' chooses
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## ruff's rules and format, and the direction of imports
 	@$(BIN)/python -m ruff check .

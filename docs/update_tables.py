@@ -18,8 +18,8 @@ EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
 PAGES = [DOCS.parent / "README.md"]
-COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "bytes_per_document")
-TITLES = {"ms_per_query": "ms/query", "bytes_per_document": "bytes/doc"}
+COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
+TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -33,7 +33,7 @@ def table(report: dict) -> str:
         "|---|" + "---:|" * len(COLUMNS),
     ]
     for name, row in report["systems"].items():
-        lines.append(f"| {name} | " + " | ".join(_cell(column, row[column]) for column in COLUMNS) + " |")
+        lines.append(f"| {name} | " + " | ".join(_cell(column, row.get(column)) for column in COLUMNS) + " |")
     return "\n".join(lines)
 
 
@@ -41,10 +41,12 @@ def _kept(retention: float | None) -> str:
     return "" if retention is None else f"; the student keeps **{retention:.1f} %** of the teacher's nDCG@10"
 
 
-def _cell(column: str, value: float) -> str:
+def _cell(column: str, value: float | None) -> str:
+    if value is None:
+        return "–"
     if column == "bytes_per_document":
         return f"{value:,.0f}"
-    return f"{value:.2f}" if column == "ms_per_query" else f"{value:.1f}"
+    return f"{value:.2f}" if column.startswith("ms_per_query") else f"{value:.1f}"
 
 
 def rendered(page: Path) -> str:
