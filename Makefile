@@ -38,7 +38,7 @@ data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which ar
 	@$(BIN)/python -m research.get_data '$(FROM)'
 
 test: $(STAMP)  ## all tests, in WORKERS=2 processes; ARGS='-k name' chooses
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## ruff's rules and format, and the direction of imports
 	@$(BIN)/python -m ruff check .

@@ -40,6 +40,12 @@ NEEDS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a process that gets one at the end would leave the other idle for minutes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("server")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 class Toy(NamedTuple):
     """Eight documents, of which two are no query's answer, and twelve training queries."""
 
