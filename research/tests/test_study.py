@@ -76,6 +76,11 @@ SYSTEMS = ["frequency", "bm25", "zeroshot", "biencoder", "biencoder_distilled", 
            "teacher_dpo"]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def groups_of_one_length() -> None:
+    """Batches are grouped as in a worker's process, which knows nothing of the shared fixture of this name."""
+
+
 @pytest.fixture
 def project(tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository's settings with the study `toy`, as the working folder."""

@@ -93,6 +93,7 @@ def test_a_registry_on_a_server_needs_mlflow(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_folder_needs_no_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a search in a copied folder from asking for a store."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow leaves there what another test has set
     Path("mine").mkdir()
     Path("champion").mkdir()
     for name in ("mine", "./mine", str(tmp_path), Path("mine"), Path("champion"), "."):
