@@ -22,13 +22,13 @@ class Known(NamedTuple):
 # The embedded data set with the shipped settings, on two cores; a stage of a round goes by the name before the `@`.
 TYPICAL = {
     "prepare": Known(10, 0),
-    "backbone": Known(100, 1),
-    "train_biencoder": Known(70, 1),
-    "train_teacher": Known(600, 8),
-    "embed_corpus": Known(20, 2),
-    "mine": Known(90, 2),
-    "distill": Known(80, 1),
-    "build_index": Known(15, 2),
+    "backbone": Known(120, 1),
+    "train_biencoder": Known(90, 1),
+    "train_teacher": Known(520, 8),
+    "embed_corpus": Known(13, 2),
+    "mine": Known(40, 2),
+    "distill": Known(57, 1),
+    "build_index": Known(19, 2),
     "evaluate": Known(70, 4),
     "register": Known(6, 0),
 }
