@@ -14,9 +14,10 @@ import sqlite3
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from rabtriever.ops import packaging, registry, tracking
+from rabtriever.ops import answering, packaging, registry, tracking
+from rabtriever.ops.version_files import existing
 
 _URI = re.compile(r"models:/(?P<model>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
 _ALIASES = (registry.CHAMPION, registry.PREVIOUS)
@@ -54,6 +55,7 @@ def find_retriever(name: str | Path) -> Found:
 
     Raises:
         FileNotFoundError: there is no such folder, no registry, or the version has lost its files.
+        ArtifactMismatchError: the version is not trusted; says why.
         ValueError: the registry has no such version, or the URI is of another model.
         ModuleNotFoundError: the registry is on a server, and MLflow is not installed.
     """
@@ -119,11 +121,8 @@ def _in_file(database: Path, reference: str) -> Found:
     source = urllib.parse.urlparse(row[0] or "")
     if source.scheme not in ("", "file") or "artifact_path" not in tags:
         raise _UnknownForm
-    inside = PurePosixPath(tags["artifact_path"]).relative_to(packaging.MODEL_FOLDER)
-    folder = Path(urllib.request.url2pathname(source.path)) / inside
-    if not folder.exists():
-        raise FileNotFoundError(f"version {number} has lost its files: no {folder}; {registry.LOST_ADVICE}")
-    return Found(folder, str(number), tags.get(registry.CODE_TAG))
+    folder = answering.trusted_folder(Path(urllib.request.url2pathname(source.path)), tags, f"version {number}")
+    return Found(existing(folder, f"version {number}"), str(number), tags.get(registry.CODE_TAG))
 
 
 def _no_version(reference: str) -> ValueError:
