@@ -272,7 +272,7 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
         advice = (
             "name one that `rabtriever models list` shows"
             if missing == to != PREVIOUS
-            else "it needs promotions of two different retrievers (make run)"
+            else "it needs two promotions of different retrievers (make run)"
         )
         raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
     if wanted.version == now.version:
