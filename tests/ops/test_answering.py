@@ -33,7 +33,7 @@ def put(name: str, text: str) -> Callable[[Path], None]:
     """Writes a file into the retriever folder."""
 
     def write(folder: Path) -> None:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
 
     return write
@@ -91,6 +91,8 @@ def test_what_does_not_belong_there_is_refused(model: Path, change: Callable[[Pa
         ("encoder/adapter_config.json", '{"base_model_name_or_path": "/elsewhere"}', "is not a file of a retriever"),
         ("encoder/modeling.py", "x = 1", "is not a file of a retriever"),
         ("encoder/config.json", '{"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}', "sets 'auto_map'"),
+        ("encoder/config.json", '{"auto_map": {"AutoConfig": "a/b--c.C"}, "model_type": "new"}', "sets 'auto_map'"),
+        ("encoder/config.json", '{"auto_map": {"AutoConfig": "a/b--c.C"}, "model_type": "clip"}', "sets 'auto_map'"),
         ("encoder/config.json", '{"text": [{"_attn_implementation": "a/b"}]}', "sets '_attn_implementation'"),
         ("reader/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["a/b--t.T"]}}', "sets 'auto_map'"),
         ("reader/model.safetensors.index.json", '{"weight_map": {"a": "../w.safetensors"}}', "names the weights"),
@@ -109,8 +111,11 @@ def test_what_would_load_code_is_refused_though_listed(model: Path, name: str, t
 def test_configurations_as_they_are_saved_are_data(model: Path) -> None:
     """Prevents refusing every language model because of settings that name nothing to load (S01)."""
     folder = model / "artifacts/retriever"
-    saved = {"model_type": "gpt2", "auto_map": None, "architectures": ["GPT2LMHeadModel"], "rope": {"type": "linear"}}
+    # as of a hub's model that once came with code, and is now known to transformers
+    saved = {"model_type": "phi3", "auto_map": {"AutoConfig": "a/b--c.C"}, "rope": {"type": "linear"}}
     put("encoder/config.json", json.dumps(saved))(folder)
+    put("encoder/tokenizer/tokenizer.json", "{}")(folder)
+    put("encoder/tokenizer/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["a/b--t.T", null]}}')(folder)
     put("encoder/model.safetensors.index.json", '{"weight_map": {"a": "model-1.safetensors"}}')(folder)
     write_manifest(folder, "retriever", {}, {})
     assert trusted_folder(model, tags(model), "version 3") == folder

@@ -20,10 +20,9 @@ _KNOWN = ("0", "1")  # "0": registered before formats had a number, with the sam
 ARTIFACTS = "artifacts"  # folder of a pyfunc that holds the retriever folder, and nothing beside it
 _PATH = re.compile(r"model/artifacts/([A-Za-z0-9_-][A-Za-z0-9_.-]*)")
 _DATA = {".json", ".jsonl", ".safetensors", ".faiss", ".txt", ".jinja", ".model"}
-# files and settings by which transformers would load something from elsewhere
+# a file and settings by which transformers would load something from elsewhere
 _LEADS_ELSEWHERE = {"adapter_config.json"}
-_CONFIGS = {"config.json", "generation_config.json", "tokenizer_config.json"}
-_CODE_SETTINGS = {"auto_map", "attn_implementation", "experts_implementation", "custom_generate"}
+_KERNELS = {"attn_implementation", "experts_implementation"}
 
 
 def trusted_folder(model: Path, tags: Mapping[str, str], name: str) -> Path:
@@ -107,7 +106,9 @@ def foreign_content(folder: Path, manifest: Manifest) -> str | None:
 
 def _leading_elsewhere(path: Path) -> str | None:
     """What in a JSON file of a language model would have transformers load code or weights from elsewhere."""
-    if path.name in _CONFIGS and (found := _code_settings(read_json(path))):
+    own_tokenizer = (path.parent / "tokenizer.json").is_file()  # read by itself, whatever is set beside it
+    configuration = path.name == "config.json" or (path.name == "tokenizer_config.json" and not own_tokenizer)
+    if configuration and (found := _code_settings(read_json(path))):
         return f"sets {found[0]!r}, which loads code from elsewhere"
     if path.name.endswith(".index.json"):  # of weights in several files
         index = read_json(path)
@@ -128,13 +129,24 @@ def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _code_settings(value: Any) -> list[str]:
-    """The settings at any depth of a configuration that name code to load."""
+    """The settings at any depth of a configuration by which transformers would load code.
+
+    A model that transformers knows itself is loaded by its own code, whatever `auto_map` says.
+    """
     if isinstance(value, list):
         return [name for part in value for name in _code_settings(part)]
     if not isinstance(value, dict):
         return []
-    own = [name for name, part in value.items() if name.lstrip("_") in _CODE_SETTINGS and part]
+    own = [name for name, part in value.items() if part and name.lstrip("_") in _KERNELS]
+    if value.get("auto_map") and not _is_native(value.get("model_type")):
+        own.append("auto_map")
     return own + [name for part in value.values() for name in _code_settings(part)]
+
+
+def _is_native(model_type: Any) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return isinstance(model_type, str) and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def ask(folder: Path, query: str, k: int) -> list[dict[str, Any]]:
