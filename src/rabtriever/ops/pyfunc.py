@@ -85,6 +85,8 @@ def _checked_queries(queries: Sequence[Any]) -> list[str]:
     if len(queries) > MOST_QUERIES:
         raise ValueError(f"the request has {len(queries):,} queries, expected at most {MOST_QUERIES:,}; send several")
     for number, query in enumerate(queries):
+        if _is_missing(query):
+            raise ValueError(f"query {number} is missing, expected a text")
         if not isinstance(query, str):
             raise ValueError(f"query {number} is {str(query)[:60]!r} ({type(query).__name__}), expected a text")
         if len(query) > MOST_CHARACTERS:
@@ -101,13 +103,18 @@ def _checked_queries(queries: Sequence[Any]) -> list[str]:
 
 def _wanted(k: Any, default: int) -> int:
     """The number of documents that a request asks for; the default where it leaves that out."""
-    if k is None or k is pd.NA or (isinstance(k, float) and math.isnan(k)):  # a column has NaN where rows lack it
+    if _is_missing(k):
         return default
     if isinstance(k, bool) or not isinstance(k, numbers.Real) or not math.isfinite(k) or k != math.floor(k):
         raise ValueError(f"k is {str(k)[:60]!r}, expected a whole number from 1 to {MOST_DOCUMENTS:,}")
     if not 1 <= k <= MOST_DOCUMENTS:
         raise ValueError(f"k is {int(k)}; ask for at least 1 and at most {MOST_DOCUMENTS:,} documents")
     return int(k)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a row leaves a value out, or has null there: a table then has None or NaN."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 class _Refusal(logging.Filter):
