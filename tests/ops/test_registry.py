@@ -161,6 +161,19 @@ def test_no_code_is_downloaded(remote: list[str]) -> None:
     assert not list(Path(".cache").rglob("*.py"))
 
 
+@pytest.mark.parametrize("name", ["best.json", "more.json"])
+def test_a_bad_download_is_not_kept(remote: list[str], name: str) -> None:
+    """Prevents a client that refuses a version for good after its files were put right again (S01)."""
+    version = registry.get("1")
+    file = next(Path("mlruns/artifacts").rglob("artifacts/retriever/corpus.jsonl")).parent / name
+    before = file.read_text() if file.exists() else None
+    file.write_text("{}")
+    with pytest.raises(ArtifactMismatchError, match=name):
+        registry.local_folder(version)
+    file.unlink() if before is None else file.write_text(before)
+    assert registry.answer(version, "need 0", 1)[0]["doc_id"] == "d05"
+
+
 @pytest.mark.parametrize("run_id", ["../../x", "a/b", "", None])
 def test_a_run_that_names_a_folder_is_refused(remote: list[str], run_id: Any) -> None:
     """Prevents a download that overwrites files outside of the cache (S01)."""

@@ -44,9 +44,9 @@ def trusted_folder(model: Path, tags: Mapping[str, str], name: str) -> Path:
     if not folder.exists():
         return folder
     if folder.resolve() != model.resolve() / ARTIFACTS / inside:
-        raise not_trusted(name, f"{folder} is a link to {folder.resolve()}, expected a folder")
+        raise not_trusted(name, f"{tags[PATH_TAG]} is a link to {folder.resolve()}, expected a folder")
     if beside := sorted({found.name for found in folder.parent.iterdir()} - {inside}):
-        raise not_trusted(name, f"{folder.parent} has {beside[0]!r} beside the retriever, expected nothing")
+        raise not_trusted(name, f"model/{ARTIFACTS} has {beside[0]!r} beside the retriever, expected nothing")
     manifest = read_manifest(folder, "retriever", verify=False)
     if manifest.hash != tags.get(HASH_TAG):
         found, expected = manifest.hash[:12], str(tags.get(HASH_TAG))[:12]
@@ -90,9 +90,9 @@ def foreign_content(folder: Path, manifest: Manifest) -> str | None:
     for path, is_plain in _entries(folder):
         listed = path.relative_to(folder).as_posix()
         if not is_plain:
-            return f"{path} is a link or not a plain file, expected files and folders"
+            return f"{listed} is a link or not a plain file, expected files and folders"
         if listed != MANIFEST_NAME and listed not in manifest.files:
-            return f"{path} is not listed in {MANIFEST_NAME}"
+            return f"{listed} is not listed in {MANIFEST_NAME}"
     for listed in manifest.files:
         path = Path(listed)
         if path.is_absolute() or ".." in path.parts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,9 +170,16 @@ def local_folder(version: RegisteredVersion) -> Path:
         FileNotFoundError: it has lost its files.
         ArtifactMismatchError: it is not trusted, see `answering.trusted_folder`.
     """
-    artifact_name(version.tags, str(version))
-    model = _file(version, f"{MODEL_FOLDER}/{ARTIFACTS}").parent
-    return existing(trusted_folder(model, version.tags, str(version)), str(version))
+    name = str(version)
+    artifact_name(version.tags, name)  # before anything is downloaded
+
+    def opened(artifacts: Path) -> Path:
+        return existing(trusted_folder(artifacts.parent, version.tags, name), name)
+
+    def check(downloaded: Path) -> None:
+        read_manifest(opened(downloaded), "retriever")
+
+    return opened(_file(version, f"{MODEL_FOLDER}/{ARTIFACTS}", check))
 
 
 def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
@@ -196,15 +203,12 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
 
 
 def answer(version: RegisteredVersion, query: str, k: int) -> list[dict[str, Any]]:
-    """Returns the documents that a version finds, with the code that is installed here.
+    """Returns {doc_id, score, title, text} of each document that a version finds, best first, with the installed code.
 
     Args:
         version: the version to ask.
         query: the question.
         k: documents wanted.
-
-    Returns:
-        {doc_id, score, title, text} of each document, score descending.
 
     Raises:
         FileNotFoundError: it has lost its files.
@@ -314,8 +318,8 @@ def _student(evaluation: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _file(version: RegisteredVersion, path: str) -> Path:
-    return version_file(version.run_id, path, str(version))
+def _file(version: RegisteredVersion, path: str, check: Callable[[Path], None] | None = None) -> Path:
+    return version_file(version.run_id, path, str(version), check)
 
 
 def _is_share(value: Any) -> bool:

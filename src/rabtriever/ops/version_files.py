@@ -7,6 +7,7 @@ import re
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from rabtriever.ops import tracking
@@ -16,13 +17,14 @@ LOST_ADVICE = "if it is the retriever in models/retriever, `python -m flows.regi
 _CACHE = Path(".cache/registry")
 
 
-def version_file(run_id: str, path: str, name: str) -> Path:
+def version_file(run_id: str, path: str, name: str, check: Callable[[Path], object] | None = None) -> Path:
     """A file or folder of a version's run.
 
     Args:
         run_id: the run that registered the version.
         path: where the file is among the run's artefacts.
         name: what messages call the version, such as "version 3".
+        check: raises for a file or folder that is not to be kept, before a download enters the cache.
 
     Raises:
         FileNotFoundError: the run has no such file.
@@ -39,7 +41,10 @@ def version_file(run_id: str, path: str, name: str) -> Path:
         if not found.exists():
             found.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
-                os.replace(client.download_artifacts(run_id, path, scratch), found)
+                got = Path(client.download_artifacts(run_id, path, scratch))
+                if check is not None:
+                    check(got)
+                os.replace(got, found)
     return existing(found, name)
 
 
