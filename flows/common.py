@@ -22,6 +22,7 @@ from prefect import Flow, Task
 from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, content_hash
 from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
+from rabtriever.ops.prefect_server import api_errors, check_api
 from rabtriever.ops.tracking import declared_stage, stage_run, store_errors
 
 # what a user can put right; a full disk and a loss that is not a number are among them
@@ -71,6 +72,7 @@ def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
     with guard(flow_fn.name):
         before = _given()
         if os.environ.get("PREFECT_API_URL"):
+            check_api()
             _run_tracked(flow_fn, parameters)
         else:
             flow_fn.fn(**parameters)
@@ -87,7 +89,7 @@ def guard(name: str) -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
             signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
-        with store_errors():
+        with store_errors(), api_errors():
             yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

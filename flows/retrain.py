@@ -15,16 +15,19 @@ from typing import Any
 from prefect import flow
 from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
+from prefect.states import Completed, Failed, State
 
 from flows.common import PARENT_FLOW_RUN, guard
 from rabtriever.core.artifacts import read_json
 from rabtriever.core.stages import Paths
-from rabtriever.ops import dvc_stages, gate, registry, report
+from rabtriever.ops import dvc_stages, gate, inbox, registry, report
 from rabtriever.ops.estimate import in_words
-from rabtriever.ops.pipeline_settings import adopt_profile, adopt_source, check_settings, check_values
-from rabtriever.ops.prefect_server import prefect_api
+from rabtriever.ops.notify import failures_told, tell
+from rabtriever.ops.pipeline_settings import adopt_profile, check_settings, check_values
+from rabtriever.ops.prefect_server import check_api, prefect_api
 from rabtriever.ops.run_display import RunDisplay
 from rabtriever.ops.tracking import PARENT_RUN, pipeline_run
+from rabtriever.ops.verdict import Outcome, Verdict
 
 _PATHS = Paths()
 
@@ -32,16 +35,18 @@ _PATHS = Paths()
 def run_once(data: str | None, profile: str | None = None) -> None:
     """Retrains when there is anything to do, and prints the report in any case."""
     start = time.monotonic()
-    with dvc_stages.exclusive():
-        check_settings()
-        adopt_profile(profile)
-        adopt_source(data)
-        idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
-    if idle:
-        print("retrain: data, code and settings are as they were; nothing to do")
-    else:
-        with prefect_api():
-            retrain()
+    with failures_told():
+        with dvc_stages.exclusive():
+            check_settings()
+            adopt_profile(profile)
+            inbox.adopt(data)
+            idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
+        if idle:
+            print("retrain: data, code and settings are as they were; nothing to do")
+            tell(_nothing_to_do(gate.challenger()))
+        else:
+            with prefect_api():
+                retrain()
     print_report()
     print(f"\nretrain: done in {in_words(time.monotonic() - start)}", flush=True)
 
@@ -51,18 +56,22 @@ def serve(cron: str) -> None:
 
     Raises:
         ValueError: no Prefect server is configured; a temporary one has no scheduler that would last.
+        ConnectionError: the configured one does not answer.
     """
     if not get_current_settings().api.url:
         raise ValueError(
             "--serve needs a Prefect server that stays; start one with `prefect server start` and set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
+    check_api()
     retrain.serve(name="scheduled", cron=cron, limit=1, print_starting_message=True)
 
 
 @flow(name="retrain")
-def retrain(data: str | None = None) -> dict[str, Any]:
+def retrain(data: str | None = None) -> State[dict[str, Any]]:
     """What was decided on the retriever of the current data, code and settings, after bringing all stages up to date.
+
+    The state is named by the outcome: Promoted, Refused, Nothing to do, Failed or Data quarantined.
 
     Args:
         data: folder to take as the data set from now on; the one in params.yaml when None.
@@ -71,30 +80,71 @@ def retrain(data: str | None = None) -> dict[str, Any]:
         StageFailed: a stage failed; the champion and all earlier outputs are as before.
         BlockingIOError: another retraining is running in this folder.
     """
-    with dvc_stages.exclusive():
+    try:
+        verdict = bring_up_to_date(data)
+    except inbox.DataQuarantined as error:
+        return Failed(name=str(error.verdict.outcome), message=str(error), data=error)
+    return Completed(name=str(verdict.outcome), message=verdict.line, data=dict(verdict.decision))
+
+
+def bring_up_to_date(data: str | None = None) -> Verdict:
+    """How a retraining ended; with or without Prefect, and told to whoever is to be told.
+
+    Args:
+        data: folder to take as the data set from now on; the one in params.yaml when None.
+
+    Raises:
+        DataQuarantined: the data break the contract; they were set aside, and the champion is as before.
+        StageFailed: a stage failed; the champion and all earlier outputs are as before.
+        BlockingIOError: another retraining is running in this folder.
+    """
+    with failures_told(), dvc_stages.exclusive():
         check_settings()
-        adopt_source(data)
+        inbox.adopt(data)
         stages = dvc_stages.stale_stages()
         version = gate.challenger()
         if not stages and gate.settled(version):
-            return registry.last_decision(version) or {}
-        if stages:
-            check_values()
-        return _refresh(stages)
+            verdict = _nothing_to_do(version)
+        else:
+            if stages:
+                check_values()
+            verdict = _refresh(stages)
+    tell(verdict)
+    return verdict
 
 
-def _refresh(stages: list[str]) -> dict[str, Any]:
-    """The decision on the present retriever, after running these stages and, where it is due, the gate."""
+def _refresh(stages: list[str]) -> Verdict:
+    """The verdict on the present retriever, after running these stages and, where it is due, the gate."""
     with pipeline_run("retrain") as run:
         environment = {PARENT_RUN: run.run_id, **_prefect_environment()}
         with RunDisplay(stages) as display:
             for stage in stages:
                 display.begin(stage)
-                display.end(dvc_stages.run_stage(stage, environment, display.progress))
+                display.end(_run(stage, environment, display))
         version = gate.challenger() or _register_here()
-        decision = registry.last_decision(version) if gate.settled(version) else gate.judge(version)
-        run.set_tags({"model_version": version.version, "promoted": bool(decision and decision["promoted"])})
-    return decision or {}
+        verdict = _nothing_to_do(version) if gate.settled(version) else Verdict.of(gate.judge(version))
+        promoted = bool(verdict.decision.get("promoted"))
+        run.set_tags({"model_version": version.version, "promoted": promoted, "outcome": str(verdict.outcome)})
+    return verdict
+
+
+def _run(stage: str, environment: dict[str, str], display: RunDisplay) -> bool:
+    """Whether the stage's command ran; where the data are why it failed, they are set aside."""
+    try:
+        return dvc_stages.run_stage(stage, environment, display.progress)
+    except dvc_stages.StageFailed:
+        if stage == "prepare":
+            inbox.check_source()
+        raise
+
+
+def _nothing_to_do(version: registry.RegisteredVersion) -> Verdict:
+    """The verdict on a version that was decided on before, with that decision."""
+    decision = registry.last_decision(version) or {}
+    reason = f"{version} is the retriever of these data, code and settings"
+    if decision:
+        reason += f"; it was {'promoted' if decision['promoted'] else 'refused'}: {decision['reason']}"
+    return Verdict(Outcome.NOTHING_TO_DO, reason, decision)
 
 
 def _prefect_environment() -> dict[str, str]:

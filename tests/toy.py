@@ -122,6 +122,7 @@ PARAMS = """
       seed: 1
       min_ndcg_10: 10.0
       min_recall_100: 50.0
+      max_total_loss: 2.0
     """
 
 

@@ -10,7 +10,15 @@ import pytest
 from rabtriever.data.metrics import METRICS, paired_bootstrap
 from rabtriever.ops.promotion import Decision, GateParams, decide
 
-GATE = GateParams(tolerance=1.0, confidence=0.95, bootstrap_samples=2000, seed=3, min_ndcg_10=40.0, min_recall_100=80.0)
+GATE = GateParams(
+    tolerance=1.0,
+    confidence=0.95,
+    bootstrap_samples=2000,
+    seed=3,
+    min_ndcg_10=40.0,
+    min_recall_100=80.0,
+    max_total_loss=2.0,
+)
 
 
 def scores(right: int, total: int = 100, first: int = 0) -> dict[str, dict[str, float]]:
@@ -114,3 +122,14 @@ def test_other_queries_are_refused() -> None:
     """Prevents comparing two different test sets."""
     with pytest.raises(ValueError, match="same queries"):
         decide(scores(5, total=10), scores(5, total=11), GATE)
+
+
+@pytest.mark.parametrize(("bar", "promoted"), [(52.0, True), (52.1, False), (40.0, True)])
+@pytest.mark.parametrize("champion", [scores(50), None])
+def test_s04_what_is_lost_in_sum_is_bounded(champion: dict | None, bar: float, promoted: bool) -> None:
+    """S04: prevents a loss that no single comparison with the champion sees; at the limit is still allowed."""
+    decision = decide(scores(50), champion, GATE, bars={"the best version": 10.0, "the bi-encoder": bar})
+    assert decision.promote is promoted
+    assert ("2.1 points below that of the bi-encoder (52.1; max_total_loss is 2)" in decision.reason) is not promoted
+    wider = replace(GATE, max_total_loss=2.1)
+    assert decide(scores(50), champion, wider, bars={"the bi-encoder": bar}).promote

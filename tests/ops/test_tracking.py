@@ -27,7 +27,7 @@ def test_stage_run_keeps_what_is_logged(store: Path) -> None:
     """Prevents metrics without steps, names MLflow refuses, and artefacts outside mlruns."""
     Path("reports").mkdir()
     Path("reports/data.json").write_text('{"hash": "0123456789abcdef"}')
-    gate = GateParams(1.0, 0.95, 1000, 1, 10.0, 50.0)
+    gate = GateParams(1.0, 0.95, 1000, 1, 10.0, 50.0, 2.0)
     with tracking.stage_run("prepare", {"source": "raw", "nested": {"depth": 2}, "promote": gate}) as run:
         for step in range(3):
             run.log_metrics({"nDCG@10": step / 2, "loss": 1.0}, step=step)

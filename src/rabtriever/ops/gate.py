@@ -55,14 +55,20 @@ def judge(version: RegisteredVersion) -> dict[str, Any]:
     """What was decided on a challenger: recorded on the version and in reports/promotion.json, and acted on.
 
     Raises:
-        ArtifactMismatchError: the champion cannot be evaluated on the new data; nothing was changed.
+        ArtifactMismatchError: the champion cannot be evaluated on the new data, or reports/evaluation.json is of
+            another retriever; nothing was changed.
         FileNotFoundError: it has lost its files; nothing was changed.
         BlockingIOError: another run has changed the champion meanwhile; nothing was changed.
     """
     gate, champion, fault = gate_params(), registry.champion(), _fault(version)
     against = None if champion is None else _champion_scores(champion, version)
-    decision = decide(registry.per_query(version), against, gate, fault)
+    best, biencoder = _best(version), _biencoder(version)
+    bars = {} if best is None else {f"the best version of these data, version {best['version']},": best["ndcg_10"]}
+    if biencoder is not None:
+        bars["the bi-encoder of the same run"] = biencoder
+    decision = decide(registry.per_query(version), against, gate, fault, bars)
     record = _record(version, champion, gate, decision, fault)
+    record |= {"best": best, "biencoder_ndcg_10": biencoder}
     now = registry.champion()
     if (now and now.version) != record["champion"]:  # a registry may be shared, and the evaluation takes minutes
         raise BlockingIOError(f"the champion has become {now} while {version} was judged; run again to compare the two")
@@ -108,6 +114,29 @@ def _stored_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -
             return registry.per_query(challenger)
         advice = "put a version that has its files into service (rabtriever rollback --to N), then run again"
         raise FileNotFoundError(f"the champion, {champion}, has lost its files: {error}; {advice}") from error
+
+
+def _best(challenger: RegisteredVersion) -> dict[str, Any] | None:
+    """Version and nDCG@10 (per cent) of the best one promoted on the challenger's data; withdrawn ones do not count."""
+    others = [
+        {"version": one.version, "ndcg_10": decision["ndcg_10"]}
+        for one in registry.versions()
+        if one.data_hash == challenger.data_hash and one.version != challenger.version
+        if not registry.is_withdrawn(one) and (decision := registry.last_decision(one)) and decision["promoted"]
+    ]
+    return max(others, key=lambda one: one["ndcg_10"], default=None)
+
+
+def _biencoder(challenger: RegisteredVersion) -> float | None:
+    """The nDCG@10 (per cent) of the bi-encoder in the challenger's table, None where the table has no such row."""
+    path = _PATHS.reports / "evaluation.json"
+    evaluation = read_json(path)
+    if evaluation.get("retriever") != challenger.retriever_hash:
+        raise ArtifactMismatchError(
+            f"{path} is of the retriever {str(evaluation.get('retriever'))[:12]}, {challenger} is "
+            f"{challenger.retriever_hash[:12]}; evaluate this one first (dvc repro, or python -m flows.evaluate)"
+        )
+    return evaluation["systems"].get("biencoder", {}).get("nDCG@10")
 
 
 def _fault(version: RegisteredVersion) -> str | None:

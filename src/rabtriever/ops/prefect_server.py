@@ -15,8 +15,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+from prefect.client.orchestration import get_client
 from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     get_current_settings,
@@ -26,6 +30,7 @@ from prefect.settings import (
 from rabtriever.ops.dvc_stages import stop_group
 
 LOG = Path(".cache/prefect-server.log")
+_ANSWER_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -34,8 +39,10 @@ def prefect_api() -> Iterator[None]:
 
     Raises:
         ChildProcessError: the server did not come up.
+        ConnectionError: the configured API does not answer.
     """
     if get_current_settings().api.url:
+        check_api()
         yield
         return
     print("starting a temporary Prefect server", flush=True)
@@ -65,6 +72,54 @@ def prefect_api() -> Iterator[None]:
             yield
     finally:
         stop_group(server)
+
+
+def check_api() -> None:
+    """Asks the configured API for a sign of life, once and with a short limit; any HTTP answer is one.
+
+    Raises:
+        ConnectionError: it does not answer.
+    """
+    url = get_current_settings().api.url
+    impatient = {PREFECT_API_REQUEST_TIMEOUT: _ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(impatient), get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error is not None and not isinstance(error, httpx.HTTPStatusError):
+        raise unreachable(str(url), error) from error
+
+
+def unreachable(url: str, error: Exception) -> ConnectionError:
+    """The error that tells a user what to do about a Prefect API that does not answer.
+
+    Args:
+        url: address of the API.
+        error: what its client raised.
+    """
+    what = str(error) or type(error).__name__
+    return ConnectionError(
+        f"Prefect's API at {url} does not answer ({what}); start it with `prefect server start`, correct "
+        "PREFECT_API_URL, or unset it to run without a server"
+    )
+
+
+@contextlib.contextmanager
+def api_errors() -> Iterator[None]:
+    """Turns what Prefect's client raises when its server does not answer into an error that is told as others are.
+
+    Raises:
+        ConnectionError: the server does not answer.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        url = str(get_current_settings().api.url or "")
+        try:
+            asked = str(error.request.url)
+        except RuntimeError:  # it was raised without a request
+            asked = ""
+        if not url or not asked.startswith(url):
+            raise
+        raise unreachable(url, error) from error
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], url: str) -> None:

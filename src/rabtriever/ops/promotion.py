@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rabtriever.core.settings import bounded
 from rabtriever.data.metrics import Interval, paired_bootstrap, summarise
 
 PerQuery = Mapping[str, Mapping[str, float]]
+_ROUNDING = 1e-9  # of sums in points
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class GateParams:
         seed: of the resampling.
         min_ndcg_10: floor on nDCG@10 while there is no champion to compare with.
         min_recall_100: floor on R@100 for every challenger.
+        max_total_loss: how many points of nDCG@10 a challenger may lie below the best version of the same data, and
+            below the bi-encoder of the same run. It bounds what a chain of promotions loses in sum.
     """
 
     tolerance: float = bounded(ge=0, le=100)
@@ -30,6 +34,7 @@ class GateParams:
     seed: int = bounded(ge=0)
     min_ndcg_10: float = bounded(ge=0, le=100)
     min_recall_100: float = bounded(ge=0, le=100)
+    max_total_loss: float = bounded(ge=0, le=100)
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,25 @@ class Decision:
     interval: Interval | None
 
 
-def decide(challenger: PerQuery, champion: PerQuery | None, gate: GateParams, fault: str | None = None) -> Decision:
+def decide(
+    challenger: PerQuery,
+    champion: PerQuery | None,
+    gate: GateParams,
+    fault: str | None = None,
+    bars: Mapping[str, float] = MappingProxyType({}),
+) -> Decision:
     """Returns whether the challenger is promoted.
 
-    It is when it loads and answers, its R@100 is at or above the floor, and the paired bootstrap interval of its
-    nDCG@10 minus the champion's lies above minus the tolerance; with no champion, when its nDCG@10 is at or above the
-    absolute floor.
+    It is when it loads and answers, its R@100 is at or above the floor, its nDCG@10 is at most `max_total_loss` points
+    below each bar, and the paired bootstrap interval of its nDCG@10 minus the champion's lies above minus the
+    tolerance; with no champion, when its nDCG@10 is at or above the absolute floor.
 
     Args:
         challenger: metrics per test query, 0 to 1.
         champion: the champion's on the same queries, None before the first promotion.
         gate: the limits.
         fault: why the challenger's artefact does not load or answer, None when it does.
+        bars: mean nDCG@10 (per cent, same queries) of others that it must not fall far behind, by name.
 
     Raises:
         ValueError: the two cover different queries.
@@ -75,6 +87,12 @@ def decide(challenger: PerQuery, champion: PerQuery | None, gate: GateParams, fa
     faults = [f"it does not answer ({fault})"] if fault else []
     if recall < gate.min_recall_100:
         faults.append(f"R@100 {recall:.1f} is under the floor of {gate.min_recall_100:.1f}")
+    faults += [
+        f"nDCG@10 {ndcg:.1f} is {bar - ndcg:.1f} points below that of {name} ({bar:.1f}; max_total_loss is "
+        f"{gate.max_total_loss:g})"
+        for name, bar in bars.items()
+        if bar - ndcg > gate.max_total_loss + _ROUNDING
+    ]
     if interval is None:
         compared = f"nDCG@10 {ndcg:.1f} with a first version's floor of {gate.min_ndcg_10:.1f}"
         if ndcg < gate.min_ndcg_10:
