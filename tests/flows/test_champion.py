@@ -20,7 +20,7 @@ from tests.toy import ToyRetriever, alias, build, dataset, set_params, write_ret
 def run_gate(quality: float, prefix: str = "need") -> dict[str, Any]:
     """Registration and gate for a retriever of this quality, as if the stages had just made it."""
     build(quality, prefix)
-    return retrain._refresh([])
+    return dict(retrain._refresh([]).decision)
 
 
 def num_versions() -> int:
@@ -178,7 +178,7 @@ def test_the_same_weights_that_rank_worse_are_refused(project: Path) -> None:
     run_gate(0.9)
     Path("reports/runs/student.trec").write_text("")  # as it is measured with such a fault
     register.fn()
-    decision = retrain._refresh([])
+    decision = retrain._refresh([]).decision
     assert decision["champion_ndcg_10"] > decision["ndcg_10"] == 0.0
     assert not decision["promoted"] and alias("champion") == "1" and registry.get("2").tags["verdict"] == "refused"
 
@@ -191,7 +191,7 @@ def test_a_champion_that_lost_its_files(project: Path) -> None:
         run_gate(0.9)
     build(0.5)
     register.fn()
-    assert retrain._refresh([])["promoted"] and alias("champion") == "3"
+    assert retrain._refresh([]).outcome == "Promoted" and alias("champion") == "3"
 
 
 class OutOfMemoryError(RuntimeError):

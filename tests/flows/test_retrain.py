@@ -11,12 +11,13 @@ from flows import retrain
 from flows.common import guard
 from rabtriever.core.artifacts import content_hash
 from rabtriever.ops import dvc_stages, tracking
+from rabtriever.ops.verdict import Verdict
 from tests.toy import alias, set_params
 
 
-def run_plain() -> dict[str, Any]:
+def run_plain() -> Verdict:
     """A retraining without Prefect."""
-    return retrain.retrain.fn()
+    return retrain.bring_up_to_date()
 
 
 def test_stages_run_once_and_a_failure_harms_nothing(
@@ -24,7 +25,7 @@ def test_stages_run_once_and_a_failure_harms_nothing(
 ) -> None:
     """Prevents needless work when nothing changed, and a failure that takes good artefacts or the champion with it."""
     assert dvc_stages.stale_stages() == ["prepare", "index"]
-    assert run_plain()["promoted"]
+    assert run_plain().outcome == "Promoted"
     asked: list[str] = []
     ask = dvc_stages._ask
     with monkeypatch.context() as patch:
@@ -43,7 +44,8 @@ def test_stages_run_once_and_a_failure_harms_nothing(
     ):
         assert expected in printed
 
-    assert run_plain()["promoted"], "a schedule with nothing to do: what was decided, and no run of it"
+    idle = run_plain()
+    assert idle.outcome == "Nothing to do" and idle.decision["promoted"], "what was decided, and no run of it"
 
     before = content_hash("models/retriever")
     set_params("index", fail=True)
@@ -100,7 +102,8 @@ def test_one_tree_in_prefect(project: Path, capfd: pytest.CaptureFixture[str]) -
         retrain.retrain()
         runs = {client.read_flow(run.flow_id).name: run for run in client.read_flow_runs()}
         assert set(runs) == {"retrain", "prepare", "index", "register"}
-        assert {run.state_name for run in runs.values()} == {"Completed"}
+        states = {name: run.state_name for name, run in runs.items()}
+        assert states == {"retrain": "Promoted"} | dict.fromkeys(("prepare", "index", "register"), "Completed")
         for stage in ("prepare", "index", "register"):
             assert client.read_task_run(runs[stage].parent_task_run_id).flow_run_id == runs["retrain"].id
         assert runs["index"].name == "index" and alias("champion") == "1"

@@ -124,8 +124,11 @@ def _sender(context: FlowRunContext | None) -> dict[str, Any]:
 
 def _shown(url: str) -> str:
     """An address without its path, which is often a secret."""
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else WEBHOOK
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(url)
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}"
+    return WEBHOOK
 
 
 @contextlib.contextmanager

@@ -111,15 +111,25 @@ def api_errors() -> Iterator[None]:
     """
     try:
         yield
-    except httpx.TransportError as error:
-        url = str(get_current_settings().api.url or "")
-        try:
-            asked = str(error.request.url)
-        except RuntimeError:  # it was raised without a request
-            asked = ""
-        if not url or not asked.startswith(url):
+    except Exception as error:
+        url, lost = str(get_current_settings().api.url or ""), _transport_error(error)
+        if lost is None or not url or not _asked(lost).startswith(url):
             raise
-        raise unreachable(url, error) from error
+        raise unreachable(url, lost) from error
+
+
+def _transport_error(error: BaseException | None) -> httpx.TransportError | None:
+    """The error of the connection that another one was raised for."""
+    while error is not None and not isinstance(error, httpx.TransportError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _asked(error: httpx.TransportError) -> str:
+    try:
+        return str(error.request.url)
+    except RuntimeError:  # it was raised without a request
+        return ""
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], url: str) -> None:
