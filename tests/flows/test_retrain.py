@@ -10,7 +10,7 @@ import pytest
 from flows import retrain
 from flows.common import guard
 from rabtriever.core.artifacts import content_hash
-from rabtriever.ops import dvc_stages, tracking
+from rabtriever.ops import dvc_stages, inbox, notify, tracking
 from rabtriever.ops.verdict import Verdict
 from tests.toy import alias, set_params
 
@@ -108,11 +108,44 @@ def test_one_tree_in_prefect(project: Path, capfd: pytest.CaptureFixture[str]) -
             assert client.read_task_run(runs[stage].parent_task_run_id).flow_run_id == runs["retrain"].id
         assert runs["index"].name == "index" and alias("champion") == "1"
 
+        known = {run.id for run in runs.values()}
         set_params("index", fail=True)
         capfd.readouterr()
         with pytest.raises(SystemExit), guard("retrain"):
             retrain.retrain()
         error = capfd.readouterr().err
         assert "index: shard 3 has 7 vectors" in error and "Traceback" not in error
-        states = [run.state_name for run in client.read_flow_runs() if run.id not in {old.id for old in runs.values()}]
+        states = [run.state_name for run in client.read_flow_runs() if run.id not in known]
         assert sorted(states) == ["Failed", "Failed"] and alias("champion") == "1"
+
+        set_params("index", fail=False)
+        assert retrain.retrain()["version"] == "1"
+        set_params("index", quality=0.1)
+        assert not retrain.retrain()["promoted"]
+        (project / "incoming").mkdir()
+        (project / "incoming/corpus.jsonl").write_text("no JSON\n")
+        with pytest.raises(inbox.DataQuarantined):
+            retrain.retrain(str(project / "incoming"))
+        ends = sorted((run.end_time, run) for run in client.read_flow_runs() if run.flow_id == runs["retrain"].flow_id)
+        named = [(run.state_name, run.state_type.value) for _, run in ends]
+        assert named == [
+            ("Promoted", "COMPLETED"),
+            ("Failed", "FAILED"),
+            ("Nothing to do", "COMPLETED"),
+            ("Refused", "COMPLETED"),
+            ("Data quarantined", "FAILED"),
+        ]
+        check_told(client, [run for _, run in ends])
+
+
+def check_told(client: Any, ends: list[Any]) -> None:
+    """S02: each run has one page and one line of log that name its end; the state says why."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler.flush()
+    pages = {page.flow_run_id: page for page in client.read_artifacts() if page.key == notify.ARTIFACT}
+    logs = {log.flow_run_id: log for log in client.read_logs() if log.name == "prefect.flow_runs.verdict"}
+    for run in ends:
+        assert pages[run.id].data.startswith(f"## {run.state_name}\n")
+        assert logs[run.id].message.startswith(f"{run.state_name}: ") and run.state.message
+    assert "interval" in pages[ends[3].id].data and logs[ends[3].id].level == 30
