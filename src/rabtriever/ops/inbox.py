@@ -6,6 +6,7 @@ the same faulty data are kept once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -58,7 +59,8 @@ def check_source() -> None:
         DataQuarantined: it does.
     """
     params = load_params(PrepareParams, "prepare", Paths().params)
-    _quarantining(params.source, lambda: checked(load_dataset(params.source), params))
+    with contextlib.suppress(FileNotFoundError):  # no folder to set aside
+        _quarantining(params.source, lambda: checked(load_dataset(params.source), params))
 
 
 def _quarantining(data: str | None, check: Callable[[], Any]) -> None:
