@@ -9,9 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import yaml
 
+from flows.retrain import retrain
 from rabtriever.ops import notify
 from rabtriever.ops.verdict import Outcome, Verdict
+from tests.closure import ROOT
+from tests.docs.pages import blocks
 
 DECISION = {
     "version": "4",
@@ -147,3 +151,17 @@ def test_s02_the_page_has_figures_interval_reason_and_places(tmp_path: Any, monk
         assert expected in page
     first = Verdict.of({**DECISION, "promoted": True, "champion": None, "champion_ndcg_10": None, "interval": None})
     assert "| champion before | – | – |" in first.markdown() and "interval" not in first.markdown()
+
+
+def test_s02_the_switch_for_what_did_not_run_knows_the_names() -> None:
+    """S02: prevents an automation of the docs that Prefect refuses, or that never hears of an end under its name."""
+    from prefect.events.schemas.automations import AutomationCore
+    from prefect.server.events.schemas.automations import EventTrigger
+
+    [block] = [block for block in blocks(ROOT / "docs/guides/alerts.md") if block.kind == "yaml"]
+    automation = AutomationCore.model_validate(yaml.safe_load(block.text))
+    trigger = EventTrigger.model_validate(automation.trigger.model_dump(mode="json"))
+    heard = {outcome for outcome in Outcome if trigger.expects(f"prefect.flow-run.{outcome}")}
+    assert heard == {Outcome.PROMOTED, Outcome.REFUSED, Outcome.NOTHING_TO_DO}
+    assert trigger.posture.value == "Proactive" and trigger.within.days == 8
+    assert automation.trigger.match_related["prefect.resource.name"] == retrain.name
