@@ -164,4 +164,4 @@ def test_s02_the_switch_for_what_did_not_run_knows_the_names() -> None:
     heard = {outcome for outcome in Outcome if trigger.expects(f"prefect.flow-run.{outcome}")}
     assert heard == {Outcome.PROMOTED, Outcome.REFUSED, Outcome.NOTHING_TO_DO}
     assert trigger.posture.value == "Proactive" and trigger.within.days == 8
-    assert automation.trigger.match_related["prefect.resource.name"] == retrain.name
+    assert automation.trigger.match_related["prefect.resource.name"] == [retrain.name]
