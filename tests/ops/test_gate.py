@@ -97,7 +97,7 @@ def test_s04_forty_challengers_each_a_little_worse(memory: MemoryRegistry) -> No
     assert promoted == pytest.approx([82.0, 81.3, 80.6]) and memory.in_service == "3"
     refused = decisions[3]
     assert refused["interval"]["low"] > -1.0, "against the champion alone it would pass"
-    assert "2.1 points below that of the best version of these data, version 1," in refused["reason"]
+    assert "2.1 points below the 82.0 of version 1, the best of these data" in refused["reason"]
     assert refused["best"] == {"version": "1", "ndcg_10": pytest.approx(82.0)}
 
 
@@ -124,7 +124,7 @@ def test_s04_other_data_and_withdrawn_versions_are_no_bar(memory: MemoryRegistry
 def test_s04_a_student_far_below_its_biencoder_is_refused(memory: MemoryRegistry) -> None:
     """S04: prevents a distillation that went wrong from serving because it is the first, or beats a bad champion."""
     first = judged(memory, 50.0, biencoder=52.5)
-    assert not first["promoted"] and "2.5 points below that of the bi-encoder of the same run" in first["reason"]
+    assert not first["promoted"] and "2.5 points below the 52.5 of the bi-encoder of the same run" in first["reason"]
     assert memory.in_service is None and first["biencoder_ndcg_10"] == 52.5
     assert judged(memory, 50.0, biencoder=51.9)["promoted"]
 

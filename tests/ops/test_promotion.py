@@ -130,6 +130,6 @@ def test_s04_what_is_lost_in_sum_is_bounded(champion: dict | None, bar: float, p
     """S04: prevents a loss that no single comparison with the champion sees; at the limit is still allowed."""
     decision = decide(scores(50), champion, GATE, bars={"the best version": 10.0, "the bi-encoder": bar})
     assert decision.promote is promoted
-    assert ("2.1 points below that of the bi-encoder (52.1; max_total_loss is 2)" in decision.reason) is not promoted
+    assert ("2.1 points below the 52.1 of the bi-encoder (max_total_loss is 2)" in decision.reason) is not promoted
     wider = replace(GATE, max_total_loss=2.1)
     assert decide(scores(50), champion, wider, bars={"the bi-encoder": bar}).promote

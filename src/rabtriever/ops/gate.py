@@ -63,7 +63,7 @@ def judge(version: RegisteredVersion) -> dict[str, Any]:
     gate, champion, fault = gate_params(), registry.champion(), _fault(version)
     against = None if champion is None else _champion_scores(champion, version)
     best, biencoder = _best(version), _biencoder(version)
-    bars = {} if best is None else {f"the best version of these data, version {best['version']},": best["ndcg_10"]}
+    bars = {} if best is None else {f"version {best['version']}, the best of these data": best["ndcg_10"]}
     if biencoder is not None:
         bars["the bi-encoder of the same run"] = biencoder
     decision = decide(registry.per_query(version), against, gate, fault, bars)

@@ -88,8 +88,8 @@ def decide(
     if recall < gate.min_recall_100:
         faults.append(f"R@100 {recall:.1f} is under the floor of {gate.min_recall_100:.1f}")
     faults += [
-        f"nDCG@10 {ndcg:.1f} is {bar - ndcg:.1f} points below that of {name} ({bar:.1f}; max_total_loss is "
-        f"{gate.max_total_loss:g})"
+        f"nDCG@10 {ndcg:.1f} is {bar - ndcg:.1f} points below the {bar:.1f} of {name} "
+        f"(max_total_loss is {gate.max_total_loss:g})"
         for name, bar in bars.items()
         if bar - ndcg > gate.max_total_loss + _ROUNDING
     ]
