@@ -19,16 +19,11 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
-from prefect.context import FlowRunContext
-from prefect.settings import get_current_settings
-
+from rabtriever.ops import prefect_server
 from rabtriever.ops.verdict import Outcome, Verdict
 
 WEBHOOK = "RABTRIEVER_WEBHOOK"
 ARTIFACT = "retraining"  # one key: Prefect keeps its versions as a history
-_LOGGER = logging.getLogger("prefect.flow_runs.verdict")
-_LOGGER.setLevel(logging.INFO)  # also where the other logs of a flow are kept from INFO
 _LEVELS = {Outcome.FAILED: logging.ERROR, Outcome.DATA_QUARANTINED: logging.ERROR, Outcome.REFUSED: logging.WARNING}
 _TIMEOUT_SECONDS = 5.0
 _PAUSES = (1.0, 3.0)  # between attempts
@@ -41,16 +36,17 @@ def tell(verdict: Verdict) -> None:
     Args:
         verdict: how the retraining ended.
     """
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
+    run = prefect_server.flow_run()
+    if run is not None:
         with _said("the log in Prefect"):
-            _LOGGER.log(_LEVELS.get(verdict.outcome, logging.INFO), verdict.line)
+            prefect_server.log(verdict.line, _LEVELS.get(verdict.outcome, logging.INFO))
         with _said("the artifact in Prefect"):
-            create_markdown_artifact(verdict.markdown(), key=ARTIFACT, description=verdict.line)
+            prefect_server.save_page(verdict.markdown(), ARTIFACT, verdict.line)
     url = os.environ.get(WEBHOOK)
     if url:
         with _said(f"the notification to {_shown(url)}"):
-            send(url, {**verdict.message(), **_sender(context)})
+            sender = {"host": socket.gethostname(), "folder": os.getcwd(), "flow_run": None, "flow_run_url": None}
+            send(url, {**verdict.message(), **sender, **(run or {})})
 
 
 @contextlib.contextmanager
@@ -112,14 +108,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _sender(context: FlowRunContext | None) -> dict[str, Any]:
-    """Which machine, folder and flow run a message is from."""
-    run = None if context is None else context.flow_run
-    ui = get_current_settings().ui_url
-    link = f"{ui.rstrip('/')}/runs/flow-run/{run.id}" if run is not None and ui else None
-    return {"host": socket.gethostname(), "folder": os.getcwd(), "flow_run": run and str(run.id), "flow_run_url": link}
 
 
 def _shown(url: str) -> str:

@@ -1,4 +1,4 @@
-"""A Prefect API for one retraining: the configured one, or a temporary server of our own.
+"""A Prefect API for one retraining (the configured one, or a temporary server of our own) and what is reported to it.
 
 Prefect could start such a server by itself, but in our process group: Ctrl-C would end it before the flows have said
 how they ended, and they would wait a minute and a half for it.
@@ -7,6 +7,7 @@ how they ended, and they would wait a minute and a half for it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
@@ -130,6 +133,38 @@ def _asked(error: httpx.TransportError) -> str:
         return str(error.request.url)
     except RuntimeError:  # it was raised without a request
         return ""
+
+
+def flow_run() -> dict[str, str | None] | None:
+    """Id (`flow_run`) and address (`flow_run_url`) of the flow run around the caller, None outside of one."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    run, ui = str(context.flow_run.id), get_current_settings().ui_url
+    return {"flow_run": run, "flow_run_url": f"{ui.rstrip('/')}/runs/flow-run/{run}" if ui else None}
+
+
+def log(line: str, level: int) -> None:
+    """Adds a line to the log of the flow run around the caller, also where its other lines are kept from INFO.
+
+    Args:
+        line: what to log.
+        level: of the standard library's `logging`.
+    """
+    logger = logging.getLogger("prefect.flow_runs.verdict")
+    logger.setLevel(logging.INFO)
+    logger.log(level, line)
+
+
+def save_page(markdown: str, key: str, description: str) -> None:
+    """Saves a page in Markdown as an artifact of the flow run around the caller.
+
+    Args:
+        markdown: the page.
+        key: Prefect keeps the pages of one key as a history.
+        description: in one line.
+    """
+    create_markdown_artifact(markdown, key=key, description=description)
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], url: str) -> None:
