@@ -9,7 +9,10 @@ python -m flows.retrain --serve "0 3 * * 1"   # as a scheduled deployment, until
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 import time
+from collections import deque
 from typing import Any
 
 from prefect import flow
@@ -130,12 +133,30 @@ def _refresh(stages: list[str]) -> Verdict:
 
 def _run(stage: str, environment: dict[str, str], display: RunDisplay) -> bool:
     """Whether the stage's command ran; where the data are why it failed, they are set aside."""
+    heard = _Heard(sys.stderr)
     try:
-        return dvc_stages.run_stage(stage, environment, display.progress)
-    except dvc_stages.StageFailed:
+        with contextlib.redirect_stderr(heard):  # type: ignore[type-var]
+            return dvc_stages.run_stage(stage, environment, display.progress)
+    except dvc_stages.StageFailed as error:
         if stage == "prepare":
             inbox.check_source()
+        said = "".join(heard.last).strip()
+        error.verdict = Verdict(Outcome.FAILED, f"stage {stage!r} failed: {said}" if said else str(error))
         raise
+
+
+class _Heard:
+    """A stream that remembers the last lines written: those who are told of a failure do not see the screen."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.last = stream, deque(maxlen=6)
+
+    def write(self, text: str) -> int:
+        self.last.append(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _nothing_to_do(version: registry.RegisteredVersion) -> Verdict:
