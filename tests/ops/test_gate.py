@@ -121,6 +121,12 @@ def test_s04_other_data_and_withdrawn_versions_are_no_bar(memory: MemoryRegistry
     assert judged(memory, 59.5)["best"]["version"] == "2"
 
 
+def test_s04_a_refused_version_is_no_bar(memory: MemoryRegistry) -> None:
+    """S04: prevents a version that never served, such as one that cannot, from barring all others."""
+    assert not judged(memory, 90.0, biencoder=95.0)["promoted"]
+    assert judged(memory, 60.0)["best"] is None and memory.in_service == "2"
+
+
 def test_s04_a_student_far_below_its_biencoder_is_refused(memory: MemoryRegistry) -> None:
     """S04: prevents a distillation that went wrong from serving because it is the first, or beats a bad champion."""
     first = judged(memory, 50.0, biencoder=52.5)
