@@ -11,12 +11,10 @@ import importlib.util
 import os
 import re
 import sqlite3
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rabtriever.ops import packaging, registry, tracking
+from rabtriever.ops import local_store, packaging, registry, tracking
 
 _URI = re.compile(r"models:/(?P<model>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
 _ALIASES = (registry.CHAMPION, registry.PREVIOUS)
@@ -81,9 +79,10 @@ def _reference(uri: str) -> str:
 def _version(reference: str) -> Found:
     tracking.require()
     uri = tracking.tracking_uri()
-    if uri.startswith("sqlite:///"):
-        with contextlib.suppress(sqlite3.Error, _UnknownForm):
-            return _in_file(Path(uri.removeprefix("sqlite:///")), reference)
+    database = local_store.database(uri)
+    if database is not None:
+        with contextlib.suppress(_UnknownForm), tracking.store_errors():
+            return _in_file(database, reference)
     if importlib.util.find_spec("mlflow") is None:
         raise ModuleNotFoundError(
             f"{reference!r} is in the registry {uri}, which needs MLflow to be read; install rabtriever[ops], or name "
@@ -102,7 +101,24 @@ class _UnknownForm(Exception):
 
 def _in_file(database: Path, reference: str) -> Found:
     """The version in a SQLite store that has its artefacts in local folders."""
-    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
+    try:
+        number, recorded, tags = _recorded(database, reference)
+    except sqlite3.OperationalError as error:
+        if str(error).startswith("no such"):  # table or column
+            raise _UnknownForm from error
+        raise
+    source = local_store.path_of(recorded, database, tracking.EXPERIMENT)
+    if source is None or "artifact_path" not in tags:
+        raise _UnknownForm
+    folder = source / PurePosixPath(tags["artifact_path"]).relative_to(packaging.MODEL_FOLDER)
+    if not folder.exists():
+        raise FileNotFoundError(f"version {number} has lost its files: no {folder}; {registry.LOST_ADVICE}")
+    return Found(folder, number, tags.get(registry.CODE_TAG))
+
+
+def _recorded(database: Path, reference: str) -> tuple[str, str, dict[str, str]]:
+    """Number, address and tags of a version."""
+    with local_store.reading(database) as store:
         number: str | int = reference
         if not reference.isdigit():
             query = "select version from registered_model_aliases where name = ? and alias = ?"
@@ -116,14 +132,7 @@ def _in_file(database: Path, reference: str) -> Found:
             raise _no_version(reference)
         query = "select key, value from model_version_tags where name = ? and version = ?"
         tags = dict(store.execute(query, (registry.MODEL, int(number))).fetchall())
-    source = urllib.parse.urlparse(row[0] or "")
-    if source.scheme not in ("", "file") or "artifact_path" not in tags:
-        raise _UnknownForm
-    inside = PurePosixPath(tags["artifact_path"]).relative_to(packaging.MODEL_FOLDER)
-    folder = Path(urllib.request.url2pathname(source.path)) / inside
-    if not folder.exists():
-        raise FileNotFoundError(f"version {number} has lost its files: no {folder}; {registry.LOST_ADVICE}")
-    return Found(folder, str(number), tags.get(registry.CODE_TAG))
+    return str(number), row[0] or "", tags
 
 
 def _no_version(reference: str) -> ValueError:
