@@ -89,21 +89,26 @@ def locked(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.parent / ".lock", timeout=_PATIENCE)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise BlockingIOError(f"another process holds {lock.lock_file}; wait for its end or stop it") from None
+    except OSError as error:
+        raise PermissionError(
+            f"the store cannot be created or changed in {path.parent}: {error.strerror}; give yourself the right to "
+            "write this folder, or set MLFLOW_TRACKING_URI to a store elsewhere"
+        ) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def is_writable(path: Path) -> bool:
-    """Whether a database, and the files that SQLite puts beside it, can be written here."""
-    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+def is_read_only(path: Path) -> bool:
+    """Whether there is a database that cannot be written, or beside which SQLite cannot write."""
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
 
 
 def is_prepared(path: Path, experiment: str) -> bool:

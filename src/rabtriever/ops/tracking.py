@@ -97,7 +97,7 @@ def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback beside each error
-    if ready or (database is not None and database.exists() and not local_store.is_writable(database)):
+    if ready or (database is not None and local_store.is_read_only(database)):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     patience = contextlib.nullcontext() if os.environ.get(PARENT_RUN) else brief_waits()  # a run waits for its server
     with contextlib.nullcontext() if database is None else local_store.locked(database), patience:
