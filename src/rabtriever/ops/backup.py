@@ -26,7 +26,7 @@ _STORE, _DATABASE = Path("mlruns"), Path("mlruns/mlflow.db")
 _FILES = (Path("params.yaml"), Path("dvc.lock"))
 _FOLDERS = (Path("models/retriever"), Path("reports"))
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database, and would apply to another one
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, RuntimeError)
 
 Items = dict[Path, list[zipfile.ZipInfo]]
 

@@ -113,4 +113,6 @@ def _advice(champion: registry.RegisteredVersion) -> str:
         here = None
     if here == champion.retriever_hash:
         return f"{_PATHS.retriever} is the same retriever: run python -m flows.register, then make run"
-    return "put another version into service (rabtriever rollback --to N) or a copy back (rabtriever restore FILE --force)"
+    return (
+        "put another version into service (rabtriever rollback --to N), or restore a backup (rabtriever restore FILE)"
+    )
