@@ -62,7 +62,7 @@ def test_a_project_moves_to_another_folder(saved: Path, store: Path, elsewhere: 
 
 
 def test_restoring_refuses_to_replace(saved: Path) -> None:
-    """S06. Prevents a backup from replacing newer settings or versions unasked, and one that changes nothing from it."""
+    """S06. Prevents a backup from replacing newer settings or versions unasked."""
     Path("params.yaml").write_text("prepare: {source: mine}\n")
     Path("mlruns/artifacts/later").mkdir()
     Path("mlruns/artifacts/later/file").write_text("")

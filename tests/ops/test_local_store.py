@@ -85,7 +85,7 @@ def test_addresses_elsewhere_stay(two_versions: Path) -> None:
 
 
 def test_an_old_store_with_artefacts_elsewhere_stays(two_versions: Path) -> None:
-    """S06. Prevents a guess at where a store was from moving the addresses of artefacts that lie elsewhere on purpose."""
+    """S06. Prevents a guess at where a store was from moving artefacts that lie elsewhere on purpose."""
     execute("delete from experiment_tags")
     for location in ("file:///disk/artifacts", "file:///disk/mlruns/models", "s3://bucket/mlruns/artifacts", ""):
         execute(f"update experiments set artifact_location = '{location}' where name = 'rabtriever'")
@@ -127,9 +127,9 @@ def test_reading_takes_no_lock(two_versions: Path, monkeypatch: pytest.MonkeyPat
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """O48, S12. Prevents a bare errno where a store cannot be created."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermissionError, match="cannot be created or changed in .*give yourself the right"):
-        with local_store.locked(tmp_path / "file" / "mlruns" / "mlflow.db"):
-            pass
+    told = pytest.raises(PermissionError, match="cannot be created or changed in .*give yourself the right")
+    with told, local_store.locked(tmp_path / "file" / "mlruns" / "mlflow.db"):
+        pass
 
 
 @pytest.mark.parametrize("name", ["100 % sure", "what?", "50%25"])

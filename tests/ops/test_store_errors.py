@@ -55,15 +55,15 @@ def test_what_a_database_says_is_told_in_words(tmp_path: Path, fail, told: str, 
 
     path = tmp_path / "mlflow.db"
     path.write_bytes(b"")
-    with pytest.raises(ConnectionError, match=f"^the store sqlite:///x failed: {told}"):
-        with store_errors_of(lambda: "sqlite:///x"):
-            try:
-                fail(path)
-            except sqlite3.Error as error:
-                if not of_mlflow:
-                    raise
-                said = f"(sqlite3.OperationalError) {error}\n[SQL: INSERT INTO runs (run_uuid) VALUES (?)]"
-                raise MlflowException(said) from error
+    expected = pytest.raises(ConnectionError, match=f"^the store sqlite:///x failed: {told}")
+    with expected, store_errors_of(lambda: "sqlite:///x"):
+        try:
+            fail(path)
+        except sqlite3.Error as error:
+            if not of_mlflow:
+                raise
+            said = f"(sqlite3.OperationalError) {error}\n[SQL: INSERT INTO runs (run_uuid) VALUES (?)]"
+            raise MlflowException(said) from error
 
 
 def test_no_sql_is_shown(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_server_that_does_not_answer_is_told(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for name in BRIEFLY:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConnectionError, match=f"the server {uri} does not answer; see that the address"):
-        with tracking.store_errors():
-            registry.versions()
+    told = pytest.raises(ConnectionError, match=f"the server {uri} does not answer; see that the address")
+    with told, tracking.store_errors():
+        registry.versions()
     assert len(calls) == 2
     assert not BRIEFLY.keys() & os.environ.keys()
 
