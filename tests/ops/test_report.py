@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rabtriever.data.metrics import METRICS
 from rabtriever.core.stages import Paths
+from rabtriever.data.metrics import METRICS
 from rabtriever.ops import registry, report
 from tests.ops.test_tracking import register
 
