@@ -72,8 +72,9 @@ def test_addresses_elsewhere_stay(two_versions: Path) -> None:
     """S06. Prevents a rewrite of artefacts that were put on another disk, or in a folder whose name begins alike."""
     moved = two_versions.as_uri()
     others = {"file:///disk/artifacts", f"{moved}/mlruns2/artifacts", "mlflow-artifacts:/7", f"{moved}/mlruns"}
-    for number, uri in enumerate(sorted(others)):
-        execute(f"update runs set artifact_uri = '{uri}' where rowid = (select min(rowid) + {number} from runs)")
+    for uri in others:
+        tracking.client().create_experiment(f"at {uri}".replace("/", " "))
+        execute(f"update experiments set artifact_location = '{uri}' where name = '{f'at {uri}'.replace('/', ' ')}'")
     execute(f"update experiment_tags set value = 'file:///old/mlruns' where key = '{local_store.ROOT_TAG}'")
     execute("update model_versions set source = 'file:///old/mlruns/artifacts/1', storage_location = '/old/mlruns/2'")
     assert local_store.relocate(DATABASE.resolve(), tracking.EXPERIMENT)
@@ -153,3 +154,16 @@ def test_the_store_opens_on_runs_and_models(store: Path) -> None:
     execute("delete from experiment_tags")
     tracking._client.cache_clear()
     assert kind.items() <= tracking.client().get_experiment_by_name("rabtriever").tags.items()
+
+
+def test_a_path_that_an_address_can_hold_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P17. Prevents a refusal of folders such as `C#`, and artefacts that are written beside them."""
+    folder = tmp_path / "C# & ü"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("file").write_text("x")
+    with tracking.stage_run("prepare", {}) as run:
+        run.log_artifact("file")
+    assert (folder / "mlruns/artifacts" / run.run_id / "artifacts/file").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name}

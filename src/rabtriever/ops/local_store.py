@@ -19,7 +19,7 @@ ROOT_TAG = "rabtriever.store_root"  # of the experiment: address of the folder t
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # pages show runs and models first, not traces
 ARTIFACTS = "artifacts"  # folder beside the database
 _SCHEME = "sqlite:///"
-_NOT_IN_ADDRESSES = "%?#"
+_NOT_IN_ADDRESSES = "%?"
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 _ADDRESSES = (
     ("experiments", "artifact_location"),
