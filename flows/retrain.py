@@ -19,7 +19,7 @@ from prefect.settings import get_current_settings
 from flows.common import PARENT_FLOW_RUN, guard
 from rabtriever.core.artifacts import read_json
 from rabtriever.core.stages import Paths
-from rabtriever.ops import dvc_stages, gate, registry, report
+from rabtriever.ops import dvc_stages, gate, registry, report, verify
 from rabtriever.ops.estimate import in_words
 from rabtriever.ops.pipeline_settings import adopt_profile, adopt_source, check_settings, check_values
 from rabtriever.ops.prefect_server import prefect_api
@@ -34,10 +34,12 @@ def run_once(data: str | None, profile: str | None = None) -> None:
     start = time.monotonic()
     with dvc_stages.exclusive():
         check_settings()
+        verify.check_files()
         adopt_profile(profile)
         adopt_source(data)
         idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
     if idle:
+        verify.check_answer()
         print("retrain: data, code and settings are as they were; nothing to do")
     else:
         with prefect_api():
@@ -73,10 +75,12 @@ def retrain(data: str | None = None) -> dict[str, Any]:
     """
     with dvc_stages.exclusive():
         check_settings()
+        verify.check_files()
         adopt_source(data)
         stages = dvc_stages.stale_stages()
         version = gate.challenger()
         if not stages and gate.settled(version):
+            verify.check_answer()
             return registry.last_decision(version) or {}
         if stages:
             check_values()

@@ -68,7 +68,8 @@ def test_restoring_refuses_to_replace(saved: Path) -> None:
     Path("mlruns/artifacts/later").mkdir()
     Path("mlruns/artifacts/later/file").write_text("")
     before = tree()
-    with pytest.raises(FileExistsError, match=r"mlruns/mlflow\.db, params\.yaml, mlruns/artifacts would be replaced; add --force"):
+    told = r"mlruns/mlflow\.db, params\.yaml, mlruns/artifacts would be replaced; add --force"
+    with pytest.raises(FileExistsError, match=told):
         restore(saved)
     assert tree() == before
     restore(saved, force=True)
