@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from rabtriever.core.artifacts import ArtifactMismatchError
-from rabtriever.ops import answering, registry, tracking
+from rabtriever.ops import registry, tracking
 from rabtriever.ops.promotion import GateParams
-from tests.toy import ROOT, dataset, per_query, write_retriever
+from tests.toy import dataset, per_query, write_retriever
 
 EVALUATION = {"dataset": "toy", "systems": {"student": {"nDCG@10": 50.0, "ms_per_query": None}}}
 
@@ -125,70 +121,6 @@ def test_aliases_move_and_come_back(store: Path) -> None:
     assert registry.champion().version == "1"
 
 
-def test_pyfunc_answers_with_ranked_documents(store: Path) -> None:
-    """Prevents a model whose signature refuses the documented input, or that forgets the wanted number."""
-    import mlflow.pyfunc
-    from mlflow.exceptions import MlflowException
-
-    version = register(0.5)
-    registry.promote(version)
-    mlflow.set_tracking_uri(tracking.tracking_uri())
-    model = mlflow.pyfunc.load_model("models:/rabtriever@champion")
-    answer = model.predict(pd.DataFrame({"query": ["need 0", "need 1"], "k": [1, 3]}))
-    assert [len(hits) for hits in answer["hits"]] == [1, 3]
-    assert answer["hits"][0][0]["doc_id"] == "d05" and set(answer["hits"][0][0]) == {"doc_id", "score", "title", "text"}
-    assert len(model.predict(pd.DataFrame({"query": ["need 0"]}), params={"k": 2})["hits"][0]) == 2
-    assert len(model.predict(pd.DataFrame({"query": ["need 0"]}))["hits"][0]) == 10
-    with pytest.raises(MlflowException, match="query"):
-        model.predict(pd.DataFrame({"question": ["need 0"]}))
-    with pytest.raises(ValueError, match="at least 1"):
-        model.predict(pd.DataFrame({"query": ["need 0"], "k": [0]}))
-    for missing in (None, float("nan")):
-        with pytest.raises((ValueError, MlflowException), match="expected a text|string"):
-            model.predict(pd.DataFrame({"query": ["need 0", missing]}))
-
-
-def test_version_answers_in_another_process(store: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prevents a version that needs this working folder, or runs whatever package is installed where it is loaded."""
-    version = register(0.5)
-    registry.promote(version)
-    code = registry.local_folder(version).parent.parent / "code" / "rabtriever"
-    (code / "search" / "retriever.py").write_text("from tests.toy import ToyRetriever as Retriever\n")
-    program = (
-        "import mlflow.pyfunc, pandas\n"
-        "model = mlflow.pyfunc.load_model('models:/rabtriever@champion')\n"
-        "print(model.predict(pandas.DataFrame({'query': ['need 0']}))['hits'][0][0]['doc_id'])\n"
-        "import rabtriever\n"
-        "print(rabtriever.__file__)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": tracking.tracking_uri()},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["d05", str(code / "__init__.py")]
-
-
-def test_version_is_asked_with_its_own_code(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents a version whose code does not run from being promoted, and one of older code from being refused."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    version = register(0.5)
-    code = registry.local_folder(version).parent.parent / "code" / "rabtriever" / "search" / "retriever.py"
-    code.write_text("from tests.toy import ToyRetriever as Retriever\n")
-    registry.check_answers(version)
-    assert [hit["doc_id"] for hit in registry.answer(version, "need 0", 2)] == ["d05", "d00"]
-    with monkeypatch.context() as patched:
-        patched.setattr(answering, "_PATIENCE", 0.01)
-        with pytest.raises(ArtifactMismatchError, match="no answer in 0.01 s"):
-            registry.check_answers(version)
-    code.write_text("raise RuntimeError('of another age')\n")
-    with pytest.raises(ArtifactMismatchError, match="of another age"):
-        registry.check_answers(version)
-
-
 def test_a_store_that_fails_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a page of traceback where a server is down."""
     from mlflow.exceptions import MlflowException
@@ -198,14 +130,6 @@ def test_a_store_that_fails_is_told(store: Path, monkeypatch: pytest.MonkeyPatch
         raise MlflowException("no answer")
     with pytest.raises(KeyError), tracking.store_errors():
         raise KeyError("another")
-
-
-def test_nothing_in_a_version_is_pickled(store: Path) -> None:
-    """Prevents files that run code when they are read, or that only this Python can read."""
-    folder = registry.local_folder(register(0.5)).parent.parent
-    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert kinds <= {".py", ".json", ".jsonl", ".yaml", ".yml", ".txt", "", ".typed"}, kinds
-    assert not list(folder.rglob("__pycache__"))
 
 
 def test_lightning_logger_writes_into_the_run(store: Path) -> None:

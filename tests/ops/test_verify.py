@@ -37,7 +37,7 @@ def _replace(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "told"),
-    [(_change, "best.json has"), (shutil.rmtree, "has lost its files"), (_replace, "its folder holds")],
+    [(_change, "best.json has"), (shutil.rmtree, "has lost its files"), (_replace, "its files are the retriever")],
 )
 def test_a_damaged_champion_is_told(
     champion: registry.RegisteredVersion, damage: Callable[[Path], None], told: str

@@ -79,16 +79,20 @@ def promote(parsed: argparse.Namespace) -> None:
     print("loading the version and asking it a question", file=sys.stderr)
     registry.check_answers(version)
     registry.promote(version)
-    after = f"; {before} is previous, and rabtriever rollback would put it back" if before else ""
-    print(f"champion is {version} now{after}")
+    print(f"champion is {version} now{_way_back(registry)}")
 
 
 def rollback(parsed: argparse.Namespace) -> None:
     """Puts an earlier version back into service."""
     registry = _registry()
     print("loading the version and asking it a question", file=sys.stderr)
-    now, before = registry.rollback(parsed.to)
-    print(f"champion is {now} now; {before} is previous, and a second rollback would put it back")
+    now, _ = registry.rollback(parsed.to)
+    print(f"champion is {now} now{_way_back(registry)}")
+
+
+def _way_back(registry: Any) -> str:
+    previous = registry.get(registry.PREVIOUS)  # not always the champion before: that may be the same retriever
+    return f"; {previous} is previous, and rabtriever rollback would put it back" if previous else ""
 
 
 def _registry() -> Any:

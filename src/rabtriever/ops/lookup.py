@@ -12,9 +12,10 @@ import os
 import re
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from rabtriever.ops import local_store, packaging, registry, tracking
+from rabtriever.ops import answering, local_store, packaging, registry, tracking
+from rabtriever.ops.version_files import existing
 
 _URI = re.compile(r"models:/(?P<model>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
 _ALIASES = (registry.CHAMPION, registry.PREVIOUS)
@@ -52,6 +53,7 @@ def find_retriever(name: str | Path) -> Found:
 
     Raises:
         FileNotFoundError: there is no such folder, no registry, or the version has lost its files.
+        ArtifactMismatchError: the version is not trusted; says why.
         ValueError: the registry has no such version, or the URI is of another model.
         ModuleNotFoundError: the registry is on a server, and MLflow is not installed.
     """
@@ -110,10 +112,8 @@ def _in_file(database: Path, reference: str) -> Found:
     source = local_store.path_of(recorded, database, tracking.EXPERIMENT)
     if source is None or "artifact_path" not in tags:
         raise _UnknownForm
-    folder = source / PurePosixPath(tags["artifact_path"]).relative_to(packaging.MODEL_FOLDER)
-    if not folder.exists():
-        raise FileNotFoundError(f"version {number} has lost its files: no {folder}; {registry.LOST_ADVICE}")
-    return Found(folder, number, tags.get(registry.CODE_TAG))
+    folder = answering.trusted_folder(source, tags, f"version {number}")
+    return Found(existing(folder, f"version {number}"), number, tags.get(registry.CODE_TAG))
 
 
 def _recorded(database: Path, reference: str) -> tuple[str, str, dict[str, str]]:

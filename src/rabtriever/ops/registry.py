@@ -1,27 +1,37 @@
 """The model registry: retrievers as versions of one MLflow model, the `champion` among them and the way back.
 
 Owns what a version carries (the retriever folder as a pyfunc, its hashes, its metrics per query, the decisions on it).
-Whether a version deserves promotion is decided in `promotion.py`.
+Whether a version deserves promotion is decided in `promotion.py`. A version is data: what it carries is never executed
+here, and `answering.py` says which ones are opened.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rabtriever.core.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
 from rabtriever.ops import tracking
-from rabtriever.ops.answering import ask, ask_apart
+from rabtriever.ops.answering import (
+    ARTIFACTS,
+    FORMAT,
+    FORMAT_TAG,
+    HASH_TAG,
+    PATH_TAG,
+    artifact_name,
+    ask,
+    foreign_content,
+    not_trusted,
+    trusted_folder,
+)
 from rabtriever.ops.examples import EXAMPLE
 from rabtriever.ops.packaging import MODEL_FOLDER, carried_code, code_here, save_model
+from rabtriever.ops.version_files import existing, version_file
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -30,8 +40,7 @@ MODEL = "rabtriever"
 CHAMPION, PREVIOUS = "champion", "previous"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias that is not set
 _WITHDRAWN = "withdrawn"  # tag of a version that somebody took out of service by hand
-CODE_TAG = "code_hash"  # tag: identity of the code that a version answers by
-LOST_ADVICE = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
+CODE_TAG = "code_hash"  # tag: identity of the code that a version was measured with
 
 PerQuery = dict[str, dict[str, float]]
 
@@ -59,7 +68,7 @@ class RegisteredVersion:
 
 
 def find(retriever_hash: str, data_hash: str) -> RegisteredVersion | None:
-    """Returns the version of this artefact, evaluated on this data, that answers by the code here, or None."""
+    """Returns the version of this artefact, evaluated on this data with the code here, or None."""
     return _of_this_code(_versions(retriever_hash, data_hash), code_here())
 
 
@@ -104,7 +113,7 @@ def register(
         per_query: metrics of the retriever for each test query, 0 to 1.
 
     Raises:
-        ArtifactMismatchError: the folder does not match its manifest.
+        ArtifactMismatchError: the folder does not match its manifest, or holds what no version may carry.
     """
     folder = Path(folder)
     manifest = read_manifest(folder, "retriever")
@@ -116,14 +125,17 @@ def register(
     client = tracking.client()
     with tempfile.TemporaryDirectory() as scratch:
         save_model(folder, Path(scratch) / MODEL_FOLDER)
+        if fault := foreign_content(Path(scratch) / MODEL_FOLDER / ARTIFACTS / folder.name, manifest):
+            raise ArtifactMismatchError(f"{folder} cannot be registered: {fault}; build the index again")
         write_json(Path(scratch) / "evaluation" / "per_query.json", per_query)
         write_json(Path(scratch) / "evaluation" / "evaluation.json", evaluation)
         run.log_artifact(scratch)
     tags = {
-        "retriever_hash": manifest.hash,
+        FORMAT_TAG: str(FORMAT),
+        HASH_TAG: manifest.hash,
         "data_hash": data_hash,
         CODE_TAG: code,
-        "artifact_path": f"{MODEL_FOLDER}/artifacts/{folder.name}",
+        PATH_TAG: f"{MODEL_FOLDER}/{ARTIFACTS}/{folder.name}",
         "dataset": str(evaluation.get("dataset", "")),
         **{f"parent.{name}": parent for name, parent in manifest.parents.items()},
         **{tracking.metric_name(f"student.{name}"): f"{value:.2f}" for name, value in _student(evaluation).items()},
@@ -138,14 +150,36 @@ def register(
 
 
 def per_query(version: RegisteredVersion) -> PerQuery:
-    """Returns the metrics per test query (0 to 1) that were stored with a version."""
-    return read_json(_download(version, "evaluation/per_query.json"))
+    """Returns the metrics per test query (0 to 1) that were stored with a version.
+
+    Raises:
+        FileNotFoundError: it has lost its files.
+        ArtifactMismatchError: the file holds something else.
+    """
+    found = read_json(_file(version, "evaluation/per_query.json"))
+    rows = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(row, dict) and all(_is_share(value) for value in row.values()) for row in rows):
+        raise not_trusted(str(version), "its per_query.json has other values than metrics from 0 to 1")
+    return found
 
 
 def local_folder(version: RegisteredVersion) -> Path:
-    """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one."""
-    inside = Path(version.tags["artifact_path"]).relative_to(MODEL_FOLDER)
-    return _existing(version, _download(version, MODEL_FOLDER) / inside)  # a part alone would pass for the whole
+    """Returns the retriever folder of a version: in place for a local store, downloaded for a remote one.
+
+    Raises:
+        FileNotFoundError: it has lost its files.
+        ArtifactMismatchError: it is not trusted, see `answering.trusted_folder`.
+    """
+    name = str(version)
+    artifact_name(version.tags, name)  # before anything is downloaded
+
+    def opened(artifacts: Path) -> Path:
+        return existing(trusted_folder(artifacts.parent, version.tags, name), name)
+
+    def check(downloaded: Path) -> None:
+        read_manifest(opened(downloaded), "retriever")
+
+    return opened(_file(version, f"{MODEL_FOLDER}/{ARTIFACTS}", check))
 
 
 def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
@@ -169,26 +203,18 @@ def check_answers(version: RegisteredVersion, query: str = EXAMPLE) -> None:
 
 
 def answer(version: RegisteredVersion, query: str, k: int) -> list[dict[str, Any]]:
-    """Returns the documents that a version finds, loaded the way a server would, with the code that it carries.
-
-    Where that code is not what runs here, a process of its own does, which takes some seconds more.
+    """Returns {doc_id, score, title, text} of each document that a version finds, best first, with the installed code.
 
     Args:
         version: the version to ask.
         query: the question.
         k: documents wanted.
 
-    Returns:
-        {doc_id, score, title, text} of each document, score descending.
-
     Raises:
         FileNotFoundError: it has lost its files.
-        ArtifactMismatchError: it was damaged.
-        ChildProcessError: it fails with its own code.
+        ArtifactMismatchError: it was damaged, is not trusted, or is of a form that the installed code does not know.
     """
-    model = _download(version, MODEL_FOLDER)
-    alike = carried_code(model) == code_here()
-    return (ask if alike else ask_apart)(model, query, k)
+    return ask(local_folder(version), query, k)
 
 
 def record_decision(version: RegisteredVersion, decision: Mapping[str, Any]) -> None:
@@ -212,14 +238,18 @@ def last_decision(version: RegisteredVersion) -> dict[str, Any] | None:
 
 
 def promote(version: RegisteredVersion) -> None:
-    """Makes a version the champion; the champion so far becomes `previous`. Neither is withdrawn by that."""
+    """Makes a version the champion; the champion so far becomes `previous`. Neither is withdrawn by that.
+
+    A champion with the same retriever (registered again, or with other code) does not become `previous`: that stays the
+    last retriever that was another one.
+    """
     client = tracking.client()
     if is_withdrawn(version):
         client.delete_model_version_tag(MODEL, version.version, _WITHDRAWN)
     before = champion()
     if before is not None and before.version == version.version:
         return
-    if before is not None:
+    if before is not None and before.retriever_hash != version.retriever_hash:
         client.set_registered_model_alias(MODEL, PREVIOUS, before.version)
     client.set_registered_model_alias(MODEL, CHAMPION, version.version)
 
@@ -246,7 +276,7 @@ def rollback(to: str = PREVIOUS) -> tuple[RegisteredVersion, RegisteredVersion]:
         advice = (
             "name one that `rabtriever models list` shows"
             if missing == to != PREVIOUS
-            else "it needs two promotions (make run)"
+            else "it needs two promotions of different retrievers (make run)"
         )
         raise ValueError(f"no version of {MODEL!r} is {missing!r} to roll back to; {advice}")
     if wanted.version == now.version:
@@ -288,32 +318,20 @@ def _student(evaluation: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _download(version: RegisteredVersion, path: str) -> Path:
-    """Returns a file or folder of a version's run: in place when artefacts are local, else a copy kept in .cache."""
-    client = tracking.client()
-    root = urllib.parse.urlparse(client.get_run(version.run_id).info.artifact_uri)
-    if root.scheme in ("", "file"):
-        found = Path(urllib.request.url2pathname(root.path)) / path
-    else:
-        found = Path(".cache/registry", version.run_id, path)
-        if not found.exists():
-            found.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
-                os.replace(client.download_artifacts(version.run_id, path, scratch), found)
-    return _existing(version, found)
+def _file(version: RegisteredVersion, path: str, check: Callable[[Path], None] | None = None) -> Path:
+    return version_file(version.run_id, path, str(version), check)
 
 
-def _existing(version: RegisteredVersion, path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"{version} has lost its files: no {path}; {LOST_ADVICE}")
-    return path
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _is_whole(version: RegisteredVersion, metrics: PerQuery) -> bool:
-    """Whether a version has its files, undamaged, the code that runs here and these metrics."""
+    """Whether a version has its files, undamaged, the code that runs here and these metrics; none of it is executed."""
     try:
         read_manifest(local_folder(version), "retriever")
-        return carried_code(_download(version, MODEL_FOLDER)) == code_here() and per_query(version) == metrics
+        parts = [_file(version, f"{MODEL_FOLDER}/{part}") for part in ("code", "pyfunc.py")]
+        return carried_code(parts[0].parent) == code_here() and per_query(version) == metrics
     except (FileNotFoundError, ArtifactMismatchError):
         return False
 

@@ -29,9 +29,7 @@ def check_files() -> None:
     if champion is None:
         return
     try:
-        found = read_manifest(registry.local_folder(champion), "retriever").hash
-        if found != champion.retriever_hash:
-            raise ArtifactMismatchError(f"its folder holds {found[:12]}, registered was {champion.retriever_hash[:12]}")
+        read_manifest(registry.local_folder(champion), "retriever")
     except (FileNotFoundError, ArtifactMismatchError) as error:
         successor = gate.challenger()
         if _replaces(successor, champion):
