@@ -9,6 +9,7 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.metrics import METRICS
 from rabtriever.ops import registry, report
 from tests.ops.test_tracking import register
+from tests.toy import dataset, write_retriever
 
 
 def test_table_has_fixed_columns() -> None:
@@ -53,6 +54,8 @@ def test_files_that_the_report_names_are_there(store: Path) -> None:
     (line,) = [line for line in text.splitlines() if "models:/rabtriever/1" in line]
     assert "  a version that has lost its files; if it is" in line and "flows.register" in line
     assert "models/retriever  " in text and "reports/" not in text
+    write_retriever(registry.local_folder(register(0.9)), dataset(), 0.2)
+    assert "a version that cannot be used: version 2 is not trusted" in report.results_text(registry.get("2"), Paths())
     shutil.rmtree("models/retriever")
     assert "models/retriever  " not in report.results_text(version, Paths())
 

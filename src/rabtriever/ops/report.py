@@ -14,11 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rabtriever.core.artifacts import ArtifactMismatchError
 from rabtriever.core.stages import Paths
 from rabtriever.data.metrics import METRICS
 from rabtriever.evaluation.latency import BUSY
 from rabtriever.ops import registry, tracking
 from rabtriever.ops.terminal import one_line
+from rabtriever.ops.version_files import LOST_ADVICE
 
 _SYSTEMS = ("frequency", "bm25", "biencoder", "student", "teacher")
 _HEADINGS = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
@@ -146,7 +148,9 @@ def _registered(version: registry.RegisteredVersion) -> str:
     try:
         registry.local_folder(version)
     except FileNotFoundError:
-        return f"a version that has lost its files; {registry.LOST_ADVICE}"
+        return f"a version that has lost its files; {LOST_ADVICE}"
+    except ArtifactMismatchError as error:
+        return f"a version that cannot be used: {error}"
     return "the retriever in the registry"
 
 
