@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed, State
 from flows.common import PARENT_FLOW_RUN, guard
 from rabtriever.core.artifacts import read_json
 from rabtriever.core.stages import Paths
-from rabtriever.ops import dvc_stages, gate, inbox, registry, report
+from rabtriever.ops import dvc_stages, gate, inbox, registry, report, verify
 from rabtriever.ops.estimate import in_words
 from rabtriever.ops.notify import failures_told, tell
 from rabtriever.ops.pipeline_settings import adopt_profile, check_settings, check_values
@@ -41,10 +41,12 @@ def run_once(data: str | None, profile: str | None = None) -> None:
     with failures_told():
         with dvc_stages.exclusive():
             check_settings()
+            verify.check_files()
             adopt_profile(profile)
             inbox.adopt(data)
             idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
         if idle:
+            verify.check_answer()
             print("retrain: data, code and settings are as they were; nothing to do")
             tell(_nothing_to_do(gate.challenger()))
         else:
@@ -103,10 +105,12 @@ def bring_up_to_date(data: str | None = None) -> Verdict:
     """
     with failures_told(), dvc_stages.exclusive():
         check_settings()
+        verify.check_files()
         inbox.adopt(data)
         stages = dvc_stages.stale_stages()
         version = gate.challenger()
         if not stages and gate.settled(version):
+            verify.check_answer()
             verdict = _nothing_to_do(version)
         else:
             if stages:

@@ -85,6 +85,23 @@ def test_failures_are_status_1_and_one_message(
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
+def test_a_registry_that_does_not_answer_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """O47. Prevents four minutes of silence for a server that is down."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main(["search", "x"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rabtriever search:")]
+    assert line.startswith("rabtriever search: the server http://127.0.0.1:9 does not answer; see that the address")
+
+
+def test_messages_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """O46. Prevents a name in a message from colouring or clearing the terminal."""
+    assert main(["data", "check", str(tmp_path / "no\x1b[2Jne")]) == 1
+    shown = capsys.readouterr().err
+    assert "no�[2Jne" in shown and "\x1b" not in shown
+
+
 def test_a_missing_package_is_told_with_its_extra() -> None:
     """Prevents a bare `No module named` after a base install."""
     error = ModuleNotFoundError("No module named 'great_expectations'", name="great_expectations.core")

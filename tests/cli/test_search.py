@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rabtriever.cli import main
-from rabtriever.data.beir_io import read_run, write_queries
+from rabtriever.data.beir_io import Document, read_run, write_queries
 from rabtriever.ops import packaging, registry
 from rabtriever.search.explanation import Explanation
 from tests.cli.registered import promoted
@@ -84,6 +84,25 @@ def test_a_file_of_queries_as_a_run(store: Path, capsys: pytest.CaptureFixture[s
     Path("queries.jsonl").write_text("")
     assert main(["search", "-f", "queries.jsonl", "--model", "one"]) == 1
     assert "has no query" in capsys.readouterr().err
+
+
+def test_documents_cannot_steer_the_terminal(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """O46. Prevents a document from colouring, clearing or renaming the terminal, and from breaking the list."""
+    data, name = dataset(), "d06\x1b[1m"
+    data.corpus.pop("d06")
+    data.corpus[name] = Document(name, "Um\nbrella\r\x1b[31m", "Keeps \x1b[2J\x1b]0;owned\x07 rain \x9b1m off")
+    write_retriever("one", data, 0.0)
+    write_queries(Path("queries.jsonl"), {"a\x1b[5m": "need\n1"})
+    assert main(["search", "-f", "queries.jsonl", "-k", "12", "--model", "one"]) == 0
+    out = capsys.readouterr().out
+    assert not set(out) & {"\x1b", "\x07", "\r", "\x9b"}
+    lines = out.splitlines()
+    assert lines[0] == "a�[5m: need 1" and len(lines) == 1 + 2 * 12
+    assert " d06�[1m  Um brella �[31m" in out and "    Keeps �[2J�]0;owned� rain �1m off" in lines
+    assert main(["search", "-f", "queries.jsonl", "-k", "12", "--json", "--model", "one"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and json.loads(line)["query"] == "need\n1"
+    assert name in [hit["doc_id"] for hit in json.loads(line)["hits"]]
 
 
 def test_explain_prints_parts_and_their_sum(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+from rabtriever.core.stages import Paths
 from rabtriever.data.metrics import METRICS
-from rabtriever.ops import report
+from rabtriever.ops import registry, report
+from tests.ops.test_tracking import register
+from tests.toy import dataset, write_retriever
 
 
 def test_table_has_fixed_columns() -> None:
@@ -37,3 +43,25 @@ def test_a_teacher_that_training_made_worse_is_told() -> None:
     assert "(nDCG@10 29.4 and 33.1)" in report.evaluation_table({**facts, "systems": rows})
     rows["teacher"]["nDCG@10"] = 33.1
     assert "hard negatives" not in report.evaluation_table({**facts, "systems": rows})
+
+
+def test_files_that_the_report_names_are_there(store: Path) -> None:
+    """O43. Prevents "all is well" beside a version that a search then finds without files."""
+    version = register(0.5)
+    assert "the retriever in the registry" in report.results_text(version, Paths())
+    shutil.rmtree(registry.local_folder(version))
+    text = report.results_text(version, Paths())
+    (line,) = [line for line in text.splitlines() if "models:/rabtriever/1" in line]
+    assert "  a version that has lost its files; if it is" in line and "flows.register" in line
+    assert "models/retriever  " in text and "reports/" not in text
+    write_retriever(registry.local_folder(register(0.9)), dataset(), 0.2)
+    assert "a version that cannot be used: version 2 is not trusted" in report.results_text(registry.get("2"), Paths())
+    shutil.rmtree("models/retriever")
+    assert "models/retriever  " not in report.results_text(version, Paths())
+
+
+def test_samples_cannot_steer_the_terminal() -> None:
+    """O46. Prevents escape sequences and line breaks of queries and documents from reaching the terminal."""
+    hit = {"score": 1.5, "grade": 1, "title": "Um\nbrella\x1b[31m", "text": "Keeps \x9b2J rain\u2028off"}
+    text = report.samples_text([{"query": "rain\r\x1b]0;owned\x07", "hits": [hit]}])
+    assert text == "rain �]0;owned�\n  1.    1.500 [1] Um brella�[31m: Keeps �2J rain off"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from rabtriever.cli.opening import open_retriever, told_when_slow
+from rabtriever.ops.terminal import json_line, one_line
 
 
 def inspect(parsed: argparse.Namespace) -> None:
@@ -18,12 +19,12 @@ def inspect(parsed: argparse.Namespace) -> None:
     manifest = read_manifest(parsed.folder, found.get("kind", "artefact") if isinstance(found, dict) else "artefact")
     print(f"kind     {manifest.kind}\nhash     {manifest.hash}")
     for name, parent in manifest.parents.items():
-        print(f"parent   {name}: {parent}")
+        print(one_line(f"parent   {name}: {parent}"))
     for name, value in manifest.info.items():
-        print(f"info     {name}: {json.dumps(value, ensure_ascii=False)}")
+        print(f"info     {one_line(name)}: {json_line(value)}")
     width = max((len(name) for name in manifest.files), default=0)
     for name, record in manifest.files.items():
-        print(f"file     {name:<{width}}  {record['bytes']:>13,} bytes  {record['sha256'][:12]}")
+        print(f"file     {one_line(name):<{width}}  {record['bytes']:>13,} bytes  {record['sha256'][:12]}")
     total = sum(record["bytes"] for record in manifest.files.values())
     print(f"total    {total:,} bytes in {len(manifest.files)} files, all as the manifest says")
 
@@ -38,8 +39,8 @@ def check(parsed: argparse.Namespace) -> None:
 
         report = check_dataset(dataset)
     splits = ", ".join(f"{split} {len(qrels):,}" for split, qrels in dataset.qrels.items())
-    print(f"{parsed.folder} meets the contract ({len(report['expectations'])} expectations)")
-    print(f"{len(dataset.corpus):,} documents, {len(dataset.queries):,} queries; judged: {splits}")
+    print(f"{one_line(parsed.folder)} meets the contract ({len(report['expectations'])} expectations)")
+    print(f"{len(dataset.corpus):,} documents, {len(dataset.queries):,} queries; judged: {one_line(splits)}")
 
 
 def evaluate(parsed: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from rabtriever.cli.parser import build_parser
+from rabtriever.ops.store_errors import BRIEFLY
 
 # which extra brings a package that the base install lacks
 _EXTRAS = {
@@ -23,6 +24,7 @@ _SWITCHES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    **BRIEFLY,
 }
 
 
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in _SWITCHES.items():
         os.environ.setdefault(name, value)
     from rabtriever.core.artifacts import ArtifactMismatchError
+    from rabtriever.ops.terminal import lines
     from rabtriever.ops.tracking import store_errors
 
     try:
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ArtifactMismatchError, ModuleNotFoundError) as error:
         if os.environ.get("RABTRIEVER_DEBUG"):
             raise
-        print(f"rabtriever {_command(parsed)}: {_told(error)}", file=sys.stderr)
+        print(f"rabtriever {_command(parsed)}: {lines(_told(error))}", file=sys.stderr)
         return 1
     return 0
 

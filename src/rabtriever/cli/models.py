@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from rabtriever.cli.opening import told_when_slow
+from rabtriever.ops.terminal import one_line
 
 _METRICS = ("nDCG@10", "MRR@10", "R@10", "R@100")
 _CONFIDENCE, _SAMPLES, _SEED = 0.95, 10_000, 13
@@ -26,10 +27,8 @@ def list_versions(parsed: argparse.Namespace) -> None:
         named = [name for name, version in aliases.items() if version and version.version == one.version]
         service = ", ".join(named) or ("withdrawn" if registry.is_withdrawn(one) else "")
         quality, data = one.tags.get("student.ndcg_10", ""), one.tags.get("dataset", "")
-        print(
-            f"{one.version:<8} {service:<10} {one.tags.get('verdict', ''):<9} {quality:>7}  {data:<20} "
-            f"{one.retriever_hash[:12]}"
-        )
+        verdict, retriever = one.tags.get("verdict", ""), one.retriever_hash[:12]
+        print(one_line(f"{one.version:<8} {service:<10} {verdict:<9} {quality:>7}  {data:<20} {retriever}"))
 
 
 def show(parsed: argparse.Namespace) -> None:
@@ -41,7 +40,7 @@ def show(parsed: argparse.Namespace) -> None:
     print(f"{'folder':<24} {registry.local_folder(version)}")
     for name, value in sorted(version.tags.items()):
         if name != "decision":
-            print(f"{name:<24} {value}")
+            print(one_line(f"{name:<24} {value}"))
     decision = registry.last_decision(version)
     if decision is not None:
         print(f"{'decided at':<24} {decision['decided_at']}")

@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     _add_model(evaluate)
     evaluate.set_defaults(run=_later("folders", "evaluate"))
+    _add_backup(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
     init.add_argument("folder", help="where it goes")
     init.set_defaults(run=_later("project", "init"))
@@ -79,6 +80,17 @@ def _add_data(commands: Any) -> None:
     check = actions.add_parser("check", help="check a folder of BEIR layout against the data contract")
     check.add_argument("folder", help="the folder")
     check.set_defaults(run=_later("folders", "check"))
+
+
+def _add_backup(commands: Any) -> None:
+    backup = commands.add_parser("backup", help="save versions, settings and the retriever in one file")
+    backup.add_argument("file", help="the zip file to write")
+    backup.add_argument("--force", action="store_true", help="replace a file that is there")
+    backup.set_defaults(run=_later("backup", "save"))
+    restore = commands.add_parser("restore", help="put a backup into this folder")
+    restore.add_argument("file", help="a file that rabtriever backup has written")
+    restore.add_argument("--force", action="store_true", help="replace what is there and differs")
+    restore.set_defaults(run=_later("backup", "restore"))
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:

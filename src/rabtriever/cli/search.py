@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rabtriever.cli.opening import open_retriever, told_when_slow
+from rabtriever.ops.terminal import json_line, one_line
 
 _ONE = "1"  # id of a query that was given without one, in a run file
 
@@ -28,10 +29,10 @@ def search(parsed: argparse.Namespace) -> None:
     for (name, query), hits in zip(queries.items(), found, strict=True):
         if parsed.json:
             named = {"query_id": name} if parsed.file else {}
-            print(json.dumps({**named, "query": query, "hits": [hit._asdict() for hit in hits]}, ensure_ascii=False))
+            print(json_line({**named, "query": query, "hits": [hit._asdict() for hit in hits]}))
             continue
         if parsed.file:
-            print(f"{name}: {query}")
+            print(one_line(f"{name}: {query}"))
         _show(hits)
 
 
@@ -68,5 +69,5 @@ def _check(query: str) -> None:
 def _show(hits: Sequence[Any]) -> None:
     width = len(str(len(hits)))
     for rank, hit in enumerate(hits, start=1):
-        print(f"{rank:>{width}}. {hit.score:8.3f}  {hit.doc_id}  {hit.title}".rstrip())
-        print(textwrap.fill(hit.text, 100, initial_indent="    ", subsequent_indent="    "))
+        print(one_line(f"{rank:>{width}}. {hit.score:8.3f}  {hit.doc_id}  {hit.title}").rstrip())
+        print(textwrap.fill(one_line(hit.text), 100, initial_indent="    ", subsequent_indent="    "))

@@ -11,12 +11,10 @@ import importlib.util
 import os
 import re
 import sqlite3
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from rabtriever.ops import answering, packaging, registry, tracking
+from rabtriever.ops import answering, local_store, packaging, registry, tracking
 from rabtriever.ops.version_files import existing
 
 _URI = re.compile(r"models:/(?P<model>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
@@ -83,9 +81,10 @@ def _reference(uri: str) -> str:
 def _version(reference: str) -> Found:
     tracking.require()
     uri = tracking.tracking_uri()
-    if uri.startswith("sqlite:///"):
-        with contextlib.suppress(sqlite3.Error, _UnknownForm):
-            return _in_file(Path(uri.removeprefix("sqlite:///")), reference)
+    database = local_store.database(uri)
+    if database is not None:
+        with contextlib.suppress(_UnknownForm), tracking.store_errors():
+            return _in_file(database, reference)
     if importlib.util.find_spec("mlflow") is None:
         raise ModuleNotFoundError(
             f"{reference!r} is in the registry {uri}, which needs MLflow to be read; install rabtriever[ops], or name "
@@ -104,7 +103,22 @@ class _UnknownForm(Exception):
 
 def _in_file(database: Path, reference: str) -> Found:
     """The version in a SQLite store that has its artefacts in local folders."""
-    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as store:
+    try:
+        number, recorded, tags = _recorded(database, reference)
+    except sqlite3.OperationalError as error:
+        if str(error).startswith("no such"):  # table or column
+            raise _UnknownForm from error
+        raise
+    source = local_store.path_of(recorded, database, tracking.EXPERIMENT)
+    if source is None or "artifact_path" not in tags:
+        raise _UnknownForm
+    folder = answering.trusted_folder(source, tags, f"version {number}")
+    return Found(existing(folder, f"version {number}"), number, tags.get(registry.CODE_TAG))
+
+
+def _recorded(database: Path, reference: str) -> tuple[str, str, dict[str, str]]:
+    """Number, address and tags of a version."""
+    with local_store.reading(database) as store:
         number: str | int = reference
         if not reference.isdigit():
             query = "select version from registered_model_aliases where name = ? and alias = ?"
@@ -118,11 +132,7 @@ def _in_file(database: Path, reference: str) -> Found:
             raise _no_version(reference)
         query = "select key, value from model_version_tags where name = ? and version = ?"
         tags = dict(store.execute(query, (registry.MODEL, int(number))).fetchall())
-    source = urllib.parse.urlparse(row[0] or "")
-    if source.scheme not in ("", "file") or "artifact_path" not in tags:
-        raise _UnknownForm
-    folder = answering.trusted_folder(Path(urllib.request.url2pathname(source.path)), tags, f"version {number}")
-    return Found(existing(folder, f"version {number}"), str(number), tags.get(registry.CODE_TAG))
+    return str(number), row[0] or "", tags
 
 
 def _no_version(reference: str) -> ValueError:

@@ -14,10 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from rabtriever.core.artifacts import ArtifactMismatchError
 from rabtriever.core.stages import Paths
 from rabtriever.data.metrics import METRICS
 from rabtriever.evaluation.latency import BUSY
 from rabtriever.ops import registry, tracking
+from rabtriever.ops.terminal import one_line
+from rabtriever.ops.version_files import LOST_ADVICE
 
 _SYSTEMS = ("frequency", "bm25", "biencoder", "student", "teacher")
 _HEADINGS = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
@@ -36,7 +39,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         cells = (_number(column, known[name].get(column)) for column in (*METRICS, *_HEADINGS))
         table.add_row(name, *cells, style="bold" if name == "student" else None)
     title = (
-        f"{evaluation['dataset']}, {evaluation['split']}: {evaluation['num_queries']} queries, "
+        f"{one_line(evaluation['dataset'])}, {evaluation['split']}: {evaluation['num_queries']} queries, "
         f"{evaluation['num_documents']} documents (metrics in per cent)"
     )
     retention = evaluation.get("retention")
@@ -110,10 +113,10 @@ def samples_text(samples: Iterable[Mapping[str, Any]], queries: int = 3, documen
     """The first documents of a few test queries, those judged relevant with their grade."""
     blocks = []
     for sample in list(samples)[:queries]:
-        lines = [textwrap.shorten(sample["query"], 118, placeholder=" …")]
+        lines = [textwrap.shorten(one_line(sample["query"]), 118, placeholder=" …")]
         for rank, hit in enumerate(sample["hits"][:documents], start=1):
             grade = f"[{hit['grade']}]" if hit.get("grade") else "   "
-            text = ": ".join(filter(None, (hit["title"], hit["text"])))
+            text = one_line(": ".join(filter(None, (hit["title"], hit["text"]))))
             lines.append(f"  {rank}. {hit['score']:8.3f} {grade} {textwrap.shorten(text, 96, placeholder=' …')}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
@@ -134,10 +137,21 @@ def results_text(version: registry.RegisteredVersion, paths: Paths) -> str:
         paths.reports / "promotion.json": "what the gate decided last",
     }
     rows = [(_time(path), str(path), what) for path, what in places.items() if path.exists()]
-    rows.append(("", f"models:/{registry.MODEL}/{version.version}", "the retriever in the registry"))
+    rows.append(("", f"models:/{registry.MODEL}/{version.version}", _registered(version)))
     rows.append(("", tracking.tracking_uri(), "runs and registry of MLflow; `make ui` shows them"))
     width = max(len(place) for _, place, _ in rows)
     return "\n".join(f"{when:16}  {place.ljust(width)}  {what}" for when, place, what in rows)
+
+
+def _registered(version: registry.RegisteredVersion) -> str:
+    """What to say of a version: whether its files are there is looked at, as another program may have removed them."""
+    try:
+        registry.local_folder(version)
+    except FileNotFoundError:
+        return f"a version that has lost its files; {LOST_ADVICE}"
+    except ArtifactMismatchError as error:
+        return f"a version that cannot be used: {error}"
+    return "the retriever in the registry"
 
 
 def _time(path: Path) -> str:

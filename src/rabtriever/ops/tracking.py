@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rabtriever.core.artifacts import read_json
+from rabtriever.ops import local_store
+from rabtriever.ops.store_errors import brief_waits, store_errors_of
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import MLFlowLogger
@@ -39,8 +41,12 @@ _MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 
 
 def tracking_uri() -> str:
-    """Returns the address of the store: MLFLOW_TRACKING_URI, else `mlruns/mlflow.db` under the working folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').resolve()}"
+    """Returns the address of the store: MLFLOW_TRACKING_URI, else `mlruns/mlflow.db` under the working folder.
+
+    Raises:
+        ValueError: the working folder's path has a character that no database address can hold.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_store.address(Path("mlruns/mlflow.db"))
 
 
 def require() -> None:
@@ -50,64 +56,73 @@ def require() -> None:
         FileNotFoundError: there is none.
     """
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = local_store.database(uri)
+    if database is not None and not database.exists():
         raise FileNotFoundError(f"no store {uri}; run `make run` first, and this in the repository root")
 
 
 def client() -> MlflowClient:
-    """Returns a client of the tracking store and registry, creating the store and the experiment when absent."""
+    """Returns a client of the tracking store and registry, creating the store and the experiment when absent.
+
+    In a store that was moved or copied, the addresses of artefacts become those of the folder where it lies now. A
+    store that needs nothing of this is opened without a lock, so that a folder without write rights can be read.
+
+    Raises:
+        ConnectionError: the store's file cannot be read, or is not a database.
+        BlockingIOError: another process has been creating the store for half a minute.
+    """
     return _client(tracking_uri())
 
 
-@contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Turns what MLflow raises, such as for a server that does not answer, into an error that is told as others are.
+def store_errors() -> contextlib.AbstractContextManager[None]:
+    """Turns what MLflow and its database raise in the block into a ConnectionError that says what to do."""
+    return store_errors_of(tracking_uri)
 
-    Raises:
-        ConnectionError: MLflow raised something.
+
+def artifact_path(uri: str) -> Path | None:
+    """Returns the local path of an artefact's recorded address; None where it is on a server.
+
+    In a store that was moved to where nothing can be written, the recorded address is still the old one.
     """
-    try:
-        yield
-    except Exception as error:
-        module = sys.modules.get("mlflow.exceptions")  # not imported for this alone: it takes seconds
-        if module is None or not isinstance(error, module.MlflowException):
-            raise
-        uri = tracking_uri()
-        served = "; see that the address in MLFLOW_TRACKING_URI is right and its server runs"
-        advice = "" if uri.startswith("sqlite:") else served
-        raise ConnectionError(f"MLflow, with the store {uri}, failed: {error}{advice}") from error
+    return local_store.path_of(uri, local_store.database(tracking_uri()), EXPERIMENT)
 
 
 @lru_cache(maxsize=4)
 def _client(uri: str) -> MlflowClient:
     for name, value in _SWITCHES.items():
         os.environ.setdefault(name, value)
+    database = local_store.database(uri)
+    with store_errors_of(lambda: uri):  # before MLflow, which would try for minutes to open what cannot be opened
+        ready = database is not None and local_store.is_prepared(database, EXPERIMENT)
     from mlflow import MlflowClient
 
-    folder = _store_folder(uri)
-    with _locked(folder):
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback beside each error
+    if ready or (database is not None and local_store.is_read_only(database)):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    patience = contextlib.nullcontext() if os.environ.get(PARENT_RUN) else brief_waits()  # a run waits for its server
+    with contextlib.nullcontext() if database is None else local_store.locked(database), patience:
+        if database is not None:
+            with store_errors_of(lambda: uri):
+                local_store.relocate(database, EXPERIMENT)
         made = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if made.get_experiment_by_name(EXPERIMENT) is None:
-            # Before any logger does it: MLflow's own default would put artefacts beside the working folder.
-            location = None if folder is None else (folder / "artifacts").as_uri()
-            made.create_experiment(EXPERIMENT, artifact_location=location)
+        _ensure_experiment(made, None if database is None else database.parent)
     return made
 
 
-def _store_folder(uri: str) -> Path | None:
-    """Returns the folder of a SQLite store, None for a store that is not a local file."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _locked(folder: Path | None) -> contextlib.AbstractContextManager[Any]:
-    """Lets one process at a time create the store: two first migrations at once would break each other."""
-    from filelock import FileLock
-
-    return contextlib.nullcontext() if folder is None else FileLock(folder / ".lock")
+def _ensure_experiment(store: MlflowClient, folder: Path | None) -> None:
+    """Creates the experiment when absent; in a local store, also notes what an older one lacks."""
+    tags = {local_store.KIND_TAG: local_store.KIND}
+    if folder is not None:
+        tags[local_store.ROOT_TAG] = folder.as_uri()
+    found = store.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        # Before any logger does it: MLflow's own default would put artefacts beside the working folder.
+        location = None if folder is None else f"{folder.as_uri()}/{local_store.ARTIFACTS}"
+        store.create_experiment(EXPERIMENT, artifact_location=location, tags=tags)
+    elif folder is not None:
+        for name, value in tags.items():
+            if name not in found.tags:
+                store.set_experiment_tag(found.experiment_id, name, value)
 
 
 def metric_name(name: str) -> str:

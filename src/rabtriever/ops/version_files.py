@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,9 +31,9 @@ def version_file(run_id: str, path: str, name: str, check: Callable[[Path], obje
     if not re.fullmatch("[A-Za-z0-9_-]+", run_id or ""):
         raise not_trusted(name, f"its run is {run_id!r}, expected an id of letters and digits")
     client = tracking.client()
-    root = urllib.parse.urlparse(client.get_run(run_id).info.artifact_uri)
-    if root.scheme in ("", "file"):
-        found = Path(urllib.request.url2pathname(root.path)) / path
+    root = tracking.artifact_path(client.get_run(run_id).info.artifact_uri)
+    if root is not None:
+        found = root / path
     else:
         found = _CACHE / run_id / path
         if not found.exists():
