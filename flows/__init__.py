@@ -8,6 +8,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from rabtriever.ops.environment import bypass_proxy
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 _SWITCHES = {
@@ -30,6 +32,8 @@ _SWITCHES = {
 
 for _name, _value in _SWITCHES.items():
     os.environ.setdefault(_name, _value)
+
+bypass_proxy()  # a temporary server, and others on this machine, are reached directly
 
 # A user who already keeps Prefect profiles (a server, an API key) goes on using them.
 if not (Path.home() / ".prefect" / "profiles.toml").exists():

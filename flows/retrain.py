@@ -19,7 +19,7 @@ from prefect.settings import get_current_settings
 from flows.common import PARENT_FLOW_RUN, guard
 from rabtriever.core.artifacts import read_json
 from rabtriever.core.stages import Paths
-from rabtriever.ops import dvc_stages, gate, registry, report
+from rabtriever.ops import dvc_stages, gate, processes, registry, report
 from rabtriever.ops.estimate import in_words
 from rabtriever.ops.pipeline_settings import adopt_profile, adopt_source, check_settings, check_values
 from rabtriever.ops.prefect_server import prefect_api
@@ -36,6 +36,7 @@ def run_once(data: str | None, profile: str | None = None) -> None:
         check_settings()
         adopt_profile(profile)
         adopt_source(data)
+        processes.sweep_runs()
         idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
     if idle:
         print("retrain: data, code and settings are as they were; nothing to do")
@@ -74,6 +75,7 @@ def retrain(data: str | None = None) -> dict[str, Any]:
     with dvc_stages.exclusive():
         check_settings()
         adopt_source(data)
+        processes.sweep_runs()
         stages = dvc_stages.stale_stages()
         version = gate.challenger()
         if not stages and gate.settled(version):
@@ -86,6 +88,7 @@ def retrain(data: str | None = None) -> dict[str, Any]:
 def _refresh(stages: list[str]) -> dict[str, Any]:
     """The decision on the present retriever, after running these stages and, where it is due, the gate."""
     with pipeline_run("retrain") as run:
+        run.set_tags({processes.PROCESS_TAG: processes.identity()})
         environment = {PARENT_RUN: run.run_id, **_prefect_environment()}
         with RunDisplay(stages) as display:
             for stage in stages:
