@@ -8,7 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from rabtriever.ops.environment import bypass_proxy
+import rabtriever.ops  # noqa: F401 - keeps servers on this machine from the environment's proxy
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,8 +32,6 @@ _SWITCHES = {
 
 for _name, _value in _SWITCHES.items():
     os.environ.setdefault(_name, _value)
-
-bypass_proxy()  # a temporary server, and others on this machine, are reached directly
 
 # A user who already keeps Prefect profiles (a server, an API key) goes on using them.
 if not (Path.home() / ".prefect" / "profiles.toml").exists():

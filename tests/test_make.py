@@ -21,7 +21,7 @@ VALUES = [
     "two\nlines",
     "a;b & c | d > made",
     "-x",
-    " blanks  inside ",
+    "blanks  inside and behind ",  # make itself drops those in front
     "back\\slash # no comment",
 ]
 

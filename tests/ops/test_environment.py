@@ -61,10 +61,11 @@ def test_this_machine_is_reached_without_a_proxy(proxied: str) -> None:
     assert httpx.get(proxied, timeout=5).text == requests.get(proxied, timeout=5).text == "yes"
 
 
-def test_flows_and_their_children_bypass_the_proxy(proxied: str) -> None:
-    """P15: prevents a flow that reaches a server here, and a stage of it that does not."""
+@pytest.mark.parametrize("module", ["flows", "rabtriever.ops.tracking"])
+def test_programs_and_their_children_bypass_the_proxy(proxied: str, module: str) -> None:
+    """P15: prevents a flow or command that reaches a server here, and a child of it that does not."""
     ask = f"import urllib.request; print(urllib.request.urlopen({proxied!r}, timeout=5).read().decode())"
-    program = f"import flows, subprocess, sys; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
+    program = f"import {module}, subprocess, sys; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
     assert done.stdout == "yes\n", done.stderr
@@ -231,7 +232,7 @@ def test_a_key_that_dvc_yaml_reads_must_be_there(project: Path) -> None:
         pipeline_settings.check_settings()
 
 
-@pytest.mark.parametrize("name", ["it's ${mine} $HOME", " a b ", "new\nline", "[1]*{x}#y: z", "-x", "über"])
+@pytest.mark.parametrize("name", ["it's ${mine} $HOME", " new\nline ", "-[1]*{x}#y: ü"])
 def test_any_name_of_a_folder_works(project: Path, name: str) -> None:
     """O42: prevents a data set that only its name makes unusable."""
     Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("deps: [raw.txt]", READS_SOURCE))
