@@ -74,12 +74,14 @@ def test_children_end_with_the_block(project: Path) -> None:
     assert not guards() - before
 
 
-def test_a_stage_ends_with_the_process_above(project: Path) -> None:
+def test_a_stage_ends_with_the_process_above(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """S07: prevents a stage that goes on writing after the `dvc repro` that ran it was killed."""
     stage = (
-        "import os, time; from rabtriever.ops.processes import end_with_parent; end_with_parent(0.1);"
-        "open('group', 'w').write(str(os.getpgrp())); time.sleep(60)"
+        "import os, time\nfrom prefect import flow\nfrom flows.common import main\n"
+        "def work():\n    open('group', 'w').write(str(os.getpgrp()))\n    time.sleep(60)\n"
+        "main(flow(name='prepare')(work))"
     )
+    monkeypatch.setenv("DVC_STAGE", "prepare")
     above = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stage!r}], start_new_session=True).wait()"
     )
