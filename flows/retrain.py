@@ -23,6 +23,7 @@ from rabtriever.ops import dvc_stages, gate, processes, registry, report
 from rabtriever.ops.estimate import in_words
 from rabtriever.ops.pipeline_settings import adopt_profile, adopt_source, check_settings, check_values
 from rabtriever.ops.prefect_server import prefect_api
+from rabtriever.ops.retries import retry_killed
 from rabtriever.ops.run_display import RunDisplay
 from rabtriever.ops.tracking import PARENT_RUN, pipeline_run
 
@@ -61,7 +62,7 @@ def serve(cron: str) -> None:
     retrain.serve(name="scheduled", cron=cron, limit=1, print_starting_message=True)
 
 
-@flow(name="retrain")
+@flow(name="retrain", on_crashed=[retry_killed])
 def retrain(data: str | None = None) -> dict[str, Any]:
     """What was decided on the retriever of the current data, code and settings, after bringing all stages up to date.
 
