@@ -87,7 +87,7 @@ def check_source(source: str, outputs: Iterable[str]) -> None:
         outputs: paths of dvc.yaml, relative to the working folder.
 
     Raises:
-        FileNotFoundError: there is no such folder, or a link below it leads nowhere.
+        FileNotFoundError: there is no such folder.
         ValueError: it is blank or an address, contains or lies in what the pipeline or DVC writes, or DVC would not
             see all that is below it.
     """
@@ -117,7 +117,7 @@ def _check_below(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in sorted(folders + files)):
             if path.is_symlink() and not path.exists():
-                raise FileNotFoundError(f"{path} is a link to {os.readlink(path)}, which is not there; repair it")
+                raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there; repair or remove it")
             if path.is_symlink() and path.is_dir():
                 raise ValueError(
                     f"{path} is a link to a folder, which DVC does not follow: a change behind it would go unseen; "
