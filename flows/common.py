@@ -23,6 +23,7 @@ from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, content_
 from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
 from rabtriever.ops.prefect_server import api_errors, check_api
+from rabtriever.ops.processes import end_with_parent
 from rabtriever.ops.tracking import declared_stage, stage_run, store_errors
 
 # what a user can put right; a full disk and a loss that is not a number are among them
@@ -70,6 +71,8 @@ def command(flow_fn: Flow[..., Any], *others: Flow[..., Any]) -> None:
 def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
     """Runs a flow, given its arguments: tracked by Prefect when an API is configured, as a plain function otherwise."""
     with guard(flow_fn.name):
+        if os.environ.get("DVC_STAGE"):
+            end_with_parent()
         before = _given()
         if os.environ.get("PREFECT_API_URL"):
             check_api()

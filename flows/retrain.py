@@ -23,11 +23,12 @@ from prefect.states import Completed, Failed, State
 from flows.common import PARENT_FLOW_RUN, guard
 from rabtriever.core.artifacts import read_json
 from rabtriever.core.stages import Paths
-from rabtriever.ops import dvc_stages, gate, inbox, registry, report, verify
+from rabtriever.ops import dvc_stages, gate, inbox, processes, registry, report, verify
 from rabtriever.ops.estimate import in_words
 from rabtriever.ops.notify import failures_told, tell
 from rabtriever.ops.pipeline_settings import adopt_profile, check_settings, check_values
 from rabtriever.ops.prefect_server import check_api, prefect_api
+from rabtriever.ops.retries import retry_killed
 from rabtriever.ops.run_display import RunDisplay
 from rabtriever.ops.tracking import PARENT_RUN, pipeline_run
 from rabtriever.ops.verdict import Outcome, Verdict
@@ -44,6 +45,7 @@ def run_once(data: str | None, profile: str | None = None) -> None:
             verify.check_files()
             adopt_profile(profile)
             inbox.adopt(data)
+            processes.sweep_runs()
             idle = not dvc_stages.stale_stages() and gate.settled(gate.challenger())
         if idle:
             verify.check_answer()
@@ -72,7 +74,7 @@ def serve(cron: str) -> None:
     retrain.serve(name="scheduled", cron=cron, limit=1, print_starting_message=True)
 
 
-@flow(name="retrain")
+@flow(name="retrain", on_crashed=[retry_killed])
 def retrain(data: str | None = None) -> State[dict[str, Any]]:
     """What was decided on the retriever of the current data, code and settings, after bringing all stages up to date.
 
@@ -107,6 +109,7 @@ def bring_up_to_date(data: str | None = None) -> Verdict:
         check_settings()
         verify.check_files()
         inbox.adopt(data)
+        processes.sweep_runs()
         stages = dvc_stages.stale_stages()
         version = gate.challenger()
         if not stages and gate.settled(version):
@@ -123,6 +126,7 @@ def bring_up_to_date(data: str | None = None) -> Verdict:
 def _refresh(stages: list[str]) -> Verdict:
     """The verdict on the present retriever, after running these stages and, where it is due, the gate."""
     with pipeline_run("retrain") as run:
+        run.set_tags({processes.PROCESS_TAG: processes.identity()})
         environment = {PARENT_RUN: run.run_id, **_prefect_environment()}
         with RunDisplay(stages) as display:
             for stage in stages:

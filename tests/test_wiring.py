@@ -21,7 +21,7 @@ ONLY_IN = {
     "great_expectations": {"data/contract"},
     "faiss": {"search/shortlist", "search/retriever_io"},
     "lightning": {"training/trainer", "ops/tracking"},
-    "prefect": {"ops/prefect_server"},
+    "prefect": {"ops/prefect_server", "ops/retries"},
     "dvc": set(),
 }
 

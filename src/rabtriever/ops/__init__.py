@@ -2,3 +2,7 @@
 
 Nothing here can change what a stage computes. It may import every room; only the command and the flows import it.
 """
+
+from rabtriever.ops.environment import bypass_proxy
+
+bypass_proxy()  # before a client of MLflow or Prefect is made

@@ -16,16 +16,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rabtriever.core.progress import EVERY, ProgressLine
+from rabtriever.ops.environment import check_folder, needs_no_scm
+from rabtriever.ops.processes import child_group, signal_group, stop_group
 
 LOCK = Path(".cache/retrain.lock")
 _DVC = [sys.executable, "-m", "dvc"]
-_GRACE_SECONDS = (20.0, 5.0)  # after SIGINT, after SIGTERM
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _RUNS = "Running stage '"
@@ -47,7 +47,10 @@ def exclusive() -> Iterator[None]:
 
     Raises:
         BlockingIOError: another one is running.
+        FileExistsError: a file stands where the lock's folder should.
+        PermissionError: that folder is not writable.
     """
+    check_folder(LOCK.parent)
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with open(LOCK, "a+") as handle:
         try:
@@ -71,6 +74,7 @@ def stale_stages() -> list[str]:
     Raises:
         StageFailed: DVC cannot read the pipeline.
     """
+    allow_without_git()
     changed = set(json.loads(_ask("status", "--json") or "{}"))
     if not changed:
         return []
@@ -100,10 +104,28 @@ def _graph(dot: str) -> dict[str, set[str]]:
     return parents
 
 
+def allow_without_git() -> None:
+    """Lets DVC work where there is no git repository, and says what is lost; does nothing anywhere else.
+
+    Raises:
+        StageFailed: DVC cannot write its settings.
+    """
+    if not needs_no_scm():
+        return
+    _ask("config", "--local", "core.no_scm", "true")
+    print(
+        "retrain: no git repository here; .dvc/config.local now has core.no_scm = true, and a run works without. "
+        "Its MLflow runs name no commit, and DVC compares no commits",
+        flush=True,
+    )
+
+
 def _ask(*arguments: str) -> str:
     done = subprocess.run([*_DVC, *arguments], capture_output=True, text=True, env=_environment({}))
     if done.returncode:
-        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip()
+        advice = "\nrepair .git, or remove it and run again" if "is not a git repository" in said else ""
+        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{said}{advice}")
     return done.stdout
 
 
@@ -127,30 +149,31 @@ def run_stage(
         StageFailed: it ended with an error.
     """
     often = {} if progress is None else {EVERY: "1"}
-    child = subprocess.Popen(
+    ran = threading.Event()
+    with child_group(
         [*_DVC, "repro", "--single-item", stage],
         env=_environment({**environment, **often}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,
-    )
-    ran = threading.Event()
-    printers = [
-        threading.Thread(target=_pass_on, args=(child.stdout, "stdout", ran, progress), daemon=True),
-        threading.Thread(target=_pass_on, args=(child.stderr, "stderr", ran, progress), daemon=True),
-    ]
-    for printer in printers:
-        printer.start()
-    try:
-        status = child.wait()
-    except BaseException:
-        with _undisturbed():
-            print(f"stopping {stage} and putting its last outputs back", flush=True)
+    ) as child:
+        printers = [
+            threading.Thread(target=_pass_on, args=(child.stdout, "stdout", ran, progress), daemon=True),
+            threading.Thread(target=_pass_on, args=(child.stderr, "stderr", ran, progress), daemon=True),
+        ]
+        for printer in printers:
+            printer.start()
+        try:
+            status = child.wait()
+        except BaseException:
+            with _undisturbed():
+                print(f"stopping {stage} and putting its last outputs back", flush=True)
+                stop_group(child)
+                _restore(stage)
+            raise
+        if status and signal_group(child.pid, 0):  # DVC was killed, and what it ran is left
             stop_group(child)
-            _restore(stage)
-        raise
     for printer in printers:
         printer.join(timeout=5)  # a process that outlived the stage may hold the other end
     if status:
@@ -180,19 +203,6 @@ def _pass_on(
             print(line, end="", file=getattr(sys, stream), flush=True)
 
 
-def stop_group(child: subprocess.Popen[Any]) -> None:
-    """Ends a child and everything below it: asks, asks firmly, kills."""
-    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
-        _signal_group(child.pid, number)
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline:
-            if child.poll() is not None and not _signal_group(child.pid, 0):
-                return
-            time.sleep(0.1)
-    _signal_group(child.pid, signal.SIGKILL)
-    child.wait()
-
-
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Leaves signals that would end the clean-up without effect, also on what it starts: an impatient second Ctrl-C."""
@@ -205,15 +215,6 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Returns whether there was anything left in the group to signal."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _restore(stage: str) -> None:

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from rabtriever.core import profiles
 from rabtriever.core.artifacts import MANIFEST_NAME
 from rabtriever.core.progress import at_work
-from rabtriever.core.settings import ParamsError, check_sections, load_params, read_settings, save_param
+from rabtriever.core.settings import ParamsError, check_sections, flat, load_params, nearest, read_settings, save_param
 from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import load_dataset
 from rabtriever.data.preparation import PrepareParams, checked
 from rabtriever.lm.model_source import check_pinned, resolve_source
-from rabtriever.ops import gate
+from rabtriever.ops import environment, gate
 
 _PATHS = Paths()
+_PIPELINE = Path("dvc.yaml")
 _GRAPH = {"rounds", "final_round"}  # read by dvc.yaml itself
 
 
 def check_settings() -> None:
-    """Finds what is wrong in params.yaml at the start, and not when a stage comes to it after minutes.
+    """Finds what is wrong in params.yaml and around it at the start, and not when a stage comes to it after minutes.
 
     Raises:
-        ParamsError: an unknown section, a wrong entry in `promote`, or rounds that do not follow each other.
+        ParamsError: an unknown section, a wrong entry in `promote`, rounds that do not follow each other, or a value
+            that dvc.yaml reads and that is missing.
+        OSError: a folder that the stages write to is a file or not writable, or DVC's own folder is missing.
+        ValueError: such a folder leads out of the repository.
     """
     gate.gate_params()
     settings, sections = read_settings(_PATHS.params), {section for _, section in _listed_sections()}
     check_sections(_PATHS.params, sections | _GRAPH | {"promote"})
+    known = {**settings, **flat(settings)}
+    for name in _interpolated():
+        if name not in known:
+            raise ParamsError(f"{_PATHS.params}: no key {name}{nearest(name, known)}, which dvc.yaml reads; add it")
     if "rounds" in settings:
         _check_rounds(settings)
+    environment.check_outputs(_outputs())
 
 
 def check_values() -> None:
@@ -83,15 +91,16 @@ def adopt_source(data: str | None) -> None:
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
-        ValueError: it is the pipeline's own output, which the pipeline would read and remove.
+        ValueError: it contains or lies in what the pipeline or DVC writes, or DVC would not see all that is below it.
         DataContractError: the data break the contract; params.yaml is untouched.
     """
     params = load_params(PrepareParams, "prepare", _PATHS.params)
     data = data and str(Path(data).expanduser())
     if not data or Path(data).resolve() == Path(params.source).resolve():
+        if "prepare.source" in _interpolated():
+            environment.check_source(params.source, _outputs())
         return
-    if Path(data).resolve().is_relative_to(_PATHS.prepared.resolve()):
-        raise ValueError(f"{data} is what stage prepare writes; name the folder that it was made from, or a copy of it")
+    environment.check_source(data, _outputs())
     print(f"retrain: checking {data} before anything is changed", flush=True)
     with at_work(f"retrain: checking {data}"):
         checked(load_dataset(data), params)
@@ -99,12 +108,31 @@ def adopt_source(data: str | None) -> None:
     print(f"retrain: params.yaml now has prepare.source: {data} (DATA={params.source} goes back)", flush=True)
 
 
+def _stages() -> list[dict[str, Any]]:
+    """What dvc.yaml says of each stage; foreach and matrix keep it under `do`."""
+    stages = read_settings(_PIPELINE).get("stages")
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise ParamsError(f"{_PIPELINE}: stages is {stages!r}, expected a mapping of stages; restore the file")
+    return [stage.get("do", stage) for stage in stages.values()]
+
+
 def _listed_sections() -> list[tuple[str, str]]:
     """Command and section of params.yaml for all that the stages of dvc.yaml list."""
-    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    done = [stage.get("do", stage) for stage in stages]
-    entries = [(stage["cmd"], entry) for stage in done for entry in stage.get("params", [])]
+    entries = [(stage["cmd"], entry) for stage in _stages() for entry in stage.get("params", [])]
     return [(command, entry.split(".")[0]) for command, entry in entries if isinstance(entry, str)]
+
+
+def _outputs() -> list[str]:
+    """Paths that the stages write; that of a round ends before its number."""
+    entries = [one for stage in _stages() for kind in ("outs", "metrics", "plots") for one in stage.get(kind, [])]
+    paths = [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
+    return list(dict.fromkeys(path.split("${")[0].rstrip("/") for path in paths))
+
+
+def _interpolated() -> set[str]:
+    """Keys of params.yaml whose values DVC puts into dvc.yaml."""
+    names = re.findall(r"(?<!\\)\$\{\s*([\w.]+)\s*\}", _PIPELINE.read_text(encoding="utf-8"))
+    return {name for name in names if name.split(".")[0] != "item"}
 
 
 def _check_rounds(settings: dict[str, Any]) -> None:

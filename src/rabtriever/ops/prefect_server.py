@@ -30,7 +30,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from rabtriever.ops.dvc_stages import stop_group
+from rabtriever.ops.processes import child_group
 
 LOG = Path(".cache/prefect-server.log")
 _ANSWER_SECONDS = 5.0
@@ -65,16 +65,12 @@ def prefect_api() -> Iterator[None]:
         "--no-ui",
     ]
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    with open(LOG, "w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
+    with open(LOG, "w") as log, child_group(command, stdout=log, stderr=subprocess.STDOUT) as server:
         url = f"http://127.0.0.1:{port}/api"
         _wait_until_up(server, url)
         # Nobody can read logs there once it is gone, and the last of them would be sent too late.
         with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
             yield
-    finally:
-        stop_group(server)
 
 
 def check_api() -> None:
