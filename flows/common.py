@@ -24,6 +24,7 @@ from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
 from rabtriever.ops.prefect_server import api_errors, check_api
 from rabtriever.ops.processes import end_with_parent
+from rabtriever.ops.terminal import lines
 from rabtriever.ops.tracking import declared_stage, stage_run, store_errors
 
 # what a user can put right; a full disk and a loss that is not a number are among them
@@ -99,7 +100,7 @@ def guard(name: str) -> Iterator[None]:
     except EXPECTED_ERRORS as error:
         if os.environ.get("RABTRIEVER_DEBUG"):
             raise
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        print(f"{name}: {lines(error)}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 
