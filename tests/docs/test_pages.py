@@ -23,7 +23,7 @@ LENGTHS = {  # most lines of a page, by where it is
     "docs/decisions/*.md": 40,
 }
 WANTED = {
-    "docs/guides": "backbones serve schedule gate-and-rollback shared-registry scale-out troubleshooting",
+    "docs/guides": "backbones serve schedule gate-and-rollback shared-registry scale-out troubleshooting alerts backup-and-move",
     "docs/concepts": "how-it-works score-and-fold versus-the-paper glossary",
     "docs/reference": "settings cli api formats",
     "docs": "index quickstart your-data results datasets",
