@@ -35,8 +35,9 @@ def started(program: str, mark: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def guards() -> set[int]:
-    """Guards that wait."""
-    return {process.pid for process in psutil.process_iter() if "rabtriever-guard" in words(process)}
+    """Guards below this process that wait."""
+    below = psutil.Process().children(recursive=True)
+    return {process.pid for process in below if "rabtriever-guard" in words(process)}
 
 
 def words(process: psutil.Process) -> list[str]:

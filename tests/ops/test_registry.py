@@ -75,12 +75,12 @@ def test_code_of_a_version_is_never_executed(
     """Prevents whoever can write to a registry from running code on each client of it, and in the gate (S01)."""
     marker = tmp_path_factory.mktemp("elsewhere") / "executed"
     build(0.5)
-    assert retrain._refresh([])["promoted"]
+    assert retrain._refresh([]).decision["promoted"]
     plant("1", marker)
     build(0.9)
     register_flow.fn()
     model = plant("2", marker)
-    assert retrain._refresh([])["promoted"], "judged: its code is other, its retriever is the one registered"
+    assert retrain._refresh([]).decision["promoted"], "judged: its code is other, its retriever is the one registered"
     judged = registry.champion().version
     capsys.readouterr()
     for name in ("champion", "previous", "1", "2"):

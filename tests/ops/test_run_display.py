@@ -56,7 +56,7 @@ def test_a_stage_at_work_has_its_phase(tmp_path: Path, now: list[float], capsys:
         head, doing, left = display._parts()
         assert head == "[1/2] train_teacher · 2 of 8"
         assert doing == "train_teacher: 230/280 | 113 s, about 24 s left | loss 3"
-        assert left == "whole run: about 8 min 13 s left", "600 s and 6 s, less the 113 s"
+        assert left == "whole run: about 6 min 53 s left", "520 s and 6 s, less the 113 s"
         display.progress(ProgressLine("train_teacher-polish", 1, 250, 1, 249))
         assert display._parts()[:2] == ("[1/2] train_teacher · 3 of 8", "polish: 1/250 | 1 s, about 249 s left")
         display.end(ran=True)

@@ -259,7 +259,8 @@ def _run(trainer: pl.Trainer, module: StepModule, resume: Path | None) -> None:
         raise
     finally:
         if trainer.strategy.launcher is not None:  # else what was started would train on to its end
-            trainer.strategy.launcher.kill(signal.SIGTERM)
+            # not SIGTERM: Lightning answers it with a broadcast, which a process inside another one waits in for ever
+            trainer.strategy.launcher.kill(signal.SIGKILL)
 
 
 def _checkpoints(last: Path) -> list[pl.Callback]:
