@@ -23,7 +23,9 @@ LENGTHS = {  # most lines of a page, by where it is
     "docs/decisions/*.md": 40,
 }
 WANTED = {
-    "docs/guides": "backbones serve schedule gate-and-rollback shared-registry scale-out troubleshooting alerts backup-and-move",
+    "docs/guides": (
+        "backbones serve schedule alerts gate-and-rollback backup-and-move shared-registry scale-out troubleshooting"
+    ),
     "docs/concepts": "how-it-works score-and-fold versus-the-paper glossary",
     "docs/reference": "settings cli api formats",
     "docs": "index quickstart your-data results datasets",
