@@ -41,8 +41,8 @@ study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours)
 data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which are missing
 	@$(BIN)/python -m research.get_data "$$FROM"
 
-test: $(STAMP)  ## all tests, in WORKERS=2 processes; ARGS='-k name' chooses
-	@$(BIN)/python -m pytest -n "$$WORKERS" --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(STAMP)  ## the tests, in WORKERS=2 processes; ARGS='-m slow' runs whole pipelines, ARGS='-k name' chooses
+	@$(BIN)/python -m pytest -n "$$WORKERS" --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
 lint: $(STAMP)  ## ruff's rules and format, and the direction of imports
 	@$(BIN)/python -m ruff check .
