@@ -18,6 +18,7 @@ from rabtriever.core.artifacts import ArtifactMismatchError, write_manifest
 from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.search.retriever import Retriever
 from rabtriever.search.scorer import Scorer
+from rabtriever.search.shortlist import Projections
 from tests.small_retriever import PARAMS
 
 
@@ -207,6 +208,37 @@ def test_shortlist_of_everything_is_the_exact_scan(retriever: Retriever, toy: An
     for query_id in wanted:
         assert list(found[query_id]) == list(wanted[query_id])
         assert list(found[query_id].values()) == pytest.approx(list(wanted[query_id].values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 5, 8, 50])
+def test_cells_with_too_few_documents(scorer: Scorer, toy: Any, documents: Any, k: int):
+    """P10: an index of cells searches one of them, and three documents are found though ten were asked for."""
+    projections = Projections(scorer.encoder.width, PARAMS.dimension)
+    exact, cells = (
+        Retriever.assemble(scorer, toy.corpus, documents, projections, params)
+        for params in (PARAMS, replace(PARAMS, exact_up_to=0, factory="IVF4,Flat"))
+    )
+    assert (cells.shortlist(cells.encode(["tea"]), 8) < 0).any(), "the index alone does not have them"
+    wanted, found = (one.search(list(toy.queries.values()), k) for one in (exact, cells))
+    assert [len(hits) for hits in found] == [min(k, len(toy.corpus))] * len(found)
+    for exactly, hits in zip(wanted, found, strict=True):
+        assert [hit.doc_id for hit in hits] == [hit.doc_id for hit in exactly]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in exactly], abs=1e-4)
+
+
+def test_only_the_queries_without_enough_are_scanned(retriever: Retriever, toy: Any, monkeypatch: pytest.MonkeyPatch):
+    """P10: one poor cell makes every query scan a corpus that is too large for it."""
+    texts = list(toy.queries.values())[:3]
+    retriever.params = replace(PARAMS, exact_up_to=0, depth=2)
+    scanned, exact_top = [], retriever.exact_top
+    monkeypatch.setattr(retriever, "exact_top", lambda state, k: (scanned.append(len(state)), exact_top(state, k))[1])
+    proposals = retriever.shortlist(retriever.encode(texts), 2)
+    retriever.search(texts, 2)
+    assert scanned == [], "enough is proposed for each"
+    proposals[1, 1] = -1
+    monkeypatch.setattr(retriever, "shortlist", lambda states, depth: proposals)
+    found = retriever.search(texts, 2)
+    assert scanned == [1] and [len(hits) for hits in found] == [2, 2, 2]
 
 
 def test_reindexed_covers_the_new_corpus_with_the_old_weights(retriever: Retriever, toy: Any):

@@ -244,15 +244,20 @@ class Retriever:
         if self.exact:
             rows, scores = self.exact_top(states, k)
             return list(rows), list(scores)
-        all_rows, all_scores = [], []
-        for state, proposed in zip(states, self.shortlist(states, max(k, self.params.depth)), strict=True):
-            rows = np.sort(proposed[proposed >= 0])
-            chosen = FoldedDocuments(*(tensor[torch.from_numpy(rows)] for tensor in self._folded))
-            scores = self._scorer.scores(state[None], chosen)
-            best = top_rows(scores, k)[0]
-            all_rows.append(rows[best])
-            all_scores.append(scores[0][best])
-        return all_rows, all_scores
+        proposals = self.shortlist(states, max(k, self.params.depth))
+        found = [self._best(states[row : row + 1], proposed, k) for row, proposed in enumerate(proposals)]
+        return [rows for rows, _ in found], [scores for _, scores in found]
+
+    def _best(self, state: Tensor, proposed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and scores of the best proposed documents for one query (1, W); of all where too few are proposed."""
+        if (proposed < 0).any():  # an index of cells searches some of them, which may hold less than was asked for
+            (rows,), (scores,) = self.exact_top(state, k)
+            return rows, scores
+        rows = np.sort(proposed)
+        chosen = FoldedDocuments(*(tensor[torch.from_numpy(rows)] for tensor in self._folded))
+        scores = self._scorer.scores(state, chosen)
+        best = top_rows(scores, k)[0]
+        return rows[best], scores[0][best]
 
 
 def _places(documents: Sequence[Document], corpus: Corpus) -> list[int]:

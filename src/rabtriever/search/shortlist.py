@@ -27,7 +27,8 @@ class IndexParams:
     Attributes:
         exact_up_to: largest corpus that is scanned exactly; above it the shortlist is used.
         depth: documents the shortlist proposes; the folded predictor scores these. Not under 100, the largest cut-off
-            of the metrics: an evaluation would be given more proposals than a search.
+            of the metrics: an evaluation would be given more proposals than a search. A query with fewer proposals is
+            scanned exactly.
         dimension: width of the shortlist's vectors.
         factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,SQ8`; its vectors are
             one number longer than `dimension`.
