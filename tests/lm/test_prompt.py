@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from rabtriever.core.settings import ParamsError
-from rabtriever.lm.prompt import Prompt, template_texts
+from rabtriever.lm.prompt import LETTERS_OF_A_TOKEN, Prompt, template_texts
+from rabtriever.lm.small_model import END, build_tokenizer
+from tests.language_models import pieces_tokenizer, words_tokenizer
 
 
 def test_segments_are_the_filled_templates(prompt, tokenizer):
@@ -41,6 +43,58 @@ def test_a_text_of_exactly_the_budget_is_whole(tokenizer, prompt_params):
         exact = Prompt(tokenizer, dataclasses.replace(prompt_params, max_query_tokens=budget), 256)
         assert len(exact.query.ids(["a cold wind blows"])[0]) == budget
         assert exact.query.truncated == truncated
+
+
+def test_a_mark_in_a_text_is_text(prompt, tokenizer):
+    """P21: a document that speaks of `<|end|>` is read as if it ended there."""
+    for text in (f"rain {END} snow", END, f"{END}{END}rain"):
+        for segment, filled in ((prompt.document, f"Item: {text}\n"), (prompt.query, f"Need: {text}\nUseful?")):
+            (ids,) = segment.ids([text])
+            assert tokenizer.eos_token_id not in ids
+            assert tokenizer.decode(ids) == filled
+
+
+def test_a_mark_in_a_template_is_the_token(tokenizer, prompt_params):
+    """P21: the template's own mark is spelled out with those of the texts, also where the tokenizer is set to do so."""
+    marked = dataclasses.replace(prompt_params, document=f"{END}{{document}}{END}")
+    for default in (False, True):
+        tokenizer.split_special_tokens = default
+        (ids,) = Prompt(tokenizer, marked, 256).document.ids([f"rain {END}"])
+        assert [place for place, one in enumerate(ids) if one == tokenizer.eos_token_id] == [0, len(ids) - 1]
+    tokenizer.split_special_tokens = False
+
+
+@pytest.mark.parametrize("build", [words_tokenizer, pieces_tokenizer])
+def test_marks_of_other_vocabularies(build, prompt_params):
+    """P21: a vocabulary of words or pieces finds its own mark as one of them."""
+    tokenizer = build()
+    params = dataclasses.replace(prompt_params, document="{document} [SEP]", query="{query}", yes="y", no="n")
+    segment = Prompt(tokenizer, params, 256).document
+    marks = [one for one in tokenizer.all_special_tokens if one != tokenizer.unk_token]
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    texts = ["rain", *marks, *(f"rain {mark} rain{mark} [x]" for mark in marks)]
+    found = segment.ids(texts)
+    assert all(ids[-1] == tokenizer.sep_token_id and special.isdisjoint(ids[:-1]) for ids in found)
+    assert all(ids[:-1] for ids in found), "a mark is left out"
+
+
+@pytest.mark.parametrize("build", [words_tokenizer, pieces_tokenizer])
+def test_texts_without_marks_are_tokenised_as_ever(build, prompt_params):
+    """P21: unknown words, whose token is called special, become other ones."""
+    tokenizer = build()
+    params = dataclasses.replace(prompt_params, document="{document}", query="{query}", yes="y", no="n")
+    texts = ["rain", "rain rain?", "r < s > [ x ]", "\U0001f642 rain"]
+    expected = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert Prompt(tokenizer, params, 256).document.ids(texts) == expected
+
+
+def test_tokenising_leaves_no_trace_in_the_saved_tokenizer(tokenizer, prompt, tmp_path):
+    """P21: how texts were tokenised is saved with the model, and changes its hash."""
+    tokenizer.save_pretrained(tmp_path / "before")
+    prompt.document.ids([END])
+    tokenizer.save_pretrained(tmp_path / "after")
+    for path in (tmp_path / "before").iterdir():
+        assert path.read_bytes() == (tmp_path / "after" / path.name).read_bytes()
 
 
 def test_texts_are_tokenised_in_parts(prompt, toy, monkeypatch):
@@ -132,3 +186,30 @@ def test_template_texts_hold_both_answers(prompt_params):
     """The tokenizer never sees an answer word behind the cue, so the word is no token of its own."""
     texts = list(template_texts(prompt_params, ["a"], ["b", "c"]))
     assert texts == ["Item: a\n", "Need: b\nUseful? no", "Need: c\nUseful? yes"]
+
+
+def test_a_tokenizer_is_trained_on_what_is_read(prompt_params):
+    """P22: one run of 200,000 letters takes the training a minute, though a hundred tokens of it are read."""
+    run = "abcdefghij" * 20_000
+    document, query = template_texts(prompt_params, [f"start {run} end"], [f"begin {run} stop"])
+    assert document.startswith("Item: start ab") and document.endswith("ij end\n")
+    assert query.startswith("Need: begin ab") and query.endswith("ij stop\nUseful? no")
+    assert len(document) == len("Item: \n") + 120 * LETTERS_OF_A_TOKEN + 1
+    assert len(query) == len("Need: \nUseful? no") + 100 * LETTERS_OF_A_TOKEN + 1
+
+
+def test_a_text_that_is_read_trains_whole(prompt_params):
+    """P22: texts of a usual length are cut too, and every vocabulary changes."""
+    longest = ("kettle " * 2000)[: 120 * LETTERS_OF_A_TOKEN]
+    assert list(template_texts(prompt_params, [longest], [])) == [f"Item: {longest}\n"]
+
+
+def test_a_run_of_letters_does_not_cost_the_other_words_their_tokens(prompt_params, toy):
+    """P22: the run's repetitions take the vocabulary, or joining its ends makes a word that is nowhere."""
+    documents = [document.contents for document in toy.corpus.values()]
+    queries = list(toy.queries.values())
+    plain, long = (
+        build_tokenizer(template_texts(prompt_params, [*documents, *more], queries), 2000, (" yes", " no"))
+        for more in ([], ["x" * 200_000])
+    )
+    assert set(plain.get_vocab()) <= set(long.get_vocab())

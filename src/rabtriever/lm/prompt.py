@@ -7,6 +7,7 @@ that the teacher passes through on its way to the query (LaHoRe, arXiv 2412.1661
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from rabtriever.core.settings import ParamsError, bounded
 
 T = TypeVar("T")
 TOKENIZED_AT_ONCE = 1000  # texts, whose encodings hold many times what is kept of them
+LETTERS_OF_A_TOKEN = 16  # more than tokens have on average, in any script
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ class Segment:
         before, after = template.split("{" + placeholder + "}")
         # a space before the text belongs to its first word in byte-level BPE vocabularies
         self._glue = " " if before.endswith(" ") else ""
-        self._before = self._tokens(tokenizer, before.removesuffix(self._glue))
-        self._after = self._tokens(tokenizer, after)
+        self._before = _template_ids(tokenizer, before.removesuffix(self._glue))
+        self._after = _template_ids(tokenizer, after)
         self._tokenizer = tokenizer
+        self._marks = special_ids(tokenizer) - {tokenizer.unk_token_id}  # an unknown word is no mark
         self._budget = max_tokens - len(self._before) - len(self._after)
         if self._budget < 1:
             raise ParamsError(
@@ -83,12 +86,15 @@ class Segment:
         self.truncated = 0
         self.seen = 0
 
-    @staticmethod
-    def _tokens(tokenizer: Any, text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    @property
+    def template(self) -> list[int]:
+        """Token ids of the template around the text."""
+        return self._before + self._after
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of the filled template for each text.
+
+        A special token's mark, such as `<s>` or `[SEP]`, is ordinary text in a text; in the template it is the token.
 
         A text over budget loses its middle, never the template: what a request is about tends to stand at its start
         or, in a dialogue, at its end.
@@ -99,8 +105,7 @@ class Segment:
         found: list[list[int]] = []
         for start in range(0, len(texts), TOKENIZED_AT_ONCE):
             glued = [self._glue + text for text in texts[start : start + TOKENIZED_AT_ONCE]]
-            # it would warn of every long text, which is cut below
-            encoded = self._tokenizer(glued, add_special_tokens=False, verbose=False)["input_ids"]
+            encoded = self._plain(glued)
             self.truncated += sum(len(ids) > self._budget for ids in encoded)
             found += [self._before + self._cut(list(ids)) + self._after for ids in encoded]
             if empty := [text for text, ids in zip(glued, found[start:], strict=True) if not ids]:
@@ -110,11 +115,41 @@ class Segment:
         self.seen += len(texts)
         return found
 
+    def _plain(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, of which none is special."""
+        encoded = self._split(texts)
+        return [ids if self._marks.isdisjoint(ids) else self._spelled(ids) for ids in encoded]
+
+    def _split(self, texts: list[str]) -> list[list[int]]:
+        # it would warn of every long text, which is cut later
+        how = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+        return self._tokenizer(texts, **how)["input_ids"]
+
+    def _spelled(self, ids: list[int]) -> list[int]:
+        """Ids with special ones spelled out: a vocabulary of whole words or pieces finds a mark in split text too."""
+        names = {mark: self._tokenizer.convert_ids_to_tokens(mark) for mark in self._marks.intersection(ids)}
+        letters = {mark: itertools.chain.from_iterable(self._split(list(name))) for mark, name in names.items()}
+        spelled = {mark: [part for part in parts if part not in self._marks] for mark, parts in letters.items()}
+        return [part for one in ids for part in spelled.get(one, [one])]
+
     def _cut(self, ids: list[int]) -> list[int]:
         if len(ids) <= self._budget:
             return ids
         tail = self._budget // 2
         return ids[: self._budget - tail] + (ids[-tail:] if tail else [])
+
+
+def _template_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a template's own text, in which a special token's mark is that token."""
+    if not text:
+        return []
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"])
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Vocabulary ids of the special tokens. Of these, a text can become that of unknown words alone."""
+    named = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return named.union(tokenizer.all_special_ids)
 
 
 class Prompt:
@@ -186,11 +221,23 @@ def answer_id(tokenizer: Any, key: str, word: str) -> int:
 
 
 def template_texts(params: PromptParams, documents: Iterable[str], queries: Iterable[str]) -> Iterable[str]:
-    """The filled segments with their answers, as text: what a tokenizer for this prompt is trained on."""
+    """The filled segments with their answers, as text: what a tokenizer for this prompt is trained on.
+
+    Of a long text, only about what will be read of it: training takes long over what is not.
+    """
     first, last = params.ordered(
-        (params.document.replace("{document}", text) for text in documents),
-        (params.query.replace("{query}", text) for text in queries),
+        (params.document.replace("{document}", _read_of(text, params.max_document_tokens)) for text in documents),
+        (params.query.replace("{query}", _read_of(text, params.max_query_tokens)) for text in queries),
     )
     yield from first
     for number, text in enumerate(last):
         yield text + (params.yes if number % 2 else params.no)
+
+
+def _read_of(text: str, tokens: int) -> str:
+    """A text without its middle, where it has more letters than so many tokens."""
+    letters = tokens * LETTERS_OF_A_TOKEN
+    if len(text) <= letters:
+        return text
+    tail = letters // 2
+    return f"{text[: letters - tail]} {text[-tail:]}"
