@@ -111,6 +111,16 @@ def test_settings_of_other_code_are_told(retriever: Retriever, folder: Path):
         Retriever.load(folder)
 
 
+@pytest.mark.parametrize("name", ["documents.safetensors", "predictor.safetensors", "encoder/model.safetensors"])
+def test_cut_tensors_with_a_manifest_that_says_so(folder: Path, name: str):
+    """P24: a file was cut before its hash was taken, as by a full disk, and a traceback of safetensors follows."""
+    facts = json.loads((folder / "manifest.json").read_text())
+    (folder / name).write_bytes((folder / name).read_bytes()[:100])
+    write_manifest(folder, "retriever", facts["parents"], facts["info"])
+    with pytest.raises(ArtifactMismatchError, match=f"{name} of 100 bytes is cut"):
+        Retriever.load(folder)
+
+
 def test_a_failed_save_leaves_the_old_folder(
     retriever: Retriever, folder: Path, toy: Any, monkeypatch: pytest.MonkeyPatch
 ):

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from rabtriever.lm.backbone import Backbone, quiet
+from rabtriever.lm.model_files import check_model_files, loading
 from rabtriever.lm.model_source import check_pinned, is_hub_name
+from rabtriever.lm.prompt import special_ids
 
 
 def load_backbone(
@@ -24,21 +26,48 @@ def load_backbone(
         device: where to put the weights.
 
     Raises:
-        FileNotFoundError: `source` looks like a path but is not a model folder.
-        ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
+        FileNotFoundError: `source` looks like a path but is not a model folder, or a part of its weights is missing.
+        ValueError: a hub name without a revision, a file that cannot be read, a model without an output embedding, or
+            a tokenizer with more tokens than the embedding has rows.
+        ArtifactMismatchError: the weights are a Git LFS pointer, or cut.
     """
     quiet()
     folder = Path(source)
-    if not (folder / "config.json").is_file():
-        if not is_hub_name(str(source)):
-            raise FileNotFoundError(
-                f"no language model at {str(source)!r}: expected a folder with config.json, model weights and tokenizer"
-            )
+    if (folder / "config.json").is_file():
+        check_model_files(folder)
+    elif is_hub_name(str(source)):
         check_pinned(str(source), revision or "")
+    else:
+        raise FileNotFoundError(
+            f"no language model at {str(source)!r}: expected a folder with config.json, model weights and tokenizer"
+        )
     kwargs: dict[str, Any] = {"revision": revision} if revision and not folder.exists() else {}
-    decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
+    with loading("config.json", source):
+        decoder = {"is_decoder": True} if _is_bert(source, kwargs) else {}
     model = _load_model(source, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **kwargs, **decoder)
-    return Backbone(model.to(device), _load_tokenizer(source, kwargs)).eval()
+    with loading("tokenizer", source):
+        tokenizer = _load_tokenizer(source, kwargs)
+    _check_vocabulary(source, model, tokenizer)
+    return Backbone(model.to(device), tokenizer).eval()
+
+
+def _check_vocabulary(source: str | Path, model: Any, tokenizer: Any) -> None:
+    """Refuses a tokenizer that makes tokens of a text which have no row in the embedding or the head.
+
+    Special tokens without a row are harmless unless the prompt's templates name them (`check_reading`): a tokenizer's
+    class may add some that the model never had. Rows without a token are padding.
+
+    Raises:
+        ValueError: says how many tokens and rows there are.
+    """
+    last = max(set(tokenizer.get_vocab().values()) - special_ids(tokenizer), default=-1)  # ids may have gaps
+    rows = min(len(ends.weight) for ends in (model.get_input_embeddings(), model.get_output_embeddings()))
+    if last >= rows:
+        raise ValueError(
+            f"the tokenizer of {str(source)!r} has token ids up to {last}, but the model has {rows} rows of embedding "
+            f"and head, expected at least {last + 1}: take the tokenizer that belongs to the weights, or enlarge them "
+            "with the model's resize_token_embeddings and save it"
+        )
 
 
 def _load_model(source: str | Path, **kwargs: Any) -> Any:
@@ -49,7 +78,8 @@ def _load_model(source: str | Path, **kwargs: Any) -> Any:
     logger.addFilter(held)
     known = False
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **kwargs)
+        with loading("weights", source):
+            model, found = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **kwargs)
         if model.get_output_embeddings() is None:
             raise ValueError(
                 f"model {str(source)!r} ({type(model).__name__}) has no LM head: take a causal language model"

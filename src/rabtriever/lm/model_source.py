@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from rabtriever.lm.model_files import check_model_files
+
 PACKAGE = "package:"
 
 
@@ -21,7 +23,8 @@ def resolve_source(source: str) -> str:
 
     Raises:
         FileNotFoundError: the package is not installed, or there is no such folder with a `config.json`.
-        ValueError: a `package:` source that names no folder inside the package.
+        ValueError, ArtifactMismatchError: a `package:` source that names no folder inside the package, or a file of
+            the folder that cannot be read (`check_model_files`).
     """
     if source.startswith((".", "/", "~")):
         folder = Path(source).expanduser()
@@ -30,6 +33,7 @@ def resolve_source(source: str) -> str:
                 f"backbone.source is {source!r}, but there is no model at {folder.resolve()}: expected a folder with "
                 "config.json; correct the path"
             )
+        check_model_files(folder)
         return str(folder)
     if not source.startswith(PACKAGE):
         return source
@@ -45,6 +49,7 @@ def resolve_source(source: str) -> str:
     folders = [Path(location) / inside for location in spec.submodule_search_locations]
     for folder in folders:
         if (folder / "config.json").is_file():
+            check_model_files(folder)
             return str(folder)
     raise FileNotFoundError(
         f"backbone.source is {source!r}, but there is no model at {folders[0]}: expected a folder with config.json; "

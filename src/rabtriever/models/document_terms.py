@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rabtriever.core.tensors import tensor_file
 from rabtriever.core.vectors import unit
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.encoder import split_embeddings
@@ -198,4 +199,4 @@ def read_memory(path: Path) -> QueryMemory | None:
     """The memory at a path; None where there is none."""
     from safetensors.numpy import load_file
 
-    return QueryMemory(**load_file(path)) if path.is_file() else None
+    return QueryMemory(**load_file(tensor_file(path))) if path.is_file() else None

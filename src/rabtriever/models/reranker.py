@@ -106,8 +106,9 @@ def check_reading(backbone: Backbone, prompt: Prompt) -> None:
     counts positions in a way of its own.
 
     Raises:
-        ParamsError: it does not.
+        ParamsError: it does not, or a token of the templates or an answer has no row in the embedding.
     """
+    _check_rows(backbone, prompt)
     budgets = prompt.params.ordered(prompt.params.max_document_tokens, prompt.params.max_query_tokens)
     rng, vocabulary = np.random.default_rng(0), len(backbone.head_weight)
     first, second = [
@@ -129,6 +130,17 @@ def check_reading(backbone: Backbone, prompt: Prompt) -> None:
         raise ParamsError(
             f"backbone.source: this {kind} model{seen} does not read a document once for all queries as it reads both "
             f"in one go ({fault}); lower prompt.max_document_tokens and prompt.max_query_tokens, or take another model"
+        )
+
+
+def _check_rows(backbone: Backbone, prompt: Prompt) -> None:
+    fixed = {*prompt.document.template, *prompt.query.template, prompt.yes_id, prompt.no_id}
+    last, rows = max(fixed), len(backbone.head_weight)
+    if last >= rows:
+        word = backbone.tokenizer.convert_ids_to_tokens(last)
+        raise ParamsError(
+            f"prompt: {word!r} is token {last}, but the model has {rows} rows of embedding and head; leave it out of "
+            "templates and answers, or enlarge the model with its resize_token_embeddings and save it"
         )
 
 

@@ -19,6 +19,7 @@ from rabtriever.core.artifacts import (
     write_json,
     write_manifest,
 )
+from rabtriever.core.tensors import restore, tensor_file
 from rabtriever.data.beir_io import Corpus, read_corpus, write_corpus
 from rabtriever.lm.backbone import default_device
 from rabtriever.lm.encoder import Encoder
@@ -31,7 +32,7 @@ from rabtriever.search.shortlist import IndexParams, Projections
 
 KIND = "retriever"
 SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
-_SHORTLIST = "shortlist.faiss"
+_SHORTLIST, _PROJECTIONS, _PREDICTOR = "shortlist.faiss", "shortlist.safetensors", "predictor.safetensors"
 # a champion registered before there was a choice has no order in its manifest
 _BEFORE_ORDER = {"order": "document_first"}
 
@@ -80,7 +81,7 @@ def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
     tensors = _read_tensors(folder / "documents.safetensors")
     folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
     projections = Projections(scorer.encoder.width, params.dimension)
-    projections.load_state_dict(_read_tensors(folder / "shortlist.safetensors"))
+    restore(projections, _read_tensors(folder / _PROJECTIONS), folder / _PROJECTIONS)
     corpus = read_corpus(folder / "corpus.jsonl")
     _check_counts(folder, {"texts": len(corpus), "folded documents": len(folded.bias)})
     index = partial(_read_index, folder, len(corpus))
@@ -106,11 +107,11 @@ def write_retriever(folder: str | Path, made: Parts, parents: dict[str, str], in
         if scorer.encoder.read is not None:
             scorer.encoder.read.save(target / "reader")
         state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
-        _write_tensors(target / "predictor.safetensors", state)
+        _write_tensors(target / _PREDICTOR, state)
         _write_tensors(target / "documents.safetensors", made.folded._asdict())
         if made.memory is not None:
             save_memory(target / MEMORY, made.memory)
-        _write_tensors(target / "shortlist.safetensors", made.projections.state_dict())
+        _write_tensors(target / _PROJECTIONS, made.projections.state_dict())
         faiss.write_index(made.index(), str(target / _SHORTLIST))
         write_corpus(target / "corpus.jsonl", made.corpus)
         predictor = {
@@ -149,10 +150,10 @@ def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:
     apart, own = folder / "document_encoder", folder / "reader"
     documents = load_backbone(apart, device=device) if apart.is_dir() else encoder
     read = load_backbone(own, device=device) if own.is_dir() else None
-    state = _read_tensors(folder / "predictor.safetensors")
+    state = _read_tensors(folder / _PREDICTOR)
     direction = state.pop("direction")
     predictor = FoldablePredictor(encoder.width, **settings["predictor"])
-    predictor.load_state_dict(state)
+    restore(predictor, state, folder / _PREDICTOR)
     return Scorer(
         Encoder(encoder, read),
         Encoder(documents, read),
@@ -171,4 +172,4 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    return load_file(path)
+    return load_file(tensor_file(path))

@@ -9,6 +9,7 @@ import torch
 
 from rabtriever.core.artifacts import Manifest, atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.core.settings import ParamsError
+from rabtriever.core.tensors import restore, tensor_file
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.loading import load_backbone
@@ -79,9 +80,9 @@ def load_student(folder: Path, teacher: Encoder, prompt: Prompt, teacher_hash: s
     check_parent(manifest, "teacher", teacher_hash)
     compared = teacher.compared
     predictor = build_predictor(compared.width, PredictorParams(**manifest.info), score_weights(compared).similarity)
-    state = load_file(folder / PREDICTOR)
+    state = load_file(tensor_file(folder / PREDICTOR))
     direction = state.pop("direction")
-    predictor.load_state_dict(state)
+    restore(predictor, state, folder / PREDICTOR)
     own = folder / ENCODER
     encoder = Encoder(load_backbone(own, device=training_device()), teacher.read) if own.is_dir() else teacher
     return Scorer(encoder, teacher, prompt, predictor.eval(), direction), manifest

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rabtriever.core.artifacts import Manifest, atomic_folder, read_manifest, write_manifest
+from rabtriever.core.tensors import tensor_file
 from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.inputs import TrainingInputs
@@ -110,6 +111,6 @@ def read_candidates(folder: str | Path) -> tuple[TeacherLabels, np.ndarray, Mani
     from safetensors.numpy import load_file
 
     manifest = read_manifest(folder, "candidates")
-    arrays = load_file(Path(folder) / FILE)
+    arrays = load_file(tensor_file(Path(folder) / FILE))
     query_embeddings = arrays.pop("query_embeddings")
     return TeacherLabels(**arrays, facts=manifest.info), query_embeddings, manifest
