@@ -57,7 +57,7 @@ ui: $(STAMP)  ## MLflow's pages on runs and versions, at http://127.0.0.1:5000
 	@DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		$(BIN)/python -m mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --workers 1
 
-tables: $(STAMP)  ## copy reports/evaluation.json to docs/evaluation, redraw the tables, docs/results.md and the pictures
+tables: $(STAMP)  ## copy reports/evaluation.json and dvc.lock to docs/evaluation, redraw tables, docs/results.md and pictures
 	@$(BIN)/python docs/update_tables.py --take
 	@$(BIN)/python docs/update_results.py
 

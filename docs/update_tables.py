@@ -1,13 +1,15 @@
 """Writes the evaluation tables of README.md and docs/ from the committed docs/evaluation/*.json.
 
 `python docs/update_tables.py` redraws the tables. With `--take` it first copies reports/evaluation.json to
-docs/evaluation, and asks models/retriever the example queries of the documentation for docs/evaluation/examples.json.
+docs/evaluation, with DVC's lock as the record of what it was made with, and asks models/retriever the example queries
+of the documentation for docs/evaluation/examples.json.
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -89,13 +91,26 @@ def _rounded(hit: dict[str, Any]) -> dict[str, Any]:
     return {**hit, "score": round(float(hit["score"]), 2)}
 
 
+def record(report: str) -> str:
+    """The lock of the run that wrote a report: hashes of its code, settings, data and results."""
+    lock = (DOCS.parent / "dvc.lock").read_text()
+    if hashlib.md5(report.encode()).hexdigest() not in lock:
+        raise ValueError("dvc.lock is not of reports/evaluation.json; run `make run`, then `make tables` again")
+    return lock
+
+
 def take() -> None:
-    """Copies reports/evaluation.json to docs/evaluation; of the shipped data set also the answers to the examples."""
+    """Copies reports/evaluation.json to docs/evaluation; of the shipped data set also the record and the examples.
+
+    Raises:
+        ValueError: If DVC's lock is not of this report, or an example is answered wrongly.
+    """
     text = (DOCS.parent / "reports/evaluation.json").read_text()
     name = json.loads(text)["dataset"]
     EVALUATIONS.mkdir(exist_ok=True)
     (EVALUATIONS / f"{name}.json").write_text(text)
     if name == EXAMPLES_DATA.name:
+        (EVALUATIONS / "dvc.lock").write_text(record(text))
         answers = examples(DOCS.parent / "models/retriever")
         (EVALUATIONS / "examples.json").write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n")
 

@@ -11,7 +11,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,8 @@ from uuid import UUID
 
 from prefect import Flow, Task
 
-from rabtriever.core.artifacts import ArtifactMismatchError, code_hash, content_hash
+from rabtriever.core import code
+from rabtriever.core.artifacts import ArtifactMismatchError
 from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
 from rabtriever.ops.prefect_server import api_errors, check_api
@@ -74,13 +75,14 @@ def main(flow_fn: Flow[..., Any], **parameters: Any) -> None:
     with guard(flow_fn.name):
         if os.environ.get("DVC_STAGE"):
             end_with_parent()
-        before = _given()
+        before = _made_of(_filed)
+        _check_unchanged(before)
         if os.environ.get("PREFECT_API_URL"):
             check_api()
             _run_tracked(flow_fn, parameters)
         else:
             flow_fn.fn(**parameters)
-        _check_unchanged(before, _given())
+        _check_unchanged(before)
 
 
 @contextlib.contextmanager
@@ -104,36 +106,42 @@ def guard(name: str) -> Iterator[None]:
         sys.exit(1)
 
 
-def _given() -> dict[str, Any]:
+def _made_of(identify: Callable[[str], str | None]) -> dict[str, Any]:
     """Identities of the code and the settings that the stage which DVC runs is made of; empty outside DVC.
 
-    DVC reads them when the stage ends, and takes its outputs to be made of what it finds then.
+    Args:
+        identify: gives the identity of code by its name in `code.identities`.
     """
     name = os.environ.get("DVC_STAGE")
     if not name:
         return {}
     params = Paths().params
     stage, settings = declared_stage(name), read_settings(params)
-    code = [path for path in stage.get("deps", []) if path.startswith(("src/", "flows/"))]
+    files = [Path(dep) for dep in stage.get("deps", []) if dep.startswith(f"{code.FOLDER}/")]
+    names = [file.relative_to(code.FOLDER).with_suffix("").as_posix() for file in files]
     sections = [entry for entry in stage.get("params", []) if isinstance(entry, str)]
     return {
-        **{path: _code_in(Path(path)) for path in code},
+        **{f"the code of {part}": identify(part) for part in names},
         **{f"{section} in {params}": settings.get(section) for section in sections},
     }
 
 
-def _code_in(path: Path) -> str | None:
-    """Identity of a file, or of the Python files of a folder; None where there is none."""
-    if path.is_dir():
-        return code_hash(path)
-    return content_hash(path) if path.is_file() else None
+def _filed(name: str) -> str | None:
+    """What DVC files the stage's outputs under: the identity of code as it was when the run began."""
+    file = code.file_of(name)
+    return file.read_text().strip() if file.is_file() else None
 
 
-def _check_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
+def _check_unchanged(before: dict[str, Any]) -> None:
+    """Refuses to make, or to have made, something of other code and settings than DVC files it under."""
+    if not before:
+        return
+    after = _made_of(code.identities().get)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         raise ArtifactMismatchError(
-            f"{', '.join(changed)} changed while this ran, and what was made of the old would pass for new; run again"
+            f"{', '.join(changed)} changed since the run began, and what is made of the one would pass for made of the "
+            "other; run again"
         )
 
 

@@ -27,7 +27,7 @@ from research.definition import FORMAT
 from research.overlay import Settings
 
 _STAMPS = ".stamps"
-CODE = ("src", "flows")  # what a stage of dvc.yaml depends on and a trial does not: FORMAT stands for it
+CODE = ".cache/code/"  # what a stage of dvc.yaml depends on and a trial does not: FORMAT stands for it
 _told_to_end = threading.Event()
 
 
@@ -95,7 +95,7 @@ def pipeline_steps(pipeline: Path, runs: Mapping[str, Callable[..., object]], se
 
 def _step(name: str, stage: Mapping[str, Any], run: Callable[..., object], fill: Callable[[str], str]) -> Step:
     written = [*stage.get("outs", []), *stage.get("metrics", [])]
-    read = [fill(path) for path in stage["deps"] if path.split("/")[0] not in CODE]
+    read = [fill(path) for path in stage["deps"] if not path.startswith(CODE)]
     asked = re.search(r"--round (\S+)", fill(stage["cmd"]))
     last = ("final_round",) if "${final_round}" in stage["cmd"] else ()
     return Step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import re
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rabtriever.core import code
 from tests.closure import ROOT, closure
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+CODE = PIPELINE.pop(code.STAGE)
 SCRIPTS = {name: stage.get("do", stage)["cmd"].split()[2].replace(".", "/") + ".py" for name, stage in PIPELINE.items()}
 
 ONLY_IN = {
@@ -55,18 +58,31 @@ def stage(name: str) -> dict:
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_stage_depends_on_all_code_it_imports(name: str):
     """A missing folder makes `dvc repro` serve stale results; one too many re-runs hours of training for nothing."""
-    code = [dep for dep in stage(name)["deps"] if dep.startswith(("src/", "flows/"))]
-    holding = {
-        file: [dep for dep in code if file == dep or file.startswith(dep + "/")] for file in closure(SCRIPTS[name])
-    }
-    assert not [file for file, deps in holding.items() if not deps]
-    assert {dep for deps in holding.values() for dep in deps} == set(code), "a dep that holds nothing it imports"
+    assert not [dep for dep in stage(name)["deps"] if dep.startswith(("src/", "flows/"))], "bytes, not meaning"
+    files = {dep for dep in stage(name)["deps"] if dep.startswith(f"{code.FOLDER}/")}
+    listed = {part for part in code.identities() if str(code.file_of(part)) in files}
+    assert {str(code.file_of(part)) for part in listed} == files, "a file that is never written"
+    holding = {file: [part for part in listed if holds(part, file)] for file in closure(SCRIPTS[name])}
+    assert not [file for file, parts in holding.items() if not parts]
+    assert {part for parts in holding.values() for part in parts} == listed, "a dep that holds nothing it imports"
+
+
+def holds(part: str, file: str) -> bool:
+    """Whether a name that `code.identities` knows covers a file of the repository."""
+    path = Path(f"{part}.py" if part.startswith("flows/") else f"src/{part}")
+    return path == Path(file) or path in Path(file).parents
+
+
+def test_the_code_is_read_before_any_other_stage():
+    """Without it, plain `dvc repro` compares with what the code meant when somebody last looked."""
+    assert CODE["cmd"] == "python -m rabtriever.core.code" and CODE["always_changed"]
+    assert CODE["outs"] == [{str(code.FOLDER): {"cache": False}}]
 
 
 def test_the_pipeline_lists_folders():
     """Two hundred lines of modules are wrong at the next edit."""
     lines = (ROOT / "dvc.yaml").read_text().splitlines()
-    assert len([line for line in lines if line.strip().startswith(("- src/", "- flows/"))]) <= 60
+    assert len([line for line in lines if line.strip().startswith(f"- {code.FOLDER}/")]) <= 60
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINE if name != "register"])
@@ -118,6 +134,14 @@ def test_readme_commands_exist():
     assert modules, "the pages name some"
     for module in modules:
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+
+
+def test_the_record_is_of_the_committed_figures():
+    """S10: figures whose data, code and settings nobody can tell any more."""
+    kept = ROOT / "docs/evaluation"
+    (report,) = yaml.safe_load((kept / "dvc.lock").read_text())["stages"]["evaluate"]["outs"][:1]
+    assert report["path"] == "reports/evaluation.json"
+    assert report["md5"] == hashlib.md5((kept / "household.json").read_bytes()).hexdigest()
 
 
 def test_readme_table_is_the_committed_evaluation():

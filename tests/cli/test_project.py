@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rabtriever.cli import main, project
+from rabtriever.core import code
 from tests.toy import ROOT
 
 
@@ -18,12 +20,13 @@ def test_a_new_project_has_what_training_reads(tmp_path: Path, capsys: pytest.Ca
     assert "python -m flows.retrain" in capsys.readouterr().out
     stages = [stage.get("do", stage) for stage in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].values()]
     for stage in stages:
-        assert (folder / (stage["cmd"].split()[2].replace(".", "/") + ".py")).is_file()
-        assert all((folder / dep).is_file() for dep in stage["deps"] if dep.startswith("flows/"))
-        assert not [dep for dep in stage["deps"] if dep.startswith("src/")]
+        module = stage["cmd"].split()[2]
+        assert importlib.util.find_spec(module) if "rabtriever" in module else (folder / as_file(module)).is_file()
+        assert not [dep for dep in stage.get("deps", []) if dep.startswith("src/")]
     source = yaml.safe_load((folder / "params.yaml").read_text())["prepare"]["source"]
     assert (folder / source / "corpus.jsonl").is_file() and (folder / "profiles" / "small.yaml").is_file()
     assert "no_scm = true" in (folder / ".dvc/config").read_text()
+    assert "/dvc.lock" in (folder / ".gitignore").read_text().splitlines(), "S10"
     assert not list(folder.rglob("__pycache__")) and not list(folder.glob(".init-*"))
 
 
@@ -35,11 +38,18 @@ def test_files_that_are_there_are_not_replaced(tmp_path: Path, capsys: pytest.Ca
     assert (tmp_path / "params.yaml").read_text() == "mine" and not (tmp_path / "flows").exists()
 
 
-def test_a_project_within_git_keeps_git(tmp_path: Path) -> None:
-    """Prevents DVC from ignoring the repository that a project is part of."""
-    (tmp_path / ".git").mkdir()
+def test_a_new_project_knows_the_installed_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S09: prevents results of the old code after an upgrade of the package, which has no `src` in the project."""
     assert main(["init", str(tmp_path / "new")]) == 0
-    assert "no_scm" not in (tmp_path / "new/.dvc/config").read_text()
+    monkeypatch.chdir(tmp_path / "new")
+    code.write_identities()
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"].values()
+    deps = {dep for stage in stages for dep in stage.get("do", stage).get("deps", []) if dep.startswith(".cache/")}
+    assert deps and all(Path(dep).is_file() for dep in deps)
+
+
+def as_file(module: str) -> str:
+    return module.replace(".", "/") + ".py"
 
 
 def test_the_wheel_carries_all_that_init_copies() -> None:

@@ -75,9 +75,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(
             ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.egg*")
         )
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+    for name in ("data", "mlruns"):
+        (root / name).mkdir()
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "mlruns/.gitignore"):
         shutil.copy(ROOT / name, root / name)
-    (root / "data").mkdir()
     tiny_cut(root / "data/raw")
     tiny_llama(root / "llama")
     path = shutil.copy(ROOT / "params.yaml", root)
@@ -96,7 +97,7 @@ def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(root / "src"),
-        "PREFECT_HOME": str(root / ".prefect"),
+        "PREFECT_HOME": str(root / ".cache/prefect"),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes) as child:
@@ -110,6 +111,7 @@ def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def test_raw_folder_to_promoted_retriever_and_back(project: Path):
     """The one path every user takes: run, run again for nothing, search, load from the registry elsewhere."""
+    committed = run(project, "git", "status", "--porcelain").stdout
     first = run(project, sys.executable, "-m", "flows.retrain")
     assert first.returncode == 0, first.stdout + first.stderr
     report = json.loads((project / "reports/evaluation.json").read_text())
@@ -134,7 +136,10 @@ def test_raw_folder_to_promoted_retriever_and_back(project: Path):
     for line in PROMOTED:
         assert re.search(line, second.stdout, re.MULTILINE), second.stdout
     assert json.loads((project / "reports/promotion.json").read_text()) == decision
-    assert run(project, sys.executable, "-m", "dvc", "status", "--quiet").returncode == 0
+    stale = json.loads(run(project, sys.executable, "-m", "dvc", "status", "--json").stdout)
+    assert set(stale) == {"code"}, "S09: that stage counts as changed at all times"
+    changed = run(project, "git", "status", "--porcelain").stdout
+    assert changed == committed, "S10: whatever a run writes is ignored"
 
     found = run(project, sys.executable, "-m", "rabtriever.cli", "search", "it is dark", "-k", "3")
     assert found.returncode == 0, found.stderr

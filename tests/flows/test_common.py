@@ -10,7 +10,21 @@ import pytest
 from prefect import flow
 
 from flows.common import command, main
+from rabtriever.core import code
 from tests.toy import set_params
+
+
+def room_of_code(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of a room that the toy's stage `prepare` is made of."""
+    file = Path("package/room/stage.py")
+    file.parent.mkdir(parents=True)
+    (file.parent / "__init__.py").touch()
+    file.write_text("LOSS = 1\n")
+    monkeypatch.setattr(code, "_PACKAGE", Path("package").resolve())
+    listed = f"[raw.txt, {code.file_of('package/room')}]"
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("[raw.txt]", listed))
+    code.write_identities()
+    return file
 
 
 @pytest.mark.parametrize("edited", ["setting", "code"])
@@ -18,23 +32,32 @@ def test_what_changes_while_a_stage_runs_is_not_what_it_is_made_of(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edited: str
 ) -> None:
     """Prevents a model of the old settings or code in DVC's lock and cache as one of the new."""
-    code = Path("src/room/stage.py")
-    code.parent.mkdir(parents=True)
-    code.write_text("first")
-    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("[raw.txt]", "[raw.txt, src/room]"))
+    file = room_of_code(monkeypatch)
 
     def stage() -> None:
-        if edited == "code":
-            code.write_text("second")
+        file.write_text("LOSS = 2\n" if edited == "code" else "LOSS = 1  # half\n")
         set_params("promote", tolerance=2.0)  # which this stage does not read
         set_params("prepare", dev_fraction=0.2 if edited == "setting" else 0.1)
 
     monkeypatch.setenv("DVC_STAGE", "prepare")
     with pytest.raises(SystemExit) as found:
         main(flow(name="prepare")(stage))
-    told = {"code": "prepare: src/room changed while", "setting": "prepare: prepare in params.yaml changed while"}
-    assert found.value.code == 1 and told[edited] in capsys.readouterr().err
+    told = {"code": "the code of package/room", "setting": "prepare in params.yaml"}
+    assert found.value.code == 1 and f"prepare: {told[edited]} changed since the run began" in capsys.readouterr().err
+    code.write_identities()
     main(flow(name="prepare")(lambda: set_params("promote", tolerance=1.0)))
+
+
+def test_code_that_changed_before_a_stage_runs_stops_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S09: prevents results of new code that DVC files under what the code was when the first stage began."""
+    room_of_code(monkeypatch).write_text("LOSS = 2\n")
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    ran: list[bool] = []
+    with pytest.raises(SystemExit):
+        main(flow(name="prepare")(lambda: ran.append(True)))
+    assert not ran and "the code of package/room changed since the run began" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("module", "told"), [("mine_candidates", "--round"), ("prepare", "--data-docs")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from flows.common import guard
 from rabtriever.core.artifacts import content_hash
 from rabtriever.ops import dvc_stages, inbox, notify, tracking
 from rabtriever.ops.verdict import Verdict
-from tests.toy import alias, set_params
+from tests.toy import ROOT, alias, set_params
 
 
 def run_plain() -> Verdict:
@@ -59,6 +61,38 @@ def test_stages_run_once_and_a_failure_harms_nothing(
     assert content_hash("models/retriever") == before and alias("champion") == "1"
     runs = tracking.client().search_runs([tracking.client().get_experiment_by_name("rabtriever").experiment_id])
     assert [run.info.status for run in runs if run.info.run_name == "retrain"] == ["FAILED", "FINISHED"]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.com")
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_run_leaves_nothing_for_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S10: prevents a checkout that cannot pull because a run has written what git tracks."""
+    for name in (".gitignore", ".dvc/config", ".dvc/.gitignore", "mlruns/.gitignore"):
+        shutil.copy(ROOT / name, name)
+    record = Path("docs/evaluation/dvc.lock")
+    record.parent.mkdir(parents=True)
+    record.write_text("schema: '2.0'\n")
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "first")
+    clone = project / "reports/clone"  # where the first repository does not look
+    git(project, "clone", "-q", str(project), str(clone))
+    shutil.copy(project / "mlruns/mlflow.db", clone / "mlruns")
+
+    monkeypatch.chdir(clone)
+    assert run_plain().outcome == "Promoted" and Path("dvc.lock").is_file()
+    assert git(clone, "status", "--porcelain") == ""
+
+    (project / record).write_text("schema: '2.0'\nstages: {}\n")
+    git(project, "commit", "-qam", "another record")
+    git(clone, "pull", "-q")
+    assert record.read_text() == (project / record).read_text()
+    assert run_plain().outcome == "Nothing to do"
 
 
 def test_misspelt_section_stops_before_any_stage(project: Path) -> None:

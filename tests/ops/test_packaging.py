@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rabtriever.core.artifacts import ArtifactMismatchError, write_manifest
+from rabtriever.core.code import meaning
 from rabtriever.ops import packaging, registry, tracking
 from tests.closure import ROOT
 from tests.ops.test_tracking import EVALUATION, register
@@ -63,7 +64,7 @@ def test_none_is_not_nothing(tmp_path: Path) -> None:
     ):
         files.append(tmp_path / f"{number}.py")
         files[-1].write_text(text)
-    assert len({packaging._meaning(file) for file in files}) == 3
+    assert len({meaning(file) for file in files}) == 3
 
 
 def test_a_comment_makes_no_version(store: Path) -> None:
@@ -87,7 +88,7 @@ def test_code_that_is_not_python_is_told(tmp_path: Path) -> None:
     """Prevents a traceback of the parser for a version that somebody has damaged (S01)."""
     (tmp_path / "deep.py").write_text("(" * 10_000)
     with pytest.raises(ArtifactMismatchError, match=r"deep\.py is not Python"):
-        packaging._meaning(tmp_path / "deep.py")
+        meaning(tmp_path / "deep.py")
 
 
 def test_nothing_in_a_version_is_pickled(store: Path) -> None:

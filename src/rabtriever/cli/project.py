@@ -26,7 +26,6 @@ TEMPLATE = (
     "mlruns/.gitignore",
 )
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "study", "generate.py", "world")
-_NO_GIT = "    no_scm = true\n"
 
 
 def init(parsed: argparse.Namespace) -> None:
@@ -43,7 +42,6 @@ def init(parsed: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".init-") as scratch:
         for name in TEMPLATE:
             _copy(source / name, Path(scratch) / name)
-        _adapt(Path(scratch), in_git=any((one / ".git").exists() for one in folder.resolve().parents))
         for name in TEMPLATE:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(scratch) / name).rename(folder / name)
@@ -69,15 +67,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, ignore=_LEFT_OUT)
     else:
         shutil.copyfile(source, target)
-
-
-def _adapt(project: Path, in_git: bool) -> None:
-    """Leaves out what holds for the repository alone: code as dependencies, and git where there is none."""
-    pipeline = project / "dvc.yaml"
-    lines = pipeline.read_text(encoding="utf-8").splitlines(keepends=True)
-    note = "# The code is the installed package: after an upgrade, dvc repro --force runs all stages again.\n"
-    kept = [line for line in lines if not line.strip().startswith("- src/rabtriever")]
-    pipeline.write_text(note + "".join(kept), encoding="utf-8")
-    if not in_git:
-        config = project / ".dvc" / "config"
-        config.write_text(config.read_text().replace("[core]\n", "[core]\n" + _NO_GIT, 1))

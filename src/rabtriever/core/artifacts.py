@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -209,23 +209,6 @@ def content_hash(path: str | Path) -> str:
         raise FileNotFoundError(f"no file or folder {path}, expected one to hash")
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def code_hash(package: str | Path, parts: Collection[str] = (".",)) -> str:
-    """Sha256 (64 hex digits) of the names and bytes of a package's Python files.
-
-    Args:
-        package: Folder of the package.
-        parts: Its folders (with all below them) and files that count; all of it by default.
-
-    Raises:
-        FileNotFoundError: If there is no Python file in any of them: a hash of nothing would never change.
-    """
-    found = (path for part in parts for path in (Path(package) / part, *(Path(package) / part).rglob("*.py")))
-    chosen = {path.relative_to(package).as_posix(): path for path in found if path.suffix == ".py" and path.is_file()}
-    if not chosen:
-        raise FileNotFoundError(f"no Python file in {', '.join(parts)} of {package}, expected the code of a package")
-    return _combined({name: {"sha256": content_hash(path)} for name, path in chosen.items()})
 
 
 def _file_records(folder: Path) -> dict[str, dict[str, Any]]:

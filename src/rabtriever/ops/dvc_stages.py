@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from rabtriever.core import code
 from rabtriever.core.progress import EVERY, ProgressLine
-from rabtriever.ops.environment import check_folder, needs_no_scm
+from rabtriever.ops.environment import check_folder
 from rabtriever.ops.processes import child_group, signal_group, stop_group
 
 LOCK = Path(".cache/retrain.lock")
@@ -69,13 +70,15 @@ def exclusive() -> Iterator[None]:
 def stale_stages() -> list[str]:
     """Returns the stages to run, in an order that respects the graph: the changed ones and all that follow from them.
 
-    A stage that merely follows may turn out to be up to date when its turn comes; DVC will skip it then.
+    A stage that merely follows may turn out to be up to date when its turn comes; DVC will skip it then. The stage that
+    writes the code's identities counts for none: its work is done here, before DVC is asked.
 
     Raises:
         StageFailed: DVC cannot read the pipeline.
+        ArtifactMismatchError: a file of the code is not Python.
     """
-    allow_without_git()
-    changed = set(json.loads(_ask("status", "--json") or "{}"))
+    code.write_identities()
+    changed = set(json.loads(_ask("status", "--json") or "{}")) - {code.STAGE}
     if not changed:
         return []
     return _affected(_graph(_ask("dag", "--dot")), changed)
@@ -104,28 +107,13 @@ def _graph(dot: str) -> dict[str, set[str]]:
     return parents
 
 
-def allow_without_git() -> None:
-    """Lets DVC work where there is no git repository, and says what is lost; does nothing anywhere else.
-
-    Raises:
-        StageFailed: DVC cannot write its settings.
-    """
-    if not needs_no_scm():
-        return
-    _ask("config", "--local", "core.no_scm", "true")
-    print(
-        "retrain: no git repository here; .dvc/config.local now has core.no_scm = true, and a run works without. "
-        "Its MLflow runs name no commit, and DVC compares no commits",
-        flush=True,
-    )
-
-
 def _ask(*arguments: str) -> str:
     done = subprocess.run([*_DVC, *arguments], capture_output=True, text=True, env=_environment({}))
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
-        advice = "\nrepair .git, or remove it and run again" if "is not a git repository" in said else ""
-        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{said}{advice}")
+        if "not a git repository" in said:
+            said += "\nput core.no_scm = true back into .dvc/config, or repair .git"
+        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{said}")
     return done.stdout
 
 

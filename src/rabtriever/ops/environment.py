@@ -1,4 +1,4 @@
-"""What has to hold around the pipeline before its first stage: proxies, folders, git, and the data set's folder.
+"""What has to hold around the pipeline before its first stage: proxies, folders, and the data set's folder.
 
 Each check refuses before anything is written, and says what to do.
 """
@@ -6,14 +6,12 @@ Each check refuses before anything is written, and says what to do.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OWN = (".dvc", ".git", ".cache", "mlruns", "models", "reports")  # beside the outputs
-_CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
 
 
 def bypass_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -125,11 +123,3 @@ def _check_below(folder: Path) -> None:
                 )
             if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
                 raise ValueError(f"{path} is not a file or folder, and DVC cannot read it; move it elsewhere")
-
-
-def needs_no_scm() -> bool:
-    """Whether DVC has to be told that there is no git repository, as in an unpacked source archive."""
-    if any((folder / ".git").exists() for folder in (Path.cwd(), *Path.cwd().parents)):
-        return False
-    texts = [path.read_text(encoding="utf-8") for path in _CONFIGS if path.is_file()]
-    return not any(re.search(r"^\s*no_scm\s*=\s*(true|yes|on|1)\s*$", text, re.M | re.I) for text in texts)

@@ -5,16 +5,13 @@ The code is told by what it means: comments, docstrings and layout are not part 
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib.metadata
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from rabtriever.core.artifacts import ArtifactMismatchError
+from rabtriever.core.code import combined, meaning
 from rabtriever.ops.answering import ARTIFACTS, FORMAT
 from rabtriever.ops.examples import EXAMPLE
 
@@ -41,7 +38,7 @@ def carried_code(model: Path) -> str:
         ArtifactMismatchError: a file of it is not Python, or the script that MLflow's server starts is another one.
     """
     copied = model / "code" / _PACKAGE.name
-    if _meaning(model / _SCRIPT.name) != _meaning(copied / _SCRIPT):
+    if meaning(model / _SCRIPT.name) != meaning(copied / _SCRIPT):
         raise ArtifactMismatchError(f"{model / _SCRIPT.name} is not the {_SCRIPT} that was registered with it")
     return _identity(copied)
 
@@ -51,32 +48,7 @@ def _identity(package: Path) -> str:
     found = [path for part in SERVED for path in (package / part, *(package / part).rglob("*.py")) if path.is_file()]
     if not found:
         raise FileNotFoundError(f"no Python file in {package}, expected the code of a package")
-    meanings = sorted((path.relative_to(package).as_posix(), _meaning(path)) for path in found)
-    return hashlib.sha256(json.dumps(meanings).encode()).hexdigest()
-
-
-def _meaning(path: Path) -> str:
-    """Returns the sha256 of a Python file without comments, docstrings and layout; alike in each version of Python."""
-    try:
-        tree = ast.parse(path.read_bytes())
-        return hashlib.sha256(repr(_shape(tree)).encode()).hexdigest()
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ArtifactMismatchError(f"{path} is not Python ({type(error).__name__}: {error})") from error
-
-
-def _shape(node: Any) -> Any:
-    """Returns a syntax tree as nested tuples, without what is empty and without statements that are a constant."""
-    if isinstance(node, ast.AST):
-        fields = ((name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "kind"))
-        kept = tuple((name, _shape(value)) for name, value in fields if value is not None and value != [])
-        return type(node).__name__, kept
-    if isinstance(node, list):
-        return [_shape(part) for part in node if not (isinstance(part, ast.Expr) and _is_constant(part.value))]
-    return repr(node)
-
-
-def _is_constant(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant)
+    return combined(package, found, meaning)
 
 
 def save_model(folder: Path, target: Path) -> None:

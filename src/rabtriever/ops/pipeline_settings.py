@@ -123,9 +123,10 @@ def _listed_sections() -> list[tuple[str, str]]:
 
 
 def _outputs() -> list[str]:
-    """Paths that the stages write; that of a round ends before its number."""
+    """Paths that the stages write and DVC files; that of a round ends before its number."""
     entries = [one for stage in _stages() for kind in ("outs", "metrics", "plots") for one in stage.get(kind, [])]
-    paths = [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
+    detailed = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries]
+    paths = [path for entry in detailed for path, how in entry.items() if how.get("cache", True)]
     return list(dict.fromkeys(path.split("${")[0].rstrip("/") for path in paths))
 
 

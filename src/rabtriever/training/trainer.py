@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
-from rabtriever.core.artifacts import code_hash
+from rabtriever.core.code import combined, meaning
 from rabtriever.core.progress import Progress
 from rabtriever.lm.backbone import Backbone
 from rabtriever.training.optimizers import BETAS, MuonAdamW
@@ -185,7 +185,7 @@ def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> P
 @functools.cache
 def _code_hash() -> str:
     """Of this package: half a training by one loss and half by another is a result of neither."""
-    return code_hash(_PACKAGE)
+    return combined(_PACKAGE, _PACKAGE.rglob("*.py"), meaning)
 
 
 def hardware() -> dict[str, Any]:
