@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from rabtriever.lm.backbone import Backbone, quiet
-from rabtriever.lm.model_source import check_pinned, is_hub_name
+from rabtriever.lm.gguf import dequantised
+from rabtriever.lm.model_source import GGUF, check_pinned, is_hub_name
 
 
 def load_backbone(
@@ -18,7 +19,7 @@ def load_backbone(
     """Loads a causal language model and its tokenizer from a local folder or, if hub access is allowed, by name.
 
     Args:
-        source: a folder with `config.json`, or a hub name such as `Qwen/Qwen2.5-0.5B`.
+        source: a folder with `config.json`, a GGUF file, or a hub name such as `Qwen/Qwen2.5-0.5B`.
         revision: commit of a hub model; required for one, so that a retraining sees the same weights.
         dtype: `float32`, `bfloat16` or `float16`; `auto` for what the weights were saved as.
         device: where to put the weights.
@@ -26,8 +27,11 @@ def load_backbone(
     Raises:
         FileNotFoundError: `source` looks like a path but is not a model folder.
         ValueError: a hub name without a revision, or a model without an output embedding or tokenizer.
+        ModuleNotFoundError, ValueError: of a GGUF file, as `dequantised` has them.
     """
     quiet()
+    if str(source).endswith(GGUF):
+        source = dequantised(source)
     folder = Path(source)
     if not (folder / "config.json").is_file():
         if not is_hub_name(str(source)):
