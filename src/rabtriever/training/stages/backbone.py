@@ -30,7 +30,7 @@ class BackboneParams:
     """Section `backbone` of params.yaml.
 
     Attributes:
-        source: folder or hub name of a causal language model; empty builds the small one from scratch.
+        source: folder, GGUF file or hub name of a causal language model; empty builds the small one from scratch.
         revision: commit of a hub model; empty for a folder.
         dtype: type its weights are loaded as, and stay; what is trained of them is trained in float32.
         pooling: state of a segment encoded alone: that of its last token, or the mean over its tokens.
@@ -72,7 +72,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
         check_reading(model, prompt)
     inputs = training_inputs(dataset, prompt)
     keys = {"data": data, "seed": seed, **asdict(params), **asdict(small), **asdict(warmup), "prompt": prompt.hash}
-    keys["weights"] = content_hash(source) if Path(source).is_dir() and source else ""  # others may be put there
+    keys["weights"] = content_hash(source) if source and Path(source).exists() else ""  # others may be put there
     checkpoints = checkpoint_folder(paths.checkpoints, "backbone", keys)
     with tuning(model, warmup.lora_rank, warmup.gradient_checkpointing):
         module = ContrastiveModule(model, inputs.judgements, inputs.query_ids, inputs.document_ids, warmup, seed)
