@@ -56,6 +56,15 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, qrels: Any, message: st
         evaluate(known(data.corpus), tmp_path / "data", split="dev")
 
 
+def test_a_query_that_looks_alike_is_told_apart(tmp_path: Path) -> None:
+    """O45: a query seems to be missing that everybody sees in queries.jsonl."""
+    data = dataset()
+    write_dataset(Dataset(data.corpus, {"\u00fc": "need"}, {"test": {}}), tmp_path / "data")
+    write_qrels(tmp_path / "data/qrels/test.tsv", {"u\u0308": {"d05": 1}})
+    with pytest.raises(DataContractError, match=r"there is '\u00fc' with U\+00FC where this one has U\+0075 U\+0308"):
+        evaluate(known(data.corpus), tmp_path / "data")
+
+
 def test_a_missing_library_is_told_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents minutes of searching that end without a metric."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

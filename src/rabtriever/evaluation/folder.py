@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rabtriever.data.beir_io import DataContractError, read_corpus, read_qrels, read_queries
+from rabtriever.data.look_alikes import LookAlikes
 from rabtriever.data.metrics import score_queries, summarise
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ def evaluate(retriever: Retriever, folder: str | Path, split: str = "test") -> d
     folder = Path(folder)
     qrels, texts = read_qrels(folder / "qrels" / f"{split}.tsv"), read_queries(folder / "queries.jsonl")
     if unknown := [query_id for query_id in qrels if query_id not in texts]:
+        alike = LookAlikes(texts).of(unknown[0])
         raise DataContractError(
-            f"{folder}: query {unknown[0]!r} of qrels/{split}.tsv is not in queries.jsonl; add it, or remove the "
-            f"judgements of such queries ({len(unknown)})"
+            f"{folder}: query {unknown[0]!r} of qrels/{split}.tsv is not in queries.jsonl; "
+            + (f"there is {alike}" if alike else "add it, or remove the judgements of such queries")
+            + f" ({len(unknown)})"
         )
     corpus = read_corpus(folder / "corpus.jsonl")
     here = {document.doc_id: document for document in retriever.documents}
