@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rabtriever.data.beir_io import Dataset
 
-_PUNCTUATION = ".,;:!?()\"'`´‘’“”…-"
+_SENTENCE = ".,;:!?…。"
+_QUOTES = "\"'`´‘’“”„«»"
+_OPENING = re.compile(rf"(?:\.{{2,}}|[({_QUOTES}¿¡…\[])+")
+_CLOSING = re.compile(rf"[{_SENTENCE}{_QUOTES})\]]+$")
+_SMILEY = re.compile(r"[:;=]['-]?[()\[\]]")
+# Of a number, a symbol or a single letter some marks are part: 5!, 5", f'.
+_CLOSING_PLAIN = re.compile(r"[.,;:?…。)\]]+$")
+# Forms of a letter that mean the letter: of full width, in a ligature, at the end of a word. x² does not mean x2.
+_SAME_LETTER = {"<wide>", "<narrow>", "<noBreak>", "<small>", "<vertical>"}
+_SAME_LETTER |= {"<initial>", "<medial>", "<final>", "<isolated>"}
 
 
 def normalised(text: str) -> str:
-    """A text in lower case, without punctuation around words and superfluous white space.
+    """A text in lower case, without superfluous white space, quotes, brackets and the punctuation of sentences.
 
-    Two queries whose normalised texts are equal count as one query.
+    Two queries whose normalised texts are equal count as one query. Signs that carry a meaning stay: those of numbers,
+    exponents and smileys.
 
     >>> normalised("I'm  COLD, what now?")
     "i'm cold what now"
+    >>> normalised("Is it -5 :(")
+    'is it -5 :('
     """
-    words = (word.strip(_PUNCTUATION) for word in unicodedata.normalize("NFKC", text).casefold().split())
+    plain = "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
+    words = map(_bare, unicodedata.normalize("NFC", plain.casefold()).split())
     return " ".join(filter(None, words)) or text.strip()
+
+
+@functools.cache
+def _plain_letter(character: str) -> str:
+    """The usual form of a character where that means the same; otherwise the character."""
+    form = unicodedata.decomposition(character).partition(" ")[0]
+    same = form in _SAME_LETTER or (form == "<compat>" and character.isalpha())
+    return unicodedata.normalize("NFKC", character) if same else character
+
+
+def _bare(word: str) -> str:
+    """A word without the prose punctuation around it; nothing where it is prose punctuation alone."""
+    if not any(map(str.isalnum, word)):
+        return "" if set(word) <= set(_SENTENCE) or word in f"()[]{_QUOTES}" else word
+    opening = _OPENING.match(word)
+    word = word[opening.end() :] if opening else word
+    closing = _CLOSING.search(word)
+    if closing is None or _SMILEY.search(closing[0]):
+        return word
+    before = word[: closing.start()]
+    return before if before[-2:].isalpha() and len(before) > 1 else _CLOSING_PLAIN.sub("", word)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
