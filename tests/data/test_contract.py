@@ -39,6 +39,7 @@ def test_good_data_are_reported():
         "queries": 2,
         "queries_without_positive": 0,
         "queries_of_repeated_text": 0,
+        "queries_with_own_document": 0,
         "judgements": 3,
         "positives": 2,
         "relevant_documents": 2,

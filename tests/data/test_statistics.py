@@ -3,7 +3,7 @@
 import pytest
 
 from rabtriever.data.beir_io import Dataset, Document
-from rabtriever.data.statistics import describe, is_grade, normalised
+from rabtriever.data.statistics import describe, is_grade, normalised, notices
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,15 @@ def test_peculiarities_are_counted():
     assert (found["documents_of_repeated_text"], found["queries_without_judgement"]) == (1, 1)
     assert (split["queries_without_positive"], split["queries_of_repeated_text"]) == (1, 1)
     assert (split["judgements"], split["positives"], split["relevant_documents"]) == (3, 2, 2)
+
+
+def test_what_is_done_about_peculiarities_is_told():
+    """P06, P07: documents are ignored or taken together without a word, or a notice counts others."""
+    corpus = {name: Document(name, "", text) for name, text in {"p": "Need", "b": "need!", "c": "x", "r": "y"}.items()}
+    queries = {"p": "need", "q": "Need?", "r": "another", "t": "a test need"}
+    judged = {"train": {"p": {"b": 1, "c": 1}, "q": {"c": 1}, "r": {"r": 1}}, "test": {"t": {"c": 1}}}
+    own, repeated, copies = notices(describe(Dataset(corpus, queries, judged)))
+    assert own.startswith("1 queries have the id of a document, which is ignored for that query, as in BEIR")
+    assert repeated.startswith("1 train queries repeat a text") and copies.startswith("1 documents repeat a text")
+    plain = Dataset({"c": corpus["c"]}, {"q": "need"}, {"train": {"q": {"c": 1}}})
+    assert notices(describe(plain)) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rabtriever.data.beir_io import Corpus, DataContractError, Dataset, write_qrels
+from rabtriever.data.beir_io import Corpus, DataContractError, Dataset, Document, write_qrels
 from rabtriever.data.preparation import write_dataset
 from rabtriever.evaluation.folder import evaluate
 from tests.toy import ToyRetriever, dataset
@@ -36,6 +36,20 @@ def test_documents_of_the_folder_are_searched(tmp_path: Path) -> None:
     whole = evaluate(known(data.corpus), tmp_path / "data")
     assert whole["S@1"] == 100.0 and (whole["queries"], whole["documents"]) == (40, 12)
     assert evaluate(known(dict(list(data.corpus.items())[:5])), tmp_path / "data") == whole
+
+
+def test_documents_of_queries_are_ignored_and_counted(tmp_path: Path) -> None:
+    """P06: a query that is a document of the corpus finds itself first, and the figures fall without a word."""
+    data = dataset()
+    corpus = {**data.corpus, "q00": Document("q00", "", "need 0")}
+    write_dataset(Dataset(corpus, data.queries, {"test": data.qrels["test"]}), tmp_path / "data")
+    retriever = known(corpus)
+    retriever.best["need 0"] = "q00"
+    found = evaluate(retriever, tmp_path / "data")
+    assert found["own_documents_ignored"] == 1 and found["queries"] == 40
+    assert found["R@100"] == 100.0 and found["S@1"] == 97.5, "its answer is ranked behind others, as before"
+    del retriever.best["need 0"]
+    assert found == evaluate(retriever, tmp_path / "data")
 
 
 @pytest.mark.parametrize(

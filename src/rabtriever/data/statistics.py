@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rabtriever.data.beir_io import Dataset
+from rabtriever.data.identical_ids import with_own_document
 
 _SENTENCE = ".,;:!?…。"
 _QUOTES = "\"'`´‘’“”„«»"
@@ -33,9 +34,13 @@ def normalised(text: str) -> str:
     >>> normalised("Is it -5 :(")
     'is it -5 :('
     """
-    plain = "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
-    words = map(_bare, unicodedata.normalize("NFC", plain.casefold()).split())
-    return " ".join(filter(None, words)) or text.strip()
+    plain = text.lower() if text.isascii() else _plain(text)
+    return " ".join(filter(None, map(_bare, plain.split()))) or text.strip()
+
+
+def _plain(text: str) -> str:
+    letters = "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
+    return unicodedata.normalize("NFC", letters.casefold())
 
 
 @functools.cache
@@ -48,6 +53,8 @@ def _plain_letter(character: str) -> str:
 
 def _bare(word: str) -> str:
     """A word without the prose punctuation around it; nothing where it is prose punctuation alone."""
+    if word.isalnum():
+        return word
     if not any(map(str.isalnum, word)):
         return "" if set(word) <= set(_SENTENCE) or word in f"()[]{_QUOTES}" else word
     opening = _OPENING.match(word)
@@ -67,8 +74,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         "documents", "documents_of_repeated_text", "mean_document_words", "queries", "queries_without_judgement" and
-        "splits": per split "queries", "queries_without_positive", "queries_of_repeated_text", "judgements",
-        "positives", "relevant_documents" and "mean_query_words".
+        "splits": per split "queries", "queries_without_positive", "queries_of_repeated_text",
+        "queries_with_own_document" (see `identical_ids`), "judgements", "positives", "relevant_documents" and
+        "mean_query_words".
     """
     judged = {query_id for qrels in dataset.qrels.values() for query_id in qrels}
     texts = [normalised(document.contents) for document in dataset.corpus.values()]
@@ -82,6 +90,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def notices(report: Mapping[str, Any]) -> list[str]:
+    """What training and metrics do about peculiarities that `describe` has counted, a sentence each."""
+    own = sum(split["queries_with_own_document"] for split in report["splits"].values())
+    repeated = report["splits"].get("train", {}).get("queries_of_repeated_text", 0)
+    copies = report["documents_of_repeated_text"]
+    found = {
+        f"{own:,} queries have the id of a document, which is ignored for that query, as in BEIR": own,
+        f"{repeated:,} train queries repeat a text; training unites the judgements of equal queries": repeated,
+        f"{copies:,} documents repeat a text; training counts documents of equal text as one": copies,
+    }
+    return [sentence for sentence, count in found.items() if count]
+
+
 def _split_statistics(dataset: Dataset, split: str) -> dict[str, Any]:
     qrels, queries = dataset.qrels[split], dataset.split_queries(split)
     relevant = {doc_id for grades in qrels.values() for doc_id, grade in grades.items() if grade > 0}
@@ -89,6 +110,7 @@ def _split_statistics(dataset: Dataset, split: str) -> dict[str, Any]:
         "queries": len(qrels),
         "queries_without_positive": sum(max(grades.values(), default=0) < 1 for grades in qrels.values()),
         "queries_of_repeated_text": len(queries) - len({normalised(text) for text in queries.values()}),
+        "queries_with_own_document": len(with_own_document(dataset, qrels)),
         "judgements": sum(map(len, qrels.values())),
         "positives": count_positives(qrels.values()),
         "relevant_documents": len(relevant),
