@@ -250,7 +250,7 @@ def _by_tokens(folder: Path) -> System:
 
 def _by_predictor(folder: Path) -> System:
     dataset, _, _, _ = _test()
-    return evaluation.student_system(dataset.split_queries("test"), Retriever.load(folder))
+    return evaluation.student_system(dataset, dataset.split_queries("test"), Retriever.load(folder))
 
 
 def _by_predictor_unserved(folder: Path) -> System:

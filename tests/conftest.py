@@ -136,7 +136,7 @@ def judgements(toy: Toy) -> Any:
     """The toy judgements as rows."""
     from rabtriever.data.judgements import Judgements
 
-    return Judgements.build(toy.corpus, toy.qrels)
+    return Judgements.build(toy.corpus, toy.qrels, toy.queries)
 
 
 @pytest.fixture

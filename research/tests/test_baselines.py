@@ -21,7 +21,7 @@ def test_it_ranks_by_fitted_known_terms(backbone, prompt, toy, judgements, query
     data = Dataset(toy.corpus, toy.queries, qrels)
     found = calibrated_system(training_inputs(data, prompt), toy.queries, backbone, 8, 0.05, 4)
     asked, documents = backbone.encode(query_ids, 4), backbone.encode(document_ids, 4)
-    train, dev = (Judgements.build(toy.corpus, qrels[part]) for part in ("train", "dev"))
+    train, dev = (Judgements.build(toy.corpus, qrels[part], toy.queries) for part in ("train", "dev"))
     of_train, of_dev = (asked[np.isin(judgements.query_ids, one.query_ids)] for one in (train, dev))
     memory = remember(of_train, train.grades)
     new_share = share_to_treat_as_unseen(memory, dev, len(documents))

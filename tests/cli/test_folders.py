@@ -9,6 +9,7 @@ import pytest
 
 from rabtriever.cli import main
 from rabtriever.core.artifacts import read_manifest
+from rabtriever.data.beir_io import Dataset, Document
 from rabtriever.data.preparation import write_dataset
 from tests.toy import ROOT, ToyRetriever, dataset, write_retriever
 
@@ -32,6 +33,20 @@ def test_data_check_tells_sizes_and_faults(tmp_path: Path, capsys: pytest.Captur
     write_dataset(dataset(), tmp_path / "broken")  # nothing is judged for training
     assert main(["data", "check", str(tmp_path / "broken")]) == 1
     assert "qrels/train.tsv" in capsys.readouterr().err
+
+
+def test_data_check_tells_what_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """P06, P07: a set with queries as documents, or with repeated texts, passes the check without a word."""
+    corpus = {name: Document(name, "", text) for name, text in {"a": "a need", "b": "a thing", "c": "A thing."}.items()}
+    queries = {"a": "a need", "d": "another need", "e": "some need"}
+    qrels = {"train": {"a": {"b": 1}}, "dev": {"d": {"b": 1}}, "test": {"e": {"c": 1}}}
+    write_dataset(Dataset(corpus, queries, qrels), tmp_path / "data")
+    assert main(["data", "check", str(tmp_path / "data")]) == 0
+    told = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(" repeat")[0].split(",")[0] for line in told] == [
+        "1 queries have the id of a document",
+        "1 documents",
+    ]
 
 
 def test_evaluate_prints_metrics(

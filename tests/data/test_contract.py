@@ -39,6 +39,7 @@ def test_good_data_are_reported():
         "queries": 2,
         "queries_without_positive": 0,
         "queries_of_repeated_text": 0,
+        "queries_with_own_document": 0,
         "judgements": 3,
         "positives": 2,
         "relevant_documents": 2,
@@ -136,6 +137,39 @@ def test_test_query_without_positive_is_counted_only():
     """Judged but unanswerable test queries, which metrics leave out, stop a run."""
     report = contract.check_dataset(_changed(test={"e": {"d3": 1}, "unused": {"d1": 0}}))
     assert report["splits"]["test"]["queries_without_positive"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("It is -5", "it is 5"), ("Is it x² ?", "is it x2"), ("Mine :)", "Mine :(")]
+)
+def test_texts_of_other_meaning_are_no_leak(one, other):
+    """O44: a sound set is refused as leaking, and nothing but a change of its queries gets round that."""
+    assert contract.check_dataset(_changed(queries={"a": one, "e": other}))["splits"]["test"]["queries"] == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "told"),
+    [
+        ("\u00fcber", "u\u0308ber", "corpus.jsonl has '\u00fcber' with U+00FC where this one has U+0075 U+0308"),
+        ("cap", "c\u0430p", "corpus.jsonl has 'cap' with U+0061 where this one has U+0430"),
+        ("tea", "te\u200ba", "corpus.jsonl has 'tea' with no character where this one has U+200B"),
+    ],
+)
+def test_ids_that_look_alike_are_told_apart(there, here, told):
+    """O45: the message says that a document is missing which everybody sees. Neighbours: other scripts, no width."""
+    broken = _changed(corpus={there: Document(there, "", "y")}, test={"e": {here: 1}})
+    with pytest.raises(DataContractError) as caught:
+        contract.check_dataset(broken)
+    assert f"{told}; write both with the same characters" in str(caught.value)
+
+
+def test_queries_that_look_alike_are_told_apart():
+    """O45: a judged query seems to be missing; or a misspelt id is told to look like another."""
+    broken = _changed(queries={"\u00fc": "a need"}, test={"u\u0308": {"d3": 1}, "\u00fa": {"d3": 1}})
+    with pytest.raises(DataContractError) as caught:
+        contract.check_dataset(broken)
+    assert str(caught.value).count("queries.jsonl has") == 1
+    assert "queries.jsonl has '\u00fc' with U+00FC where this one has U+0075 U+0308" in str(caught.value)
 
 
 def test_dev_may_be_missing():

@@ -256,6 +256,16 @@ def test_stage_refuses_wrong_settings(here, recorder, changes, words):
     assert not (here / "data").exists()
 
 
+def test_the_stage_tells_what_is_ignored(here, recorder, capsys):
+    """P06: queries that are documents change every figure without a word, or the notice is repeated."""
+    corpus = {"train-1": Document("train-1", "", "the need"), "test-2": Document("test-2", "", "a need")}
+    beir_io.write_corpus(here / "raw/corpus.jsonl", {**beir_io.read_corpus(here / "raw/corpus.jsonl"), **corpus})
+    (here / "params.yaml").write_text(_settings())
+    report = stage.prepare.fn()
+    assert [report["splits"][split]["queries_with_own_document"] for split in beir_io.SPLITS] == [1, 0, 1]
+    assert capsys.readouterr().out.count("prepare: 2 queries have the id of a document, which is ignored") == 1
+
+
 def test_data_docs_on_request(here, capsys):
     """The pages are built by each run, or change the data."""
     (here / "params.yaml").write_text(_settings())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rabtriever.data.beir_io import Corpus, DataContractError, Dataset, write_qrels
+from rabtriever.data.beir_io import Corpus, DataContractError, Dataset, Document, write_qrels
 from rabtriever.data.preparation import write_dataset
 from rabtriever.evaluation.folder import evaluate
 from tests.toy import ToyRetriever, dataset
@@ -38,6 +38,20 @@ def test_documents_of_the_folder_are_searched(tmp_path: Path) -> None:
     assert evaluate(known(dict(list(data.corpus.items())[:5])), tmp_path / "data") == whole
 
 
+def test_documents_of_queries_are_ignored_and_counted(tmp_path: Path) -> None:
+    """P06: a query that is a document of the corpus finds itself first, and the figures fall without a word."""
+    data = dataset()
+    corpus = {**data.corpus, "q00": Document("q00", "", "need 0")}
+    write_dataset(Dataset(corpus, data.queries, {"test": data.qrels["test"]}), tmp_path / "data")
+    retriever = known(corpus)
+    retriever.best["need 0"] = "q00"
+    found = evaluate(retriever, tmp_path / "data")
+    assert found["own_documents_ignored"] == 1 and found["queries"] == 40
+    assert found["R@100"] == 100.0 and found["S@1"] == 97.5, "its answer is ranked behind others, as before"
+    del retriever.best["need 0"]
+    assert found == evaluate(retriever, tmp_path / "data")
+
+
 @pytest.mark.parametrize(
     ("qrels", "message"),
     [
@@ -54,6 +68,15 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, qrels: Any, message: st
         evaluate(known(data.corpus), tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="dev.tsv"):
         evaluate(known(data.corpus), tmp_path / "data", split="dev")
+
+
+def test_a_query_that_looks_alike_is_told_apart(tmp_path: Path) -> None:
+    """O45: a query seems to be missing that everybody sees in queries.jsonl."""
+    data = dataset()
+    write_dataset(Dataset(data.corpus, {"\u00fc": "need"}, {"test": {}}), tmp_path / "data")
+    write_qrels(tmp_path / "data/qrels/test.tsv", {"u\u0308": {"d05": 1}})
+    with pytest.raises(DataContractError, match=r"there is '\u00fc' with U\+00FC where this one has U\+0075 U\+0308"):
+        evaluate(known(data.corpus), tmp_path / "data")
 
 
 def test_a_missing_library_is_told_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,34 @@ def test_teacher_reads_the_others_best_of_a_large_corpus(teacher):
         assert run == pytest.approx({name: scores[query_id][name] for name in run}, abs=1e-4)
 
 
+def test_no_system_ranks_the_document_of_a_query(dataset, backbone, prompt, document_ids, monkeypatch):
+    """P06: a query finds itself first in a row of the table, or its row has a document less than the others."""
+    monkeypatch.setattr(evaluation, "DEPTH", 5)
+    test = {"ladder": {"kettle": 1}, **dataset.qrels["test"]}
+    asked = {**dataset.queries, "ladder": "a ladder that reaches shelves"}
+    known = Dataset(dataset.corpus, asked, {**dataset.qrels, "test": test})
+    queries = known.split_queries("test")
+    backbone.configure(similarity=3.0)
+    encoded = encoded_documents(backbone.encode(document_ids, 8), ScoreWeights(similarity=3.0))
+    ranking = {"ladder": 9.0, **{name: -float(place) for place, name in enumerate(dataset.corpus) if name != "ladder"}}
+
+    class Retriever:
+        bytes_per_document = 4
+
+        def rank(self, texts, k):
+            return {query_id: dict(list(ranking.items())[:k]) for query_id in texts}
+
+    systems = [
+        evaluation.frequency_system(known, queries),
+        evaluation.bm25_system(known, queries),
+        evaluation.biencoder_system(known, queries, backbone, prompt, 4),
+        evaluation.student_system(known, queries, Retriever()),
+        evaluation.teacher_system(known, queries, Reranker(backbone, prompt), encoded, [], PARAMS)[0],
+    ]
+    for system in systems:
+        assert "ladder" not in system.run["ladder"] and {len(run) for run in system.run.values()} == {5}
+
+
 def test_table_is_of_the_judgements_given(dataset):
     """Figures of one system stand in the row of another, or per cent and shares are mixed up."""
     asked: list[str] = []

@@ -194,6 +194,12 @@ def test_an_unknown_document_is_told_with_the_nearest_id(retriever: Retriever):
         retriever.explain("tea", "kettel")
 
 
+def test_an_id_that_looks_like_another_is_told_apart(retriever: Retriever):
+    """O45: the message says that no document is kettle, and asks whether kettle was meant."""
+    with pytest.raises(ValueError, match=r"there is 'kettle' with U\+0065 where this one has U\+0435"):
+        retriever.explain("tea", "k\u0435ttle")
+
+
 def test_repr_tells_what_is_loaded(retriever: Retriever, folder: Path):
     """A retriever that prints as an address leaves its user guessing which one answers."""
     loaded = Retriever.load(folder)

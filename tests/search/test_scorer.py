@@ -85,7 +85,7 @@ def test_a_student_without_index_is_measured_like_the_served_one(scorer: Scorer,
         assert alone.bytes_per_document == 4 * 32, "the document's state"
         return
     served = Retriever.assemble(scorer, toy.corpus, states[1], Projections(32, INDEX.dimension), INDEX)
-    found = student_system(toy.queries, served)
+    found = student_system(data, toy.queries, served)
     assert alone.bytes_per_document == found.bytes_per_document == 4 * (12 + 5 + 32 + 1)
     for query_id, scores in found.run.items():
         assert list(alone.run[query_id]) == list(scores)

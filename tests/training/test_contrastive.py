@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rabtriever.data.judgements import Judgements
 from rabtriever.lm.padding import pad
 from rabtriever.training import contrastive
 from rabtriever.training.contrastive import ContrastiveModule, ContrastiveParams, mine_with_cosine, no_negatives, unit
@@ -63,6 +64,20 @@ def test_what_one_query_rejects_is_no_negative_of_others(judgements):
     rejected = [frozenset([new]) if query == 1 else frozenset() for query in range(len(judgements.query_ids))]
     known = dataclasses.replace(judgements, rejected=rejected)
     assert no_negatives(known, np.arange(3), {new: 0}).flatten().tolist() == [True, False, True]
+
+
+def test_copies_and_the_query_itself_are_no_negatives(toy):
+    """P06, P07: a document in the batch pushes a query away that is right for it under another id, or is the query."""
+    corpus = {**toy.corpus, "twin": toy.corpus["sponge"]._replace(doc_id="twin"), "own": toy.corpus["ladder"]}
+    qrels = {"own": {"twin": 1}, "other": {"ladder": 1}, "third": {"sponge": 1}}
+    found = Judgements.build(corpus, qrels, {"own": "a need", "other": "another", "third": "a third"})
+    column = {found.doc_ids.index(name): n for n, name in enumerate(("sponge", "twin", "own", "ladder"))}
+    queries = np.array([found.query_ids.index(name) for name in ("own", "other", "third")])
+    assert no_negatives(found, queries, column).tolist() == [
+        [True, True, True, True],
+        [False, False, True, True],
+        [True, True, False, False],
+    ]
 
 
 def test_mining_is_the_cosine_of_states(make_backbone, judgements, query_ids, document_ids):

@@ -150,6 +150,22 @@ def test_contrastive_term(make_module, judgements, rounds):
     assert float(double["contrastive"].detach()) == pytest.approx(2 * float(terms["contrastive"].detach()), rel=1e-5)
 
 
+def test_copies_of_a_possible_false_negative_are_blocked(make_module, judgements, rounds):
+    """P07: a document that may be right pushes its query away under another id."""
+    suspected = dataclasses.replace(rounds[0], grades=np.where(rounds[0].candidates == 2, -1, rounds[0].grades))
+    module = make_module([suspected, rounds[1]], contrastive=0.5)
+    plain = module._blocked(module._lists, {row: row for row in range(8)})
+    first_copy = judgements.first_copy.copy()
+    first_copy[3] = 2
+    module.judgements = dataclasses.replace(judgements, first_copy=first_copy)
+    blocked = module._blocked(module._lists, {row: row for row in range(8)})
+    unsafe = torch.tensor([2 in part for part in suspected.candidates.tolist()])
+    assert unsafe.any() and not unsafe.all()
+    assert torch.equal(blocked[:, 3], plain[:, 3] | unsafe) and not plain[unsafe, 3].all()
+    others = [row for row in range(8) if row != 3]
+    assert torch.equal(blocked[:, others], plain[:, others])
+
+
 def test_contrastive_targets_need_not_be_candidates(make_module, judgements):
     """Queries whose positive the teacher was not shown stop the run."""
     query = judgements.query_ids.index("ladder-0")

@@ -1,5 +1,7 @@
 """The weights of the score: what is fitted is what the teacher would score, and dev judgements decide."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -29,13 +31,18 @@ def candidates(backbone, prompt, judgements, query_ids, document_ids) -> DevCand
     return with_yes_no_logit(found, Reranker(backbone, prompt), query_ids, document_ids, 16)
 
 
+def plain(queries: int, documents: int) -> tuple[np.ndarray, list, list, np.ndarray]:
+    """What judgements say beside the grades, where all documents are positive for some query and no text repeats."""
+    return np.arange(documents), [frozenset()] * queries, [frozenset()] * queries, np.arange(documents)
+
+
 def made(features: np.ndarray, right: np.ndarray) -> tuple[DevCandidates, object]:
     """Candidates of made-up features (Q, C, 5) of which one each is right, and their judgements."""
     count, width = features.shape[:2]
     rows = np.tile(np.arange(width), (count, 1))
     grades = (rows == right[:, None]).astype(np.float32)
     names = [f"q{number:03}" for number in range(count)], [f"d{number}" for number in range(width)]
-    judged = Judgements(*names, [{int(row): 1} for row in right], np.arange(width), [])
+    judged = Judgements(*names, [{int(row): 1} for row in right], *plain(count, width))
     return DevCandidates(features, rows, np.ones(rows.shape, dtype=bool), grades), judged
 
 
@@ -190,7 +197,8 @@ def test_as_many_are_taken_for_new_as_dev_lacks(judged, asked, share):
     """A corpus without new documents, or dev queries that ask for them, would be fitted in another way."""
     memory = remember(np.eye(20, dtype=np.float32), [{row: 1} for row in judged] + [{19: 0}] * (20 - len(judged)))
     names = [f"q{row}" for row in range(len(asked))], [f"d{row}" for row in range(20)]
-    dev = Judgements(*names, [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked], np.arange(20), [])
+    grades = [{row: 1, 18: 0} if row != 18 else {18: 1} for row in asked]
+    dev = Judgements(*names, grades, *plain(len(asked), 20))
     assert share_to_treat_as_unseen(memory, dev, 20) == pytest.approx(share)
 
 
@@ -205,13 +213,25 @@ def test_only_the_most_similar_documents_are_read(backbone, judgements, query_id
         assert len(set(rows[mask])) == mask.sum(), "each document once"
 
 
+def test_a_query_is_no_candidate_of_its_own(backbone, judgements, query_ids, document_ids):
+    """P06: the weights are fitted on lists that the query itself leads, or that lack a document for its sake."""
+    states = backbone.encode(query_ids, 8), backbone.encode(document_ids, 8)
+    nearest = np.argsort(-(unit(states[0]) @ unit(states[1]).T), axis=1)
+    ignored = [frozenset([int(nearest[0, 0])]), *judgements.ignored[1:]]
+    known = dataclasses.replace(judgements, ignored=ignored)
+    found = dev_candidates(known, *states, remember(states[0], judgements.grades), 2, TEMPERATURE)
+    lists = [rows[mask].tolist() for rows, mask in zip(found.rows, found.mask, strict=True)]
+    assert lists[0][:2] == nearest[0, 1:3].tolist() and int(nearest[0, 0]) not in lists[0]
+    assert lists[1][:2] == nearest[1, :2].tolist() and all(len(one) <= 4 for one in lists)
+
+
 def test_what_the_memory_brings_near_is_a_candidate_too():
     """Answers that only the memory finds are not in the lists, and its weight is fitted without them."""
     cosine = np.array([1.0, 0.9, 0.1, 0.0])
     documents = np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
     asked = np.array([[2.0, 0.0], [0.0, 3.0]])
     told = np.array([[0.8, 0.0], [0.9, 0.0]])  # of the second, which comes first with it, and of the third, far off
-    judged = Judgements(["a", "b"], list("wxyz"), [{1: 3, 2: 1}, {3: 2}], np.arange(4), [])
+    judged = Judgements(["a", "b"], list("wxyz"), [{1: 3, 2: 1}, {3: 2}], *plain(2, 4))
     found = dev_candidates(judged, asked, documents, QueryMemory(unit(asked), np.array([1, 2]), told, np.ones(2)), 1, 1)
     assert found.rows[found.mask].tolist() == [0, 1, 3] and found.mask.tolist() == [[True, True], [True, False]]
     assert found.grades[found.mask].tolist() == [0, 3, 2], "grades weigh the answers"

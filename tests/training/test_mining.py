@@ -13,6 +13,11 @@ def mining(depth: int = 2, positives: int = 1, random: int = 1) -> MiningParams:
     return MiningParams(depth=depth, positives=positives, random=random, margin=0.0, batch_size=8, queries=0)
 
 
+def selected(ranking, grades, size, params, rng) -> np.ndarray:
+    """Candidates where no document is ignored and no text repeats."""
+    return select_candidates(ranking, grades, [frozenset()] * len(grades), np.arange(size), params, rng)
+
+
 @st.composite
 def rounds(draw):
     """Settings, corpus size, rankings and grades of a round."""
@@ -49,8 +54,8 @@ def test_top_rows_are_those_of_a_stable_sort(size, depth, values, seed):
 def test_candidates(round_, seed):
     """A candidate twice, a positive or a high-ranked document missing, too few or too many, or another list per run."""
     params, size, ranking, grades = round_
-    found = select_candidates(ranking, grades, size, params, np.random.default_rng(seed))
-    assert np.array_equal(found, select_candidates(ranking, grades, size, params, np.random.default_rng(seed)))
+    found = selected(ranking, grades, size, params, np.random.default_rng(seed))
+    assert np.array_equal(found, selected(ranking, grades, size, params, np.random.default_rng(seed)))
     assert found.shape == (len(ranking), min(params.positives + params.depth + params.random, size))
     for row, ranked, judged in zip(found.tolist(), ranking.tolist(), grades, strict=True):
         chosen = [entry for entry in row if entry >= 0]
@@ -66,21 +71,19 @@ def test_candidates(round_, seed):
 
 def test_best_grades_come_first():
     """The weak positives of a query crowd out its best one."""
-    found = select_candidates(np.zeros((1, 0), int), [{3: 1, 5: 3, 7: 2, 1: 2}], 9, mining(0, 3, 0), _rng())
+    found = selected(np.zeros((1, 0), int), [{3: 1, 5: 3, 7: 2, 1: 2}], 9, mining(0, 3, 0), _rng())
     assert found.tolist() == [[5, 1, 7]]
 
 
 def test_seeds_give_other_random_documents():
     """Every round shows the same "random" documents."""
-    lists = {
-        tuple(select_candidates(np.zeros((1, 0), int), [{}], 1000, mining(0, 0, 5), _rng(seed))[0]) for seed in range(9)
-    }
+    lists = {tuple(selected(np.zeros((1, 0), int), [{}], 1000, mining(0, 0, 5), _rng(seed))[0]) for seed in range(9)}
     assert len(lists) == 9
 
 
 def test_queries_of_a_round_get_different_random_documents():
     """One draw is reused for all queries, so that a round sees a handful of documents only."""
-    found = select_candidates(np.zeros((6, 0), int), [{}] * 6, 1000, mining(0, 0, 5), _rng())
+    found = selected(np.zeros((6, 0), int), [{}] * 6, 1000, mining(0, 0, 5), _rng())
     assert len(np.unique(found)) > 20
 
 
@@ -90,6 +93,30 @@ def test_top_rows_orders_ties_by_row():
     assert top_rows(scores, 3).tolist() == [[1, 3, 0], [0, 1, 2]]
     assert top_rows(scores, 9).tolist() == [[1, 3, 0, 2], [0, 1, 2, 3]]
     assert top_rows(scores, 0).shape == (2, 0)
+
+
+def test_a_query_is_no_candidate_of_its_own():
+    """P06: the teacher is shown the query as a document, or a list has a document less for its sake."""
+    ranking = np.array([[3, 5, 7, 1], [3, 5, 7, 1]])
+    ignored = [frozenset({3}), frozenset()]
+    found = select_candidates(ranking, [{}, {}], ignored, np.arange(20), mining(2, 0, 0), _rng())
+    assert found.tolist() == [[5, 7], [3, 5]]
+    everything = select_candidates(ranking, [{}, {}], ignored, np.arange(9), mining(2, 0, 7), _rng())
+    assert sorted(everything[0].tolist()) == [-1, 0, 1, 2, 4, 5, 6, 7, 8]
+    assert sorted(everything[1].tolist()) == list(range(9))
+
+
+def test_a_text_is_a_candidate_once():
+    """P07: copies of one document take the places of others, or stand beside it as if they were wrong."""
+    first_copy = np.array([0, 1, 0, 3, 1, 5, 6, 0])
+    grades = [{0: 1, 2: 1, 7: 1, 3: 1}]
+    for seed in range(9):
+        found = select_candidates(
+            np.array([[2, 4, 1, 5]]), grades, [frozenset()], first_copy, mining(3, 2, 2), _rng(seed)
+        )
+        assert found[0, :3].tolist() == [0, 3, 4]
+        shown = [row for row in found[0].tolist() if row >= 0]
+        assert len({first_copy[row] for row in shown}) == len(shown)
 
 
 def test_possible_false_negatives():

@@ -78,6 +78,30 @@ def test_candidates_of_a_query(make_module, judgements, mined):
             assert set(mined[0][query, :2]) <= set(chosen)
 
 
+def test_copies_and_the_query_itself_are_no_candidates(make_module, judgements):
+    """P06, P07: the query itself, or a copy of a right document, is trained on as wrong."""
+    module, rng = make_module(random_negatives=3), np.random.default_rng(0)
+    own = next(row for row in judgements.positive_for_any.tolist() if row not in judgements.grades[0])
+    right = next(iter(judgements.grades[0]))
+    copies = np.arange(len(judgements.doc_ids))
+    copy = next(row for row in judgements.unjudged.tolist() if row > right)
+    copies[copy] = right
+    grades = [{**known, copy: known[right]} if right in known else known for known in judgements.grades]
+    module.judgements = dataclasses.replace(
+        judgements,
+        grades=grades,
+        positive_for_any=np.sort([*judgements.positive_for_any, copy]),
+        ignored=[frozenset([own]), *judgements.ignored[1:]],
+        first_copy=copies,
+    )
+    module.negatives = np.full_like(module.negatives, -1)
+    module.unlabelled = np.full_like(module.unlabelled, -1)
+    for _ in range(30):
+        chosen = module.candidates(0, rng)
+        assert own not in chosen and copy not in chosen
+        assert {right, copy}.isdisjoint(row for row in module.candidates(0, rng)[1:] if row not in grades[0])
+
+
 def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, judgements, query_ids, document_ids):
     """The teacher is trained on other scores than those it is used with."""
     module = make_module(contrastive=0.0, pointwise=0.5)

@@ -36,11 +36,14 @@ def check(parsed: argparse.Namespace) -> None:
     dataset = load_dataset(parsed.folder)
     with told_when_slow(f"checking {len(dataset.corpus):,} documents and {len(dataset.queries):,} queries"):
         from rabtriever.data.contract import check_dataset
+        from rabtriever.data.statistics import notices
 
         report = check_dataset(dataset)
     splits = ", ".join(f"{split} {len(qrels):,}" for split, qrels in dataset.qrels.items())
     print(f"{one_line(parsed.folder)} meets the contract ({len(report['expectations'])} expectations)")
     print(f"{len(dataset.corpus):,} documents, {len(dataset.queries):,} queries; judged: {one_line(splits)}")
+    for notice in notices(report):
+        print(notice)
 
 
 def evaluate(parsed: argparse.Namespace) -> None:

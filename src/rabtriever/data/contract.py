@@ -5,7 +5,7 @@ found by the readers of `beir_io`, which name the line.
 
 A query text in two splits is an error. A query that is trained on and tested on makes every figure too good, and only
 the owner of the data knows which copy belongs where. So nothing is dropped in silence. Two texts count as one when they
-differ only in case, white space and the punctuation around words (`statistics.normalised`).
+differ only in case, white space and the punctuation of sentences (`statistics.normalised`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rabtriever.data.beir_io import DataContractError, Dataset
+from rabtriever.data.look_alikes import LookAlikes
 from rabtriever.data.statistics import count_positives, describe, is_grade, normalised
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ CONTRACT = (
         "keep the query in one split; a test query must not be a training query",
     ),
     Expectation(
-        "no query text is in two splits (case, white space and punctuation around words aside)",
+        "no query text is in two splits (case, white space and the punctuation of sentences aside)",
         "query_texts",
         "ExpectColumnValuesToBeUnique",
         "normalised",
@@ -159,7 +160,7 @@ def check_dataset(dataset: Dataset) -> dict[str, Any]:
     results = validate(tables)
     failed = [result for result in results if not result["success"]]
     if failed:
-        raise DataContractError(_failure_text(failed, len(results)))
+        raise DataContractError(_failure_text(failed, len(results), dataset))
     kept = ("expectation", "success", "rows")
     return {**describe(dataset), "expectations": [{key: result[key] for key in kept} for result in results]}
 
@@ -201,7 +202,9 @@ def tables_of(dataset: Dataset) -> dict[str, pd.DataFrame]:
 
 
 def validate(tables: Mapping[str, pd.DataFrame], site: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Per expectation, in the order of CONTRACT: "expectation", "success", "rows", "unexpected", "examples", "advice".
+    """What came of each expectation, in the order of CONTRACT.
+
+    The keys are "expectation", "column", "advice", "success", "rows", "unexpected" and "examples".
 
     Args:
         tables: The data frames, by name.
@@ -234,7 +237,10 @@ def validate(tables: Mapping[str, pd.DataFrame], site: Mapping[str, Any] | None 
     if site is not None:
         context.add_data_docs_site("contract", dict(site))
         context.build_data_docs(site_names=["contract"])
-    return [{"expectation": one.plain, "advice": one.advice, **outcomes[one.plain]} for one in CONTRACT]
+    return [
+        {"expectation": one.plain, "column": one.column, "advice": one.advice, **outcomes[one.plain]}
+        for one in CONTRACT
+    ]
 
 
 def _expectations(table: str) -> list[Any]:
@@ -260,15 +266,27 @@ def _outcome(found: Any) -> dict[str, Any]:
     }
 
 
-def _failure_text(failed: list[dict[str, Any]], total: int) -> str:
+def _failure_text(failed: list[dict[str, Any]], total: int, dataset: Dataset) -> str:
     lines = [f"the data break {len(failed)} of {total} expectations of the data contract"]
     for result in failed:
         shown = result["examples"]
         more = f", the first {len(shown)}" if len(shown) < result["unexpected"] else ""
         lines.append(f"- expected: {result['expectation']}; found {result['unexpected']} that break it{more}:")
-        lines += [f"    {_row_text(row)}" for row in shown]
+        alike = _look_alikes(result["column"], dataset)
+        for row in shown:
+            lines.append(f"    {_row_text(row)}")
+            lines += [f"      {file} has {told}" for name, (file, ids) in alike.items() if (told := ids.of(row[name]))]
         lines.append(f"  {result['advice']}")
     return "\n".join(lines)
+
+
+def _look_alikes(column: str, dataset: Dataset) -> dict[str, tuple[str, LookAlikes]]:
+    """Where an expectation is about unknown ids: by their column, the file that lacks them and the ids it has."""
+    if column == "query_known":
+        return {"query_id": ("queries.jsonl", LookAlikes(dataset.queries))}
+    if column == "document_known":
+        return {"doc_id": ("corpus.jsonl", LookAlikes(dataset.corpus))}
+    return {}
 
 
 def _row_text(row: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """Per-query retrieval metrics through ir_measures, their means, and the paired bootstrap.
 
 Owns the conventions. Every judged query counts, and a query that the run lacks counts 0. A query without a relevant
-document (grade 1 or more) is left out and can be listed. Equal scores are ordered by document id, ascending. nDCG has
-linear gain, log2 discount and its ideal from all judged documents, as in trec_eval.
+document (grade 1 or more) is left out and can be listed. A document with the id of the query is ignored, see
+`identical_ids`. Equal scores are ordered by document id, ascending. nDCG has linear gain, log2 discount and its ideal
+from all judged documents, as in trec_eval.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rabtriever.data.beir_io import Qrels, Run
+from rabtriever.data.identical_ids import is_ignored
 
 METRICS = ("nDCG@10", "MRR@10", "R@1", "R@3", "R@10", "R@100", "S@1")
 _MEASURES = {"MRR@10": "RR@10", "S@1": "Success@1"}  # ir_measures' names where they differ
@@ -63,8 +65,16 @@ def _comparable(qrels: Qrels, run: Run) -> tuple[Qrels, Run]:
     """The judgements of queries with a relevant document, and the run over these queries with scores from ranks."""
     left_out = set(queries_without_relevant(qrels))
     judged = {query_id: grades for query_id, grades in qrels.items() if query_id not in left_out}
-    ranks = {query_id: _rank_scores(query_id, run[query_id]) for query_id in judged if run.get(query_id)}
-    return judged, ranks
+    found = {
+        query_id: _without_own(query_id, run[query_id], grades)
+        for query_id, grades in judged.items()
+        if query_id in run
+    }
+    return judged, {query_id: _rank_scores(query_id, scores) for query_id, scores in found.items() if scores}
+
+
+def _without_own(query_id: str, scores: Mapping[str, float], grades: Mapping[str, int]) -> dict[str, float]:
+    return {doc_id: score for doc_id, score in scores.items() if not is_ignored(query_id, doc_id, grades)}
 
 
 def _rank_scores(query_id: str, scores: Mapping[str, float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data import beir_io, preparation
 from rabtriever.data.data_docs import build_data_docs
 from rabtriever.data.preparation import PrepareParams
+from rabtriever.data.statistics import notices
 
 
 class Sections(NamedTuple):
@@ -28,6 +29,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
     tracker.set_tags({"data_hash": report["hash"]})
     tracker.log_artifact(paths.reports / "data.json")
     print(f"prepare: {report['documents']} documents; " + ", ".join(f"{kept[split]} {split} queries" for split in kept))
+    for notice in notices(report):
+        print(f"prepare: {notice}")
     return report
 
 

@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rabtriever.data.beir_io import Dataset
+from rabtriever.data.identical_ids import with_own_document
 
-_PUNCTUATION = ".,;:!?()\"'`´‘’“”…-"
+_SENTENCE = ".,;:!?…。"
+_QUOTES = "\"'`´‘’“”„«»"
+_OPENING = re.compile(rf"(?:\.{{2,}}|[({_QUOTES}¿¡…\[])+")
+_CLOSING = re.compile(rf"[{_SENTENCE}{_QUOTES})\]]+$")
+_SMILEY = re.compile(r"[:;=]['-]?[()\[\]]")
+# Of a number, a symbol or a single letter some marks are part: 5!, 5", f'.
+_CLOSING_PLAIN = re.compile(r"[.,;:?…。)\]]+$")
+# Forms of a letter that mean the letter: of full width, in a ligature, at the end of a word. x² does not mean x2.
+_SAME_LETTER = {"<wide>", "<narrow>", "<noBreak>", "<small>", "<vertical>"}
+_SAME_LETTER |= {"<initial>", "<medial>", "<final>", "<isolated>"}
 
 
 def normalised(text: str) -> str:
-    """A text in lower case, without punctuation around words and superfluous white space.
+    """A text in lower case, without superfluous white space, quotes, brackets and the punctuation of sentences.
 
-    Two queries whose normalised texts are equal count as one query.
+    Two queries whose normalised texts are equal count as one query. Signs that carry a meaning stay: those of numbers,
+    exponents and smileys.
 
     >>> normalised("I'm  COLD, what now?")
     "i'm cold what now"
+    >>> normalised("Is it -5 :(")
+    'is it -5 :('
     """
-    words = (word.strip(_PUNCTUATION) for word in unicodedata.normalize("NFKC", text).casefold().split())
-    return " ".join(filter(None, words)) or text.strip()
+    plain = text.lower() if text.isascii() else _plain(text)
+    return " ".join(filter(None, map(_bare, plain.split()))) or text.strip()
+
+
+def _plain(text: str) -> str:
+    letters = "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
+    return unicodedata.normalize("NFC", letters.casefold())
+
+
+@functools.cache
+def _plain_letter(character: str) -> str:
+    """The usual form of a character where that means the same; otherwise the character."""
+    form = unicodedata.decomposition(character).partition(" ")[0]
+    same = form in _SAME_LETTER or (form == "<compat>" and character.isalpha())
+    return unicodedata.normalize("NFKC", character) if same else character
+
+
+def _bare(word: str) -> str:
+    """A word without the prose punctuation around it; nothing where it is prose punctuation alone."""
+    if word.isalnum():
+        return word
+    if not any(map(str.isalnum, word)):
+        return "" if set(word) <= set(_SENTENCE) or word in f"()[]{_QUOTES}" else word
+    opening = _OPENING.match(word)
+    word = word[opening.end() :] if opening else word
+    closing = _CLOSING.search(word)
+    if closing is None or _SMILEY.search(closing[0]):
+        return word
+    before = word[: closing.start()]
+    return before if before[-2:].isalpha() and len(before) > 1 else _CLOSING_PLAIN.sub("", word)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -31,8 +74,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         "documents", "documents_of_repeated_text", "mean_document_words", "queries", "queries_without_judgement" and
-        "splits": per split "queries", "queries_without_positive", "queries_of_repeated_text", "judgements",
-        "positives", "relevant_documents" and "mean_query_words".
+        "splits": per split "queries", "queries_without_positive", "queries_of_repeated_text",
+        "queries_with_own_document" (see `identical_ids`), "judgements", "positives", "relevant_documents" and
+        "mean_query_words".
     """
     judged = {query_id for qrels in dataset.qrels.values() for query_id in qrels}
     texts = [normalised(document.contents) for document in dataset.corpus.values()]
@@ -46,6 +90,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def notices(report: Mapping[str, Any]) -> list[str]:
+    """What training and metrics do about peculiarities that `describe` has counted, a sentence each."""
+    own = sum(split["queries_with_own_document"] for split in report["splits"].values())
+    repeated = report["splits"].get("train", {}).get("queries_of_repeated_text", 0)
+    copies = report["documents_of_repeated_text"]
+    found = {
+        f"{own:,} queries have the id of a document, which is ignored for that query, as in BEIR": own,
+        f"{repeated:,} train queries repeat a text; training unites the judgements of equal queries": repeated,
+        f"{copies:,} documents repeat a text; training counts documents of equal text as one": copies,
+    }
+    return [sentence for sentence, count in found.items() if count]
+
+
 def _split_statistics(dataset: Dataset, split: str) -> dict[str, Any]:
     qrels, queries = dataset.qrels[split], dataset.split_queries(split)
     relevant = {doc_id for grades in qrels.values() for doc_id, grade in grades.items() if grade > 0}
@@ -53,6 +110,7 @@ def _split_statistics(dataset: Dataset, split: str) -> dict[str, Any]:
         "queries": len(qrels),
         "queries_without_positive": sum(max(grades.values(), default=0) < 1 for grades in qrels.values()),
         "queries_of_repeated_text": len(queries) - len({normalised(text) for text in queries.values()}),
+        "queries_with_own_document": len(with_own_document(dataset, qrels)),
         "judgements": sum(map(len, qrels.values())),
         "positives": count_positives(qrels.values()),
         "relevant_documents": len(relevant),

@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rabtriever.data.beir_io import DataContractError, read_corpus, read_qrels, read_queries
+from rabtriever.data.beir_io import DataContractError, Dataset, read_corpus, read_qrels, read_queries
+from rabtriever.data.identical_ids import ranked, with_own_document
+from rabtriever.data.look_alikes import LookAlikes
 from rabtriever.data.metrics import score_queries, summarise
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def evaluate(retriever: Retriever, folder: str | Path, split: str = "test") -> d
         split: name of the file of judgements.
 
     Returns:
-        Each metric in per cent, and the counts `queries` (those with a relevant document) and `documents`.
+        Each metric in per cent, and the counts `queries` (those with a relevant document) and `documents`. Where
+        queries have the id of a document, `own_documents_ignored` counts these documents, which are left out.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -38,17 +41,22 @@ def evaluate(retriever: Retriever, folder: str | Path, split: str = "test") -> d
     folder = Path(folder)
     qrels, texts = read_qrels(folder / "qrels" / f"{split}.tsv"), read_queries(folder / "queries.jsonl")
     if unknown := [query_id for query_id in qrels if query_id not in texts]:
+        alike = LookAlikes(texts).of(unknown[0])
         raise DataContractError(
-            f"{folder}: query {unknown[0]!r} of qrels/{split}.tsv is not in queries.jsonl; add it, or remove the "
-            f"judgements of such queries ({len(unknown)})"
+            f"{folder}: query {unknown[0]!r} of qrels/{split}.tsv is not in queries.jsonl; "
+            + (f"there is {alike}" if alike else "add it, or remove the judgements of such queries")
+            + f" ({len(unknown)})"
         )
     corpus = read_corpus(folder / "corpus.jsonl")
     here = {document.doc_id: document for document in retriever.documents}
     searched = retriever if here == corpus else retriever.reindexed(corpus)
-    per_query = score_queries(qrels, searched.rank({query_id: texts[query_id] for query_id in qrels}, DEPTH))
+    asked = Dataset(corpus, {query_id: texts[query_id] for query_id in qrels}, {split: qrels})
+    run = ranked(lambda depth: searched.rank(asked.queries, depth), asked, qrels, DEPTH)
+    per_query, own = score_queries(qrels, run), with_own_document(asked, qrels)
     if not per_query:
         raise DataContractError(f"{folder}: no query of qrels/{split}.tsv has a relevant document (grade 1 or more)")
-    return {**summarise(per_query), "queries": len(per_query), "documents": len(corpus)}
+    counts = {"queries": len(per_query), "documents": len(corpus)}
+    return {**summarise(per_query), **counts, **({"own_documents_ignored": len(own)} if own else {})}
 
 
 def check_installed() -> None:

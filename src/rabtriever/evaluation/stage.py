@@ -79,7 +79,7 @@ def _systems(
         "frequency": evaluation.frequency_system(dataset, queries),
         "bm25": evaluation.bm25_system(dataset, queries),
         "biencoder": evaluation.biencoder_system(dataset, queries, biencoder, prompt, params.batch_size),
-        "student": evaluation.student_system(queries, retriever),
+        "student": evaluation.student_system(dataset, queries, retriever),
     }
     teacher, reader, prefix, prompt, manifest = open_teacher(paths.teacher, prompt_params, data)
     check_parent(retriever.manifest, "teacher", manifest.hash)

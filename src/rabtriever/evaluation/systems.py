@@ -18,6 +18,7 @@ from rabtriever.core.progress import at_work
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import top_rows, unit
 from rabtriever.data.beir_io import Dataset, Qrels, Queries, Run
+from rabtriever.data.identical_ids import ranked
 from rabtriever.data.metrics import score_queries, summarise
 from rabtriever.evaluation.latency import latencies
 from rabtriever.lm.backbone import Backbone
@@ -74,16 +75,20 @@ def frequency_system(dataset: Dataset, queries: Queries) -> System:
     for judgements in dataset.qrels["train"].values():
         for doc_id, grade in judgements.items():
             counts[doc_id] += grade > 0
-    best = sorted(counts, key=lambda doc_id: (-counts[doc_id], doc_id))[:DEPTH]
-    scores = {doc_id: float(counts[doc_id]) for doc_id in best}
-    return System(dict.fromkeys(queries, scores), lambda _: scores, 4.0)
+    best = sorted(counts, key=lambda doc_id: (-counts[doc_id], doc_id))
+
+    def first(depth: int) -> dict[str, float]:
+        return {doc_id: float(counts[doc_id]) for doc_id in best[:depth]}
+
+    run, scores = ranked(lambda depth: dict.fromkeys(queries, first(depth)), dataset, queries, DEPTH), first(DEPTH)
+    return System(run, lambda _: scores, 4.0)
 
 
 def bm25_system(dataset: Dataset, queries: Queries) -> System:
     """BM25 over title and text."""
     index = Bm25([document.contents for document in dataset.corpus.values()])
-    rows, scores = index.rank(list(queries.values()), DEPTH)
-    run, stored = _run(dataset, queries, rows, scores), index.bytes / len(dataset.corpus)
+    texts, stored = list(queries.values()), index.bytes / len(dataset.corpus)
+    run = ranked(lambda depth: _run(dataset, queries, *index.rank(texts, depth)), dataset, queries, DEPTH)
     return System(run, lambda text: index.rank([text], 10), stored)
 
 
@@ -116,15 +121,19 @@ def scoring_system(
         found: (Q, N) scores of all queries.
         bytes_per_document: what the system stores of a document.
     """
-    rows = top_rows(found, DEPTH)
-    run = _run(dataset, queries, rows, np.take_along_axis(found, rows, axis=1))
+
+    def rank(depth: int) -> Run:
+        rows = top_rows(found, depth)
+        return _run(dataset, queries, rows, np.take_along_axis(found, rows, axis=1))
+
+    run = ranked(rank, dataset, queries, DEPTH)
     return System(run, lambda text: top_rows(score([text]), 10), bytes_per_document)
 
 
-def student_system(queries: Queries, retriever: Retriever) -> System:
+def student_system(dataset: Dataset, queries: Queries, retriever: Retriever) -> System:
     """The retriever folder, searched as it is served."""
     with at_work("evaluate: student, queries"):
-        run = retriever.rank(queries, DEPTH)
+        run = ranked(lambda depth: retriever.rank(queries, depth), dataset, queries, DEPTH)
     return System(run, lambda text: retriever.search([text], 10), float(retriever.bytes_per_document))
 
 
@@ -159,11 +168,16 @@ def teacher_system(
         scores[part.pairs] = part.scores
     seconds = time.perf_counter() - start
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
-    run: Run = {}
-    for query, query_id in enumerate(queries):
-        part = slice(starts[query], starts[query + 1])
-        best = top_rows(scores[None, part], DEPTH)[0]
-        run[query_id] = {doc_ids[pools[query][place]]: float(scores[part][place]) for place in best}
+
+    def rank(depth: int) -> Run:
+        run: Run = {}
+        for query, query_id in enumerate(queries):
+            part = slice(starts[query], starts[query + 1])
+            best = top_rows(scores[None, part], depth)[0]
+            run[query_id] = {doc_ids[pools[query][place]]: float(scores[part][place]) for place in best}
+        return run
+
+    run = ranked(rank, dataset, queries, DEPTH)
     stored = sum(len(text.encode()) for text in contents) / len(contents)
     return System(run, None, stored, 1000 * seconds / len(queries)), scope
 

@@ -10,6 +10,7 @@ from rabtriever.core.artifacts import ArtifactMismatchError, read_json, read_man
 from rabtriever.core.settings import load_params
 from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import load_dataset
+from rabtriever.data.identical_ids import ranked
 from rabtriever.data.metrics import score_queries
 from rabtriever.ops import registry
 from rabtriever.ops.promotion import Decision, GateParams, decide
@@ -93,7 +94,8 @@ def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion)
     dataset = load_dataset(_PATHS.prepared)
     try:
         there = Retriever.load(registry.local_folder(champion)).reindexed(dataset.corpus)
-        run = there.rank(dataset.split_queries("test"), k=_DEPTH)
+        queries = dataset.split_queries("test")
+        run = ranked(lambda depth: there.rank(queries, k=depth), dataset, queries, _DEPTH)
     except (ArtifactMismatchError, FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if type(error).__name__ == "OutOfMemoryError":  # of torch: no fault of the champion's
             raise

@@ -20,6 +20,7 @@ from torch import Tensor
 from rabtriever.core.artifacts import Manifest
 from rabtriever.core.vectors import top_rows
 from rabtriever.data.beir_io import Corpus, Document, Run
+from rabtriever.data.look_alikes import LookAlikes
 from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, score_weights
 from rabtriever.models.predictor import FoldedDocuments
 from rabtriever.search.explanation import Explanation, explain
@@ -231,8 +232,9 @@ class Retriever:
     def _row(self, doc_id: str) -> int:
         rows = self._rows
         if doc_id not in rows:
-            near = difflib.get_close_matches(doc_id, rows, n=1) if len(rows) <= _MOST_COMPARED else []
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            compared = rows if len(rows) <= _MOST_COMPARED else {}
+            near, alike = difflib.get_close_matches(doc_id, compared, n=1), LookAlikes(compared).of(doc_id)
+            hint = f"; there is {alike}" if alike else f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"no document is {doc_id!r}, expected one of the {len(rows):,} in the retriever{hint}")
         return rows[doc_id]
 

@@ -148,8 +148,11 @@ class DistilledBiencoderModule(LanguageModelModule):
     def _blocked(self, lists: Sequence[CandidateList], column: dict[int, int]) -> Tensor:
         """(B, D) bool: documents that are not negatives: positives, possible false negatives, and unjudged ones."""
         blocked = no_negatives(self.judgements, np.array([found.query for found in lists]), column)
+        first_copy = self.judgements.first_copy
+        texts = first_copy[list(column)]
         for number, found in enumerate(lists):
-            blocked[number, [column[row] for row in found.possible_false_negatives if row in column]] = True
+            unsafe = np.isin(texts, first_copy[list(found.possible_false_negatives)])
+            blocked[number] |= torch.from_numpy(unsafe)
         return blocked
 
     def _encode(self, sequences: Sequence[Sequence[int]]) -> Tensor:

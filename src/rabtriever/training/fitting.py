@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rabtriever.core.vectors import top_rows, unit
-from rabtriever.data.judgements import Judgements
+from rabtriever.data.judgements import Judgements, most, without
 from rabtriever.data.metrics import score_queries, summarise
 from rabtriever.lm.backbone import Backbone
 from rabtriever.models.document_terms import QueryMemory, ScoreWeights, remember, term_features
@@ -92,7 +92,7 @@ def fit_on_dev(
         The fit, the (N, H) states of the documents, and the memory of the training queries.
     """
     dataset = inputs.dataset
-    dev = Judgements.build(dataset.corpus, dataset.qrels["dev"])
+    dev = Judgements.build(dataset.corpus, dataset.qrels["dev"], dataset.queries)
     query_ids = inputs.prompt.query.ids(dev.texts(dataset.queries))
     memory = remember(backbone.encode(inputs.query_ids, batch_size), inputs.judgements.grades)
     states = backbone.encode(inputs.document_ids, batch_size)
@@ -184,7 +184,8 @@ def dev_candidates(
 ) -> DevCandidates:
     """The candidates of dev queries with all features but the yes/no logit, which is zero.
 
-    They are a query's `depth` most similar documents, and the `depth` most similar with the memory.
+    They are a query's `depth` most similar documents, and the `depth` most similar with the memory. Documents that are
+    ignored for the query are left out.
 
     Args:
         judged: the dev judgements.
@@ -197,8 +198,12 @@ def dev_candidates(
     queries, documents = unit(query_embeddings), unit(document_embeddings)
     terms = term_features(document_embeddings, memory)
     cosine, remembered = queries @ documents.T, queries @ terms.memory.T
-    both = np.concatenate([top_rows(cosine, depth), top_rows(cosine + MEMORY_REACH * remembered, depth)], axis=1)
-    lists = [list(dict.fromkeys(row)) for row in both.tolist()]
+    deep = depth + most(judged.ignored)
+    both = top_rows(cosine, deep).tolist(), top_rows(cosine + MEMORY_REACH * remembered, deep).tolist()
+    lists = [
+        list(dict.fromkeys([*without(near, ignored, depth), *without(with_memory, ignored, depth)]))
+        for near, with_memory, ignored in zip(*both, judged.ignored, strict=True)
+    ]
     rows = np.zeros((len(lists), max(len(one) for one in lists)), dtype=np.int64)
     mask = np.zeros(rows.shape, dtype=bool)
     for number, one in enumerate(lists):

@@ -32,7 +32,7 @@ class TrainingInputs:
 
 def training_inputs(dataset: Dataset, prompt: Prompt) -> TrainingInputs:
     """Numbers and tokenises the corpus and the training queries of a data set."""
-    judgements = Judgements.build(dataset.corpus, dataset.qrels["train"])
+    judgements = Judgements.build(dataset.corpus, dataset.qrels["train"], dataset.queries)
     return TrainingInputs(
         dataset,
         judgements,

@@ -13,6 +13,7 @@ import numpy as np
 
 from rabtriever.core.settings import bounded
 from rabtriever.core.vectors import top_rows
+from rabtriever.data.judgements import most, without
 from rabtriever.models.document_terms import EncodedDocuments, bi_encoder_scores
 
 
@@ -49,16 +50,20 @@ def bi_encoder_ranking(
 def select_candidates(
     ranking: np.ndarray,
     grades: Sequence[Mapping[int, int]],
-    num_documents: int,
+    ignored: Sequence[frozenset[int]],
+    first_copy: np.ndarray,
     params: MiningParams,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Candidate lists of all queries: positives, then the ranking's top, then random documents, without repetition.
+    """Candidate lists of all queries: positives, then the ranking's top, then random documents.
+
+    No text is in a list twice, and no document that is ignored for the query.
 
     Args:
-        ranking: (Q, depth or more) document rows, best first.
+        ranking: (Q, depth and as many as are ignored, or more) document rows, best first.
         grades: per query, document row -> grade of its known positives.
-        num_documents: size of the corpus.
+        ignored: per query, the document rows that are never shown.
+        first_copy: (N,) for each document of the corpus, the first row of the same text.
         params: how many of each.
         rng: source of the random documents.
 
@@ -66,20 +71,26 @@ def select_candidates(
         (Q, C) document rows, -1 after the last candidate of a query; C = positives + depth + random, at most the
         corpus.
     """
-    width = min(params.positives + params.depth + params.random, num_documents)
+    width = min(params.positives + params.depth + params.random, len(first_copy))
+    enough = min(width + most(ignored), len(first_copy))  # even if all but `random` are taken
     found = np.full((len(ranking), width), -1, dtype=np.int64)
-    for number, (ranked, judged) in enumerate(zip(ranking, grades, strict=True)):
-        best = sorted(judged, key=lambda row: (-judged[row], row))[: params.positives]
-        drawn = rng.choice(num_documents, size=width, replace=False)  # enough even if all but `random` are taken
-        chosen = dict.fromkeys(best)
-        chosen.update(dict.fromkeys(ranked[: params.depth].tolist()))
+    for number, (ranked, judged, left_out) in enumerate(zip(ranking, grades, ignored, strict=True)):
+        chosen: dict[int, int] = {}  # by text, the document that is shown
+        _add(chosen, sorted(judged, key=lambda row: (-judged[row], row)), first_copy, params.positives)
+        drawn = rng.choice(len(first_copy), size=enough, replace=False).tolist()
+        _add(chosen, without(ranked.tolist(), left_out, params.depth), first_copy, width)
         limit = min(len(chosen) + params.random, width)
-        for row in drawn.tolist():
-            if len(chosen) >= limit:
-                break
-            chosen.setdefault(row)
-        found[number, : len(chosen)] = list(chosen)
+        _add(chosen, without(drawn, left_out, enough), first_copy, limit)
+        found[number, : len(chosen)] = list(chosen.values())
     return found
+
+
+def _add(chosen: dict[int, int], rows: Sequence[int], first_copy: np.ndarray, limit: int) -> None:
+    """Adds rows whose text is not among the chosen, until there are `limit`."""
+    for row in rows:
+        if len(chosen) >= limit:
+            break
+        chosen.setdefault(int(first_copy[row]), row)
 
 
 def possible_false_negatives(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rabtriever.core.settings import bounded
+from rabtriever.data.judgements import most
 from rabtriever.models.document_terms import encoded_documents, remember, score_weights
 from rabtriever.models.reranker import Reranker
 from rabtriever.training.distilled_biencoder import DistilledBiencoderParams
@@ -56,8 +57,10 @@ def polishing_candidates(reranker: Reranker, inputs: TrainingInputs, params: Pol
     memory = remember(states, inputs.judgements.grades)
     documents = encoded_documents(backbone.encode(inputs.document_ids, BATCH), score_weights(backbone), memory)
     kept = np.sort(rng.choice(count, size=min(params.pool or count, count), replace=False))
-    ranking = bi_encoder_ranking(states[kept], documents, score_weights(backbone).similarity, params.depth)
+    ignored = [inputs.judgements.ignored[row] for row in kept]
+    depth = params.depth + most(ignored)
+    ranking = bi_encoder_ranking(states[kept], documents, score_weights(backbone).similarity, depth)
     how = MiningParams(params.depth, POSITIVES, params.random, margin=0.0, batch_size=BATCH, queries=params.pool)
     grades = [inputs.judgements.grades[row] for row in kept]
-    candidates = select_candidates(ranking, grades, len(inputs.document_ids), how, rng)
+    candidates = select_candidates(ranking, grades, ignored, inputs.judgements.first_copy, how, rng)
     return label_candidates(reranker, inputs, kept, candidates, how, "train_teacher: polishing", documents)

@@ -250,10 +250,11 @@ class TeacherModule(LanguageModelModule):
         """Document rows a query is trained on: a positive drawn by grade, further positives, negatives, unlabelled."""
         params, grades = self.params, self.judgements.grades[query]
         chosen = [self.judgements.positive(query, rng)]
-        chosen += draw([row for row in grades if row != chosen[0]], params.positives - 1, rng)
+        others = [row for row in self.judgements.distinct(grades) if row != chosen[0]]
+        chosen += draw(others, params.positives - 1, rng)
         chosen += draw(self.negatives[query], params.hard_negatives, rng)
-        known = set(chosen) | set(grades)
-        pool = rng.choice(self.judgements.positive_for_any, size=3 * params.random_negatives)
+        known = set(chosen) | set(grades) | self.judgements.ignored[query]
+        pool = rng.choice(self.judgements.negatives, size=3 * params.random_negatives)
         chosen += [int(row) for row in dict.fromkeys(pool.tolist()) if row not in known][: params.random_negatives]
         return chosen + draw(self.unlabelled[query], params.unlabelled, rng)
 

@@ -90,6 +90,6 @@ def _take(source: str, params: BackboneParams) -> Backbone:
 
 def _build(dataset: Dataset, small: SmallModelParams, prompt: PromptParams, seed: int) -> Backbone:
     documents = [document.contents for document in dataset.corpus.values()]
-    queries = Judgements.build(dataset.corpus, dataset.qrels["train"]).texts(dataset.queries)
+    queries = Judgements.build(dataset.corpus, dataset.qrels["train"], dataset.queries).texts(dataset.queries)
     tokenizer = build_tokenizer(template_texts(prompt, documents, queries), small.vocabulary, (prompt.yes, prompt.no))
     return Backbone(build_small_model(small, len(tokenizer), seed), tokenizer).to(training_device())

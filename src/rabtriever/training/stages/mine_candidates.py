@@ -15,6 +15,7 @@ from rabtriever.core.artifacts import check_parent, read_manifest
 from rabtriever.core.seeding import SeedParams
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.core.vectors import top_rows
+from rabtriever.data.judgements import most
 from rabtriever.lm.prompt import PromptParams
 from rabtriever.models.document_terms import EncodedDocuments, score_weights
 from rabtriever.models.reranker import Reranker
@@ -55,17 +56,17 @@ def run(sections: Sections, paths: Paths, tracker: Tracker, round: int) -> str:
         [inputs.query_ids[row] for row in kept], params.batch_size, f"mine@{round}: queries"
     )
     parents = {"data": data, "teacher": teacher.hash}
+    ignored = [inputs.judgements.ignored[row] for row in kept]
+    depth = params.depth + most(ignored)
     if round == 0:
-        ranking = _before_training(
-            inputs, kept, query_embeddings, documents, score_weights(model).similarity, params.depth
-        )
+        ranking = _before_training(inputs, kept, query_embeddings, documents, score_weights(model).similarity, depth)
     else:
         scorer, manifest = load_student(paths.student / str(round - 1), opened.encoder, prompt, teacher.hash)
         states = scorer.encode([inputs.dataset.queries[inputs.judgements.query_ids[row]] for row in kept])
-        ranking = _rank(scorer, states, documents, params.depth)
+        ranking = _rank(scorer, states, documents, depth)
         parents["student"] = manifest.hash
     grades = [inputs.judgements.grades[row] for row in kept]
-    candidates = select_candidates(ranking, grades, len(dataset.corpus), params, rng)
+    candidates = select_candidates(ranking, grades, ignored, inputs.judgements.first_copy, params, rng)
     teacher_at_work, label = Reranker(model, prompt, reader, prefix), f"mine@{round}: teacher"
     found = label_candidates(teacher_at_work, inputs, kept, candidates, params, label, documents)
     tracker.log_metrics(found.facts)
