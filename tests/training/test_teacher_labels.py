@@ -28,6 +28,23 @@ def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, judgem
     assert np.abs(found.scores[0, :3]).min() > 0 == found.scores[0, 3]
 
 
+def test_a_possible_false_negative_is_not_known(backbone, prompt, toy, judgements, query_ids, document_ids):
+    """A document that the teacher finds as good as the positive is trained on as wrong; or one outside the margin."""
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
+    positive = next(iter(judgements.grades[0]))
+    others = [int(row) for row in judgements.positive_for_any if row not in judgements.grades[0]]
+    params = MiningParams(depth=1, positives=1, random=0, margin=0.0, batch_size=4, queries=0)
+    candidates, asked = np.array([[positive, *others]]), (Reranker(backbone, prompt), inputs, np.array([0]))
+    scores = label_candidates(*asked, candidates, params, "toy").scores[0]
+    behind = np.sort(scores[0] - scores[1:])
+    for close in (1, 2):  # a margin between two documents: so many are inside
+        inside = replace(params, margin=float(behind[close - 1 : close + 1].mean()))
+        found = label_candidates(*asked, candidates, inside, "toy")
+        wanted = np.where(scores[0] - scores[1:] <= inside.margin, -1, 0)
+        assert found.grades.tolist() == [[judgements.grades[0][positive], *wanted]]
+        assert found.facts["possible_false_negatives"] == close == (wanted < 0).sum()
+
+
 def test_what_was_judged_wrong_is_known(backbone, prompt, toy, judgements, query_ids, document_ids):
     """A negative that a user has written down is protected as a possible false one, where the teacher likes it."""
     positive, new = next(iter(judgements.grades[0])), int(judgements.unjudged[0])

@@ -212,6 +212,15 @@ def test_schedule():
     assert rate_at(0, 1) == 1 and rate_at(500, 100) == pytest.approx(0.05)
 
 
+def test_every_step_has_its_rate():
+    """The schedule is made and not used: every step is taken at the peak rate, or at that of the epoch's start."""
+    module, rates = Line(steps=40), []
+    module.on_train_batch_end = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
+    fit(module, "line")
+    assert rates[:-1] == pytest.approx([0.05 * rate_at(step, 40) for step in range(1, 40)]), "of the step to come"
+    assert len({round(rate, 9) for rate in rates}) > 30
+
+
 def test_checkpoint_folder_depends_on_its_inputs(tmp_path):
     """A run resumes from the checkpoint of one with other data or settings."""
     folders = [
