@@ -74,3 +74,18 @@ def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy,
     np.testing.assert_array_equal(found, np.argsort(-wanted, axis=1)[:, :3])
     lexical = _before_training(inputs, kept, states[kept], encoded, 0.0, 3)
     assert lexical.shape == (3, 3) and not np.array_equal(lexical, found)
+
+
+def test_answers_are_filed_under_their_pair(backbone, prompt, toy, judgements, query_ids, document_ids):
+    """A document gets the state and the score of another one: the teacher answers in an order of its own."""
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
+    params = MiningParams(depth=1, positives=1, random=0, margin=0.0, batch_size=2, queries=0)
+    asked, candidates = np.array([4, 9]), np.array([[7, 0, -1], [3, 7, 6]])
+    found = label_candidates(Reranker(backbone, prompt), inputs, asked, candidates, params, "toy")
+    head = backbone.head_weight.detach().numpy()
+    for place, row in np.ndenumerate(candidates):
+        if row >= 0:
+            (state,) = backbone.encode([document_ids[row] + query_ids[asked[place[0]]]], 1)
+            np.testing.assert_allclose(found.states[place], state, atol=2e-3)  # kept in half precision
+            wanted = state @ (head[prompt.yes_id] - head[prompt.no_id])
+            np.testing.assert_allclose(found.scores[place], wanted, atol=1e-5)

@@ -251,3 +251,20 @@ def test_progress_goes_to_stderr(capsys, caplog, every_step, monkeypatch):
     assert caplog.records == []
     out, err = capsys.readouterr()
     assert out == "" and "line: 12/12 | " in err and "| loss " in err
+
+
+def test_gradients_are_clipped():
+    """One bad batch throws the weights far from where they were; or small gradients are made larger."""
+    for factor in (1000.0, 0.001):
+        module, sizes = Line(), []
+        plain = module.losses
+        module.losses = lambda rng, plain=plain, factor=factor: {"all": factor * sum(plain(rng).values())}
+        module.on_train_batch_end = lambda *_, module=module, sizes=sizes: sizes.append(size_of_gradient(module))
+        fit(module, "line")
+        assert len(sizes) == 12
+        assert sizes == pytest.approx([1.0] * 12, abs=1e-3) if factor > 1 else max(sizes) < 0.1
+
+
+def size_of_gradient(module: torch.nn.Module) -> float:
+    """Euclidean length of the gradients of all weights."""
+    return float(torch.cat([parameter.grad.flatten() for parameter in module.parameters()]).norm())
