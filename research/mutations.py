@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = Path("research/mutations.yaml")
 RESULT = Path("research/results/mutations.json")
 COPIED = ("src", "tests", "flows", "research", "profiles", "params.yaml", "dvc.yaml", "pyproject.toml")
-SECONDS = 900  # that tests get before they count as hanging
+SECONDS = 900  # that the tests of a fault get before they count as hanging
 OK, FAILED = 0, 1  # pytest's exit status; above it is no verdict of a test
 
 
@@ -113,7 +113,7 @@ def survey(mutations: Sequence[Mutation], root: Path) -> list[Verdict]:
         copy = _copied(root, Path(scratch))
         tests = list(dict.fromkeys(test for one in mutations for test in one.tests))
         print("mutations: the tests without any fault", flush=True)
-        if failed := first_failure(copy, tests):
+        if failed := first_failure(copy, tests, seconds=None):
             raise MutationError(f"{failed} fails without any fault; make it pass first")
         return [_verdict(one, copy, f"{number}/{len(mutations)}") for number, one in enumerate(mutations, start=1)]
 
@@ -140,8 +140,10 @@ def _verdict(one: Mutation, copy: Path, count: str) -> Verdict:
     return Verdict(one.file, one.planted, killed_by)
 
 
-def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
+def first_failure(copy: Path, tests: Sequence[str], seconds: float | None = SECONDS) -> str | None:
     """The first of the tests that fails in a copy of the repository, None where all pass.
+
+    Tests that do not end in time have failed.
 
     Raises:
         MutationError: pytest could not run them, as after an error of syntax.
@@ -152,9 +154,9 @@ def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
     options = ["-x", "-q", "-o", "addopts=", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
     command = [sys.executable, "-m", "pytest", *options, "-m", "not slow", *tests]
     try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"no end within {SECONDS} s"
+        return f"no end within {seconds:g} s"
     if done.returncode == OK:
         return None
     if done.returncode > FAILED:

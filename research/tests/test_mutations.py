@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -59,8 +62,26 @@ def test_what_survives_is_told(project: Path, capsys: pytest.CaptureFixture[str]
     assert (project / "src/toy.py").read_text() == SOURCE and not list((project / "src").rglob("*.pyc"))
 
 
-def test_a_part_of_the_list_leaves_the_result(project: Path, capsys: pytest.CaptureFixture[str]):
+Answer = Callable[[str], tuple[int, str]]
+
+
+@pytest.fixture
+def pytest_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    """Has a function stand for the process that runs tests: of the source it makes exit status and output."""
+
+    def stand_in(answer: Answer) -> None:
+        def run(command: list[str], cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+            status, output = answer((cwd / "src/toy.py").read_text())
+            return subprocess.CompletedProcess(command, status, output)
+
+        monkeypatch.setattr(mutations.subprocess, "run", run)
+
+    return stand_in
+
+
+def test_a_part_of_the_list_leaves_the_result(project: Path, pytest_says: Any, capsys: pytest.CaptureFixture[str]):
     """The table of all faults is replaced by that of a few; or a misspelt choice is reported as success."""
+    pytest_says(lambda source: (0, "") if source == SOURCE else (1, "FAILED tests/test_toy.py::test_later - x"))
     assert main(["--only", "too few"], project) == 0
     assert "1 of 1 killed" in capsys.readouterr().out and not (project / RESULT).exists()
     assert main(["--only", "nowhere"], project) == 2
@@ -90,27 +111,35 @@ def test_a_test_that_is_not_there_is_refused(project: Path, test: str):
         check_mutations(read_mutations(project / LIST)[:1], project)
 
 
-def test_tests_that_fail_anyway_are_refused(project: Path, capsys: pytest.CaptureFixture[str]):
+def test_tests_that_fail_anyway_are_refused(project: Path, pytest_says: Any, capsys: pytest.CaptureFixture[str]):
     """Every fault is found by a test that fails without any."""
-    (project / "tests/test_toy.py").write_text(TESTS.replace("== 3", "== 4"))
+    pytest_says(lambda source: (1, "FAILED tests/test_toy.py::test_later - x"))
     assert main([], project) == 2
     assert "test_later fails without any fault; make it pass first" in capsys.readouterr().err
     assert not (project / RESULT).exists()
 
 
-def test_code_that_cannot_be_read_is_no_fault_found(project: Path, capsys: pytest.CaptureFixture[str]):
-    """A typing error in the list is reported as a fault that a test has found."""
-    write_list(project, [{"planted": "broken", "old": "step + 1", "new": "step +"}])
+@pytest.mark.parametrize("status", [2, 4, 5])
+def test_an_error_of_pytest_is_no_fault_found(
+    project: Path, pytest_says: Any, capsys: pytest.CaptureFixture[str], status: int
+):
+    """Code that cannot be imported, or a test that is not collected, is reported as a fault that a test has found."""
+    pytest_says(lambda source: (0, "") if source == SOURCE else (status, "ERROR tests/test_toy.py - SyntaxError"))
     assert main([], project) == 2
-    assert "pytest ends with status" in capsys.readouterr().err
+    assert f"pytest ends with status {status}: tests/test_toy.py\nERROR" in capsys.readouterr().err
 
 
-def test_tests_that_never_end_find_the_fault(project: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tests_that_never_end_find_the_fault(project: Path, pytest_says: Any):
     """One fault that makes a loop endless stops all that come after it."""
-    monkeypatch.setattr(mutations, "SECONDS", 5)
-    write_list(project, [{"planted": "endless", "old": "return step + 1", "new": "while True:\n        step = step"}])
-    (found,) = mutations.survey(read_mutations(project / LIST), project)
-    assert found.killed_by == "no end within 5 s"
+
+    def answer(source: str) -> tuple[int, str]:
+        if "step - 1" in source:
+            raise subprocess.TimeoutExpired("pytest", 900)
+        return 0, ""
+
+    pytest_says(answer)
+    found = mutations.survey(read_mutations(project / LIST), project)
+    assert [one.killed_by for one in found] == ["no end within 900 s", None]
 
 
 def test_a_list_of_another_form_is_refused(project: Path):
