@@ -263,11 +263,18 @@ def test_manifest_round_trip(artifact):
     assert manifest.hash == artifacts.content_hash(artifact)
 
 
+def _bytes(folder):
+    return (folder / "manifest.json").read_bytes()
+
+
 def test_manifest_is_the_same_for_equal_runs(artifact):
     """A time or a path in the manifest makes every later stage run again."""
-    before = (artifact / "manifest.json").read_bytes()
+    before = _bytes(artifact)
     again = artifacts.write_manifest(artifact, "teacher", {"data": "aaa"}, {"width": 4})
-    assert (artifact / "manifest.json").read_bytes() == before and again == artifacts.read_manifest(artifact, "teacher")
+    assert _bytes(artifact) == before and again == artifacts.read_manifest(artifact, "teacher")
+    parents = {"data": "aaa", "backbone": "bbb"}, {"backbone": "bbb", "data": "aaa"}
+    written = [artifacts.write_manifest(artifact, "teacher", order, {}) and _bytes(artifact) for order in parents]
+    assert written[0] == written[1]
 
 
 def _change_manifest(folder, **parts):
@@ -331,3 +338,13 @@ def test_parents_are_compared(artifact):
         artifacts.check_parent(manifest, "data", "bbb")
     with pytest.raises(ArtifactMismatchError, match="names no parent 'backbone'"):
         artifacts.check_parent(manifest, "backbone", "bbb")
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """After a power cut there is an empty file in place of the old one."""
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(os.fstat(number).st_size))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("named"), replace(*paths)))
+    with atomic_write(tmp_path / "a.txt") as handle:
+        handle.write("text")
+    assert done == [4, "named"]

@@ -36,6 +36,16 @@ def test_truncation_keeps_the_template_and_is_counted(tokenizer, prompt_params):
     assert cut.truncation() == {"truncated_query_percent": 25.0}
 
 
+def test_a_long_text_keeps_its_start_and_its_end(tokenizer, prompt_params):
+    """The end of a dialogue, where the request is, is cut off; or of a budget of one the half is the whole text."""
+    text, cue = " ".join("abcdefghijklmnopqrstuvwxyz"), "\nUseful?"
+    words, after = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, cue))
+    assert len(words) >= 26 and words[:4] != words[4:8] != words[-4:], "so that each place can be told"
+    for room, kept in ((9, words[:5] + words[-4:]), (8, words[:4] + words[-4:]), (1, words[:1])):
+        tight = dataclasses.replace(prompt_params, query="{query}" + cue, max_query_tokens=room + len(after))
+        assert Prompt(tokenizer, tight, 256).query.ids([text]) == [kept + after]
+
+
 def test_a_text_of_exactly_the_budget_is_whole(tokenizer, prompt_params):
     """Off by one: a text that fits is cut, or one more than the model was promised gets through."""
     (ids,) = Prompt(tokenizer, prompt_params, 256).query.ids(["a cold wind blows"])

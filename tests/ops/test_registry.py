@@ -197,3 +197,14 @@ def test_previous_is_another_retriever(store: Path, monkeypatch: pytest.MonkeyPa
         registry.promote(register(0.6))
     assert (alias("champion"), alias("previous")) == ("4", "3"), "version 2 is the same retriever as 4"
     assert registry.rollback()[0].version == "3" and alias("previous") == "4"
+
+
+def test_the_tenth_version_is_newer_than_the_ninth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents an order of numbers as texts, by which the gate and a new registration look at an old version."""
+    tags = {"retriever_hash": "r", "data_hash": "d", registry.CODE_TAG: "code"}
+    stored = [types.SimpleNamespace(version=number, tags=tags, run_id="run") for number in ("9", "10", "2")]
+    client = types.SimpleNamespace(search_model_versions=lambda condition: stored)
+    monkeypatch.setattr(tracking, "client", lambda: client)
+    monkeypatch.setattr(registry, "code_here", lambda: "code")
+    assert [one.version for one in registry.versions()] == ["10", "9", "2"]
+    assert registry.find("r", "d").version == "10"

@@ -285,3 +285,14 @@ def test_batch_of_queries_does_not_change_a_score(retriever: Retriever, toy: Any
     for first, second in zip(together, alone, strict=True):
         assert np.allclose([hit.score for hit in first], [hit.score for hit in second], atol=1e-4)
         assert [hit.doc_id for hit in first] == [hit.doc_id for hit in second]
+
+
+def test_reindexed_encodes_documents_on_their_own_side(
+    scorer: Scorer, retriever: Retriever, toy: Any, make_backbone: Callable[..., Any]
+):
+    """A champion with a query adapter is compared on documents that its query encoder has read."""
+    adapted = replace(scorer, encoder=replace(scorer.encoder, compared=make_backbone(seed=7)))
+    retriever._scorer = adapted
+    found = retriever.reindexed(toy.corpus)
+    for one, other in zip(found._folded, retriever._folded, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -184,3 +184,11 @@ def test_one_query_and_few_documents_score_as_many_do(scorer: Scorer, states, mo
     monkeypatch.setattr("rabtriever.search.scorer.FEW_CELLS", 0)
     assert few == pytest.approx(scorer.scores(states[0][:1], folded), abs=1e-4)
     assert few == pytest.approx(scorer.scores(states[0], folded)[:1], abs=1e-4)
+
+
+def test_queries_are_encoded_on_their_own_side(backbone: Backbone, make_backbone, prompt: Prompt, toy):
+    """A student with a query adapter is asked with states that its predictor has never seen."""
+    own, texts = make_backbone(seed=5), list(toy.queries.values())[:3]
+    predictor = build_predictor(32, SHAPES["foldable"], 0.0)
+    scorer = Scorer(Encoder(own), Encoder(backbone), prompt, predictor, torch.zeros(32))
+    np.testing.assert_allclose(scorer.encode(texts), own.encode(prompt.query.ids(texts), 8), atol=1e-5)

@@ -1,11 +1,13 @@
 """Contrastive training: which documents push a query away, and what a resume does to mined negatives."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from rabtriever.data.beir_io import Document
 from rabtriever.data.judgements import Judgements
 from rabtriever.lm.padding import pad
 from rabtriever.training import contrastive
@@ -187,3 +189,31 @@ def test_similarity_is_the_cosine_of_pooled_states(backbone, judgements, query_i
     masks = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0], [1, 1]])
     found = module.similarity(queries, masks[0], documents, masks[1])
     assert torch.allclose(found, torch.tensor([[1.0, 0.0]]), atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_cosines(make_module, judgements, query_ids, document_ids):
+    """The temperature does nothing, or what is trained is not what ranks (cross-entropy written out)."""
+    module, rng = make_module(temperature=0.2), np.random.default_rng(3)
+    with torch.no_grad():
+        found = module.losses(np.random.default_rng(3))["contrastive"]
+    queries = judgements.sample_queries(PARAMS.batch_size, rng)
+    targets = [judgements.positive(int(query), rng) for query in queries]
+    asked, read = (unit(module.backbone.encode(ids, 12)) for ids in (query_ids, document_ids))
+    losses = []
+    for query, target in zip(queries, targets, strict=True):
+        wrong = [row for row in dict.fromkeys(targets) if row not in judgements.grades[query]]
+        logits = asked[query] @ read[[target, *wrong]].T / 0.2
+        losses.append(np.log(np.exp(logits).sum()) - logits[0])
+    assert float(found) == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+def test_each_of_many_queries_is_mined_with_its_own_judgements():
+    """From the 513th query on, what is right for a query is mined as its hardest negative."""
+    corpus = {name: Document(name, "", name) for name in "abc"}
+    known = Judgements.build(corpus, {f"{number:03}": {"abc"[number % 3]: 1} for number in range(600)})
+    backbone = SimpleNamespace(encode=lambda vectors, *how: np.array(vectors))  # what stands for token ids are vectors
+    right = np.arange(600) % 3
+    queries = np.eye(3)[right] + 0.5 * np.eye(3)[(right + 1) % 3]
+    found, unlabelled = mine_with_cosine(backbone, known, queries, np.eye(3), 3)
+    assert found.tolist() == np.stack([(right + 1) % 3, (right + 2) % 3, np.full(600, -1)], axis=1).tolist()
+    assert (unlabelled == -1).all()

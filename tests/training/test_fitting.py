@@ -18,7 +18,6 @@ from rabtriever.training.fitting import (
     share_to_treat_as_unseen,
     with_yes_no_logit,
 )
-from rabtriever.training.student_io import answer_direction
 
 TEMPERATURE = 0.05
 
@@ -236,9 +235,3 @@ def test_what_the_memory_brings_near_is_a_candidate_too():
     assert found.rows[found.mask].tolist() == [0, 1, 3] and found.mask.tolist() == [[True, True], [True, False]]
     assert found.grades[found.mask].tolist() == [0, 3, 2], "grades weigh the answers"
     assert found.features[0, :, 2].tolist() == pytest.approx([0, 0.8])
-
-
-def test_the_student_reads_along_the_weighted_yes_no_logit(backbone, prompt):
-    """A student that ignores the teacher's weights is distilled towards scores that its states cannot give."""
-    plain = answer_direction(backbone, 1.0, prompt)
-    np.testing.assert_allclose(answer_direction(backbone, 0.25, prompt), 0.25 * plain, atol=1e-7)

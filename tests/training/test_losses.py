@@ -247,3 +247,19 @@ def test_spread_of_a_dimension_that_hardly_moves():
     states = torch.cat([moves, 3 * moves, 1e-5 * moves], dim=1)
     assert spread(states).tolist() == pytest.approx([1.0, 3.0, 0.01 * 4 / 3], abs=1e-5)
     assert float(spread(torch.ones(4, 2)).min()) > 0
+
+
+def test_listwise_loss_is_the_mean_over_queries():
+    """A query of many or of high grades outweighs the others (by hand: each query's own shares)."""
+    scores = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])
+    loss = listwise_loss(scores, torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), torch.ones(2, 3).bool())
+    first = math.log(math.e + 1 + 1 / math.e) - 0.75
+    second = math.log(math.exp(0.5) + math.exp(2) + 1)
+    assert float(loss) == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_reranker_loss_of_one_side_alone():
+    """A batch of positives or of negatives alone gives a loss that is not a number (by hand: half a softplus)."""
+    score, one = torch.tensor([[2.0]]), torch.ones(1, 1).bool()
+    assert float(reranker_loss(score, torch.tensor([[1.0]]), one)) == pytest.approx(math.log1p(math.exp(-2)) / 2)
+    assert float(reranker_loss(score, torch.tensor([[0.0]]), one)) == pytest.approx(math.log1p(math.exp(2)) / 2)

@@ -27,7 +27,7 @@ from rabtriever.lm.prompt import Prompt, PromptParams
 from rabtriever.models.document_terms import EncodedDocuments, bi_encoder_scores, encoded_documents, score_weights
 from rabtriever.models.predictor import Predictor, PredictorParams, build_predictor
 from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
-from rabtriever.training.model_io import save_model
+from rabtriever.training.model_io import READER, save_model
 from rabtriever.training.stages import distill_student
 from rabtriever.training.student import StudentModule
 from rabtriever.training.student_io import ENCODER, PREDICTOR, answer_direction, save_student
@@ -140,6 +140,26 @@ def test_the_first_round_starts_anew(rounds: Rounds) -> None:
     torch.testing.assert_close(kept["direction"], answer_direction(rounds.teacher, 1.0, rounds.inputs.prompt))
     parents = {**rounds.parents, "candidates": candidates.hash}
     assert read_manifest(PATHS.student / "0", "student").parents == parents
+
+
+def test_a_student_answers_as_its_teacher_reads(
+    rounds: Rounds, make_backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight of the yes/no logit is taken for 1, or the head is not that of the reader, which is what answers."""
+    reader, prompt, seen = make_backbone(seed=5), rounds.inputs.prompt, []
+    rounds.teacher.configure(yes_no_logit=0.25)
+    save_model(PATHS.teacher, "teacher", rounds.teacher, prompt, {"data": rounds.parents["data"]}, {READER: reader})
+    monkeypatch.setattr(
+        distill_student, "StudentModule", lambda *given: (seen.append(given[1]), StudentModule(*given))[1]
+    )
+    embed_corpus.fn()
+    mine.fn(0)
+    distill.fn(0)
+    head = reader.head_weight.detach()
+    torch.testing.assert_close(seen[0].head_weight, head)
+    wanted = 0.25 * (head[prompt.yes_id] - head[prompt.no_id])
+    torch.testing.assert_close(seen[0].direction, wanted)
+    torch.testing.assert_close(load_file(PATHS.student / "0" / PREDICTOR)["direction"], wanted)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rabtriever.core.vectors import unit
 from rabtriever.models.document_terms import score_weights
 from rabtriever.training.losses import listwise_loss, reranker_loss
 from rabtriever.training.preference import PreferenceModule
@@ -121,6 +122,21 @@ def test_the_loss_is_that_of_the_scores_at_work(make_module, backbone, prompt, j
     assert set(terms) == {"pointwise", "listwise"}
     assert float(terms["pointwise"]) == pytest.approx(0.5 * float(reranker_loss(asked, grades, mask)), abs=1e-4)
     assert float(terms["listwise"]) == pytest.approx(float(listwise_loss(asked, grades, mask)), abs=1e-4)
+
+
+def test_the_contrastive_term_is_that_of_the_cosines(make_module, backbone, judgements, query_ids, document_ids):
+    """The temperature or the weight does nothing, or documents that nobody judged for a query are pushed away."""
+    module, temperature, weight = make_module(temperature=0.2, contrastive=0.3, unlabelled=1, agreement=0.5), 0.2, 0.3
+    with torch.no_grad():
+        found = module.losses(np.random.default_rng(7))["contrastive"]
+        queries, batch, column, _ = module.batch(np.random.default_rng(7))
+    asked, read = unit(backbone.encode(query_ids, 12)), unit(backbone.encode(document_ids, 8))
+    losses = []
+    for query, documents in zip(queries.tolist(), batch.documents.tolist(), strict=True):
+        wrong = [row for row in column if row in judgements.positive_for_any and row not in judgements.grades[query]]
+        logits = asked[query] @ read[[documents[0], *wrong]].T / temperature
+        losses.append(np.log(np.exp(logits).sum()) - logits[0])
+    assert float(found) == pytest.approx(weight * np.mean(losses), abs=1e-5)
 
 
 @pytest.mark.parametrize("term", ["pointwise", "listwise", "contrastive"])

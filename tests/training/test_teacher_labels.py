@@ -28,6 +28,23 @@ def test_grades_are_known_of_judged_documents_only(backbone, prompt, toy, judgem
     assert np.abs(found.scores[0, :3]).min() > 0 == found.scores[0, 3]
 
 
+def test_a_possible_false_negative_is_not_known(backbone, prompt, toy, judgements, query_ids, document_ids):
+    """A document that the teacher finds as good as the positive is trained on as wrong; or one outside the margin."""
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
+    positive = next(iter(judgements.grades[0]))
+    others = [int(row) for row in judgements.positive_for_any if row not in judgements.grades[0]]
+    params = MiningParams(depth=1, positives=1, random=0, margin=0.0, batch_size=4, queries=0)
+    candidates, asked = np.array([[positive, *others]]), (Reranker(backbone, prompt), inputs, np.array([0]))
+    scores = label_candidates(*asked, candidates, params, "toy").scores[0]
+    behind = np.sort(scores[0] - scores[1:])
+    for close in (1, 2):  # a margin between two documents: so many are inside
+        inside = replace(params, margin=float(behind[close - 1 : close + 1].mean()))
+        found = label_candidates(*asked, candidates, inside, "toy")
+        wanted = np.where(scores[0] - scores[1:] <= inside.margin, -1, 0)
+        assert found.grades.tolist() == [[judgements.grades[0][positive], *wanted]]
+        assert found.facts["possible_false_negatives"] == close == (wanted < 0).sum()
+
+
 def test_what_was_judged_wrong_is_known(backbone, prompt, toy, judgements, query_ids, document_ids):
     """A negative that a user has written down is protected as a possible false one, where the teacher likes it."""
     positive, new = next(iter(judgements.grades[0])), int(judgements.unjudged[0])
@@ -57,3 +74,18 @@ def test_before_training_a_student_ranks_by_what_is_known(backbone, prompt, toy,
     np.testing.assert_array_equal(found, np.argsort(-wanted, axis=1)[:, :3])
     lexical = _before_training(inputs, kept, states[kept], encoded, 0.0, 3)
     assert lexical.shape == (3, 3) and not np.array_equal(lexical, found)
+
+
+def test_answers_are_filed_under_their_pair(backbone, prompt, toy, judgements, query_ids, document_ids):
+    """A document gets the state and the score of another one: the teacher answers in an order of its own."""
+    inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
+    params = MiningParams(depth=1, positives=1, random=0, margin=0.0, batch_size=2, queries=0)
+    asked, candidates = np.array([4, 9]), np.array([[7, 0, -1], [3, 7, 6]])
+    found = label_candidates(Reranker(backbone, prompt), inputs, asked, candidates, params, "toy")
+    head = backbone.head_weight.detach().numpy()
+    for place, row in np.ndenumerate(candidates):
+        if row >= 0:
+            (state,) = backbone.encode([document_ids[row] + query_ids[asked[place[0]]]], 1)
+            np.testing.assert_allclose(found.states[place], state, atol=2e-3)  # kept in half precision
+            wanted = state @ (head[prompt.yes_id] - head[prompt.no_id])
+            np.testing.assert_allclose(found.scores[place], wanted, atol=1e-5)

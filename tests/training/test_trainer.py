@@ -212,6 +212,15 @@ def test_schedule():
     assert rate_at(0, 1) == 1 and rate_at(500, 100) == pytest.approx(0.05)
 
 
+def test_every_step_has_its_rate():
+    """The schedule is made and not used: every step is taken at the peak rate, or at that of the epoch's start."""
+    module, rates = Line(steps=40), []
+    module.on_train_batch_end = lambda *_: rates.append(module.optimizers().param_groups[0]["lr"])
+    fit(module, "line")
+    assert rates[:-1] == pytest.approx([0.05 * rate_at(step, 40) for step in range(1, 40)]), "of the step to come"
+    assert len({round(rate, 9) for rate in rates}) > 30
+
+
 def test_checkpoint_folder_depends_on_its_inputs(tmp_path):
     """A run resumes from the checkpoint of one with other data or settings."""
     folders = [
@@ -242,3 +251,20 @@ def test_progress_goes_to_stderr(capsys, caplog, every_step, monkeypatch):
     assert caplog.records == []
     out, err = capsys.readouterr()
     assert out == "" and "line: 12/12 | " in err and "| loss " in err
+
+
+def test_gradients_are_clipped():
+    """One bad batch throws the weights far from where they were; or small gradients are made larger."""
+    for factor in (1000.0, 0.001):
+        module, sizes = Line(), []
+        plain = module.losses
+        module.losses = lambda rng, plain=plain, factor=factor: {"all": factor * sum(plain(rng).values())}
+        module.on_train_batch_end = lambda *_, module=module, sizes=sizes: sizes.append(size_of_gradient(module))
+        fit(module, "line")
+        assert len(sizes) == 12
+        assert sizes == pytest.approx([1.0] * 12, abs=1e-3) if factor > 1 else max(sizes) < 0.1
+
+
+def size_of_gradient(module: torch.nn.Module) -> float:
+    """Euclidean length of the gradients of all weights."""
+    return float(torch.cat([parameter.grad.flatten() for parameter in module.parameters()]).norm())
