@@ -7,12 +7,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +54,7 @@ class Finished:
     files: set[str]
 
 
-def finished(root: Path, api: str) -> Finished:
+def finished(root: Path) -> Finished:
     """The undisturbed project, built and run where it is not there yet."""
     signs = root.parent / f"{root.name}.signs"
     if not (signs / "done").exists():
@@ -65,7 +63,7 @@ def finished(root: Path, api: str) -> Finished:
         root.mkdir(parents=True)
         make_project(root, _STEPS)
         (root / "tmp").mkdir()
-        done = subprocess.run(RETRAIN, cwd=root, env=environment(root, api, signs))
+        done = subprocess.run(RETRAIN, cwd=root, env=environment(root, signs))
         if done.returncode:
             sys.exit(f"drills: the undisturbed run ended with status {done.returncode}")
         (signs / "done").touch()
@@ -78,10 +76,15 @@ def finished(root: Path, api: str) -> Finished:
     return Finished(root, list(moments), moments, hashes(root), files(root))
 
 
-RETRAIN = [sys.executable, "-m", "flows.retrain"]
+RETRAIN = [
+    sys.executable,
+    "-c",
+    "from flows import common, retrain\n"
+    "with common.guard('retrain'):\n    retrain.bring_up_to_date()\n    retrain.print_report()",
+]  # `make run` without a Prefect server, whose start takes longer than a stage of this project
 
 
-def environment(root: Path, api: str, signs: Path | None = None, **more: str) -> dict[str, str]:
+def environment(root: Path, signs: Path | None = None, **more: str) -> dict[str, str]:
     """The environment of a project's commands; with `signs`, a stage notes its moments or waits at one of them."""
     given = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "DRILL_"))}
     given |= {
@@ -89,11 +92,10 @@ def environment(root: Path, api: str, signs: Path | None = None, **more: str) ->
         "PYTHONPATH": os.pathsep.join([str(root / "src"), *([str(_HOOK)] if signs else [])]),
         "TMPDIR": str(root / "tmp"),  # what a killed process leaves there is seen
         "OMP_NUM_THREADS": "1",
+        "PREFECT_HOME": str(root / ".cache/prefect"),
         MARK: str(root),
         **more,
     }
-    if api:
-        given |= {"PREFECT_API_URL": api, "PREFECT_HOME": str(root / ".cache/prefect")}
     if signs:
         given["DRILL_SIGNS"] = str(signs)
     return given
@@ -135,7 +137,7 @@ def _make_stale(root: Path, stage: str) -> None:
 
 def _empty_registry(root: Path) -> None:
     """Makes registration and gate due again."""
-    subprocess.run([sys.executable, "-c", _FORGET], cwd=root, env=environment(root, ""), check=True)
+    subprocess.run([sys.executable, "-c", _FORGET], cwd=root, env=environment(root), check=True)
     (root / "reports/promotion.json").unlink()
 
 
@@ -192,26 +194,3 @@ def strays(root: Path) -> list[psutil.Process]:
             if process.environ().get(MARK) == str(root) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
-
-
-@contextlib.contextmanager
-def prefect_server(scratch: Path) -> Iterator[str]:
-    """The address of a Prefect server for all drills: one for each run would take most of the time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    given = {**os.environ, "PREFECT_HOME": str(scratch / "prefect"), "DO_NOT_TRACK": "true"}
-    given["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    with open(scratch / "prefect.log", "w") as log:
-        server = subprocess.Popen([*command, "--no-ui"], env=given, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        url = f"http://127.0.0.1:{port}/api"
-        while server.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
-                break
-            time.sleep(0.2)
-        yield url
-    finally:
-        server.terminate()
-        server.wait()

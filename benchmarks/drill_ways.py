@@ -101,26 +101,36 @@ def drills(moments: dict[str, list[str]]) -> list[tuple[str, str]]:
     ]
 
 
-def drill(of: Finished, api: str, stage: str, name: str) -> dict[str, Any]:
+def drill(of: Finished, stage: str, name: str) -> dict[str, Any]:
     """Disturbs a run and runs again: what the first said, how the second ended, and what was left."""
     way = WAYS[name]
-    with copy(of, stage, _SIZE) as root:
-        status, said = _disturbed(of, root, api, stage, way)
-        again = subprocess.run(RETRAIN, cwd=root, env=environment(root, api), capture_output=True, text=True)
-        same = again.returncode == 0 and hashes(root) == of.hashes and champion(root) == of.hashes["models/retriever"]
-        left = leftovers(root, of) if again.returncode == 0 else [again.stderr.strip()[-400:]]
+    try:
+        with copy(of, stage, _SIZE) as root:
+            status, said = _disturbed(of, root, stage, way)
+            same, left = _again(of, root)
+    except (OSError, RuntimeError) as error:  # the drill itself failed
+        return {"stage": stage, "way": name, "status": None, "message": str(error), "sound": False}
     message = _message(said, root)
     told = way.dies or (status == 1 and bool(message) and not _RAW.search(said))
     row = {"stage": stage, "way": name, "status": status, "message": message, "same": same, "left": left}
     return {**row, "sound": told and same and not left}
 
 
-def _disturbed(of: Finished, root: Path, api: str, stage: str, way: Way) -> tuple[int, str]:
+def _again(of: Finished, root: Path) -> tuple[bool, list[str]]:
+    """Whether an undisturbed run after the disturbed one makes what it should, and what is left after it."""
+    again = subprocess.run(RETRAIN, cwd=root, env=environment(root), capture_output=True, text=True)
+    if again.returncode:
+        return False, [f"the next run failed: {_message(again.stderr, root)}"]
+    same = hashes(root) == of.hashes and champion(root) == of.hashes["models/retriever"]
+    return same, leftovers(root, of)
+
+
+def _disturbed(of: Finished, root: Path, stage: str, way: Way) -> tuple[int, str]:
     """Exit status and standard error of a run that is disturbed at the moment."""
     signs = root.parent / "signs"
     signs.mkdir()
     moment = next(one for one in way.moments if one in of.moments[stage])
-    given = environment(root, api, signs, DRILL_MOMENT=moment, DRILL_STAGE="" if stage == GATE else stage)
+    given = environment(root, signs, DRILL_MOMENT=moment, DRILL_STAGE="" if stage == GATE else stage)
     said = root.parent.parent / f"{root.parent.name}.stderr"  # not on the disk that becomes full
     with open(said, "w") as errors, open(os.devnull, "w") as nowhere:
         run = subprocess.Popen(RETRAIN, cwd=root, env=given, stdout=nowhere, stderr=errors)
@@ -132,19 +142,19 @@ def _disturbed(of: Finished, root: Path, api: str, stage: str, way: Way) -> tupl
         with way.disturb(root, int((signs / "reached").read_text()), run.pid):
             (signs / "go.part").rename(signs / "go")  # a rename needs no room
             status = run.wait(_SECONDS)
-            _wait(lambda: not strays(root), f"{[one.cmdline() for one in strays(root)]} to end")
+            _wait(lambda: not strays(root), f"{[one.cmdline() for one in strays(root)]} to end", 1.0)
         return status, said.read_text()
     finally:
         run.kill()
         said.unlink()
 
 
-def _wait(condition: Callable[[], Any], what: str) -> None:
+def _wait(condition: Callable[[], Any], what: str, pause: float = 0.02) -> None:
     deadline = time.monotonic() + _SECONDS
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited in vain for {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def _message(said: str, root: Path) -> str:

@@ -40,16 +40,15 @@ def main() -> None:
         sys.exit("drills: the file systems of the drills take root; run this as root, in a container for example")
     with tempfile.TemporaryDirectory(prefix="drills-") as scratch:
         home = arguments.finished or Path(scratch) / "finished"
-        with drill_project.prefect_server(Path(scratch)) as api:
-            finished = drill_project.finished(home.resolve(), api)
-            wanted = [
-                (stage, way)
-                for stage, way in drill_ways.drills(finished.moments)
-                if stage in (arguments.stage or [stage]) and way in (arguments.way or [way])
-                if not (arguments.missing and _is_sound(stage, way))
-            ]
-            with ThreadPoolExecutor(arguments.workers) as pool:
-                rows = list(pool.map(lambda drill: _drill(finished, api, *drill), wanted))
+        finished = drill_project.finished(home.resolve())
+        wanted = [
+            (stage, way)
+            for stage, way in drill_ways.drills(finished.moments)
+            if stage in (arguments.stage or [stage]) and way in (arguments.way or [way])
+            if not (arguments.missing and _is_sound(stage, way))
+        ]
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            rows = list(pool.map(lambda drill: _drill(finished, *drill), wanted))
     wrong = [row for row in rows if not row["sound"]]
     print(f"drills: {len(rows) - len(wrong)} of {len(rows)} as expected")
     sys.exit(1 if wrong else 0)
@@ -65,9 +64,9 @@ def _is_sound(stage: str, way: str) -> bool:
     return any(row["sound"] and (row["stage"], row["way"]) == (stage, way) for row in _rows())
 
 
-def _drill(finished: drill_project.Finished, api: str, stage: str, way: str) -> dict[str, Any]:
+def _drill(finished: drill_project.Finished, stage: str, way: str) -> dict[str, Any]:
     """The row of one drill, which is also in the report at once."""
-    row = drill_ways.drill(finished, api, stage, way)
+    row = drill_ways.drill(finished, stage, way)
     with _WRITES:
         _keep(row, finished.stages)
         print(json.dumps(row, ensure_ascii=False), flush=True)

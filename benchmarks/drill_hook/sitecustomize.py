@@ -59,7 +59,7 @@ if SIGNS and STAGE:
     _copied: list[str] = []
     _stage_run, tracking.stage_run = tracking.stage_run, _begun
     sys.addaudithook(_watch)
-elif SIGNS and "flows.retrain" in sys.orig_argv:
+elif SIGNS and "retrain.bring_up_to_date" in " ".join(sys.orig_argv):
     from rabtriever.ops import registry
 
     _promote, registry.promote = registry.promote, _promoting
