@@ -68,18 +68,18 @@ def _drill(finished: drill_project.Finished, stage: str, way: str) -> dict[str, 
     """The row of one drill, which is also in the report at once."""
     row = drill_ways.drill(finished, stage, way)
     with _WRITES:
-        _keep(row, finished.stages)
+        _keep(row, finished)
         print(json.dumps(row, ensure_ascii=False), flush=True)
     return row
 
 
-def _keep(row: dict[str, Any], stages: list[str]) -> None:
-    """Puts a row in the place of the one of the same drill; rows of stages that are no more go."""
-    by_drill = {(one["stage"], one["way"]): one for one in [*_rows(), row] if one["stage"] in stages}
-    order = {name: place for place, name in enumerate(stages)}
-    ways = list(drill_ways.WAYS)
-    kept = sorted(by_drill.values(), key=lambda one: (order[one["stage"]], ways.index(one["way"])))
-    REPORT.write_text(json.dumps({"stages": stages, "rows": kept}, indent=1, ensure_ascii=False) + "\n")
+def _keep(row: dict[str, Any], finished: drill_project.Finished) -> None:
+    """Puts a row in the place of the one of the same drill; rows of drills that are no more go."""
+    order = {drill: place for place, drill in enumerate(drill_ways.drills(finished.moments))}
+    by_drill = {(one["stage"], one["way"]): one for one in [*_rows(), row]}
+    kept = [by_drill[drill] for drill in order if drill in by_drill]
+    report = {"stages": finished.stages, "drills": list(order), "rows": kept}
+    REPORT.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

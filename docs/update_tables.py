@@ -38,16 +38,15 @@ def table(report: dict) -> str:
 
 
 def drills_table(report: dict) -> str:
-    """Markdown tables of benchmarks/drills.py: how runs after a disturbance ended, and what the disturbed ones said."""
-    results = {(row["stage"], row["way"]): "same" if row["sound"] else "**fault**" for row in report["rows"]}
-    ways = list(dict.fromkeys(row["way"] for row in report["rows"]))
-    lines = ["| | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
-    stages = dict.fromkeys(row["stage"] for row in report["rows"])
-    lines += [f"| {stage} | " + " | ".join(results.get((stage, way), "–") for way in ways) + " |" for stage in stages]
-    lines += ["", "| disturbance | last words of the disturbed run |", "|---|---|"]
-    for way in ways:
-        said = [_last_words(row) for row in report["rows"] if row["way"] == way]
-        lines.append(f"| {way} | {max(said, key=said.count)} |")
+    """A Markdown table of benchmarks/drills.py: in how many stages each disturbance did no harm, and what was said."""
+    lines = ["| disturbance | stages | last words of the disturbed run |", "|---|---|---|"]
+    for way in dict.fromkeys(way for _, way in report["drills"]):
+        rows = [row for row in report["rows"] if row["way"] == way]
+        said = [_last_words(row) for row in rows] or ["–"]
+        wrong = "".join(f", **not {row['stage']}**" for row in rows if not row["sound"])
+        planned = sum(way == other for _, other in report["drills"])
+        sound = sum(row["sound"] for row in rows)
+        lines.append(f"| {way} | {sound} of {planned}{wrong} | {max(said, key=said.count)} |")
     return "\n".join(lines)
 
 
