@@ -1,4 +1,4 @@
-"""Writes the evaluation tables of README.md and docs/ from the committed docs/evaluation/*.json.
+"""Writes the tables of README.md and docs/ from the committed docs/evaluation/*.json.
 
 `python docs/update_tables.py` redraws the tables. With `--take` it first copies reports/evaluation.json to
 docs/evaluation, with DVC's lock as the record of what it was made with, and asks models/retriever the example queries
@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
-PAGES = [DOCS.parent / "README.md"]
+PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -39,6 +39,25 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def drills_table(report: dict) -> str:
+    """A Markdown table of benchmarks/drills.py: in how many stages each disturbance did no harm, and what was said."""
+    lines = ["| disturbance | stages | last words of the disturbed run |", "|---|---|---|"]
+    for way in dict.fromkeys(way for _, way in report["drills"]):
+        rows = [row for row in report["rows"] if row["way"] == way]
+        said = [_last_words(row) for row in rows] or ["–"]
+        wrong = "".join(f", **not {row['stage']}**" for row in rows if not row["sound"])
+        planned = sum(way == other for _, other in report["drills"])
+        sound = sum(row["sound"] for row in rows)
+        lines.append(f"| {way} | {sound} of {planned}{wrong} | {max(said, key=said.count)} |")
+    return "\n".join(lines)
+
+
+def _last_words(row: dict) -> str:
+    """The last line that a disturbed run has printed, for any stage."""
+    last = row["message"].splitlines()[-1:]
+    return f"`{last[0].replace(row['stage'], 'STAGE')}`" if last else "none: it was killed"
+
+
 def _kept(retention: float | None) -> str:
     return "" if retention is None else f"; the student keeps **{retention:.1f} %** of the teacher's nDCG@10"
 
@@ -56,7 +75,8 @@ def rendered(page: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         report = json.loads((EVALUATIONS / f"{match.group(2)}.json").read_text())
-        return f"{match.group(1)}{table(report)}\n{match.group(3)}"
+        drawn = drills_table(report) if "rows" in report else table(report)
+        return f"{match.group(1)}{drawn}\n{match.group(3)}"
 
     return BLOCK.sub(fill, page.read_text())
 

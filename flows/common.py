@@ -23,6 +23,7 @@ from rabtriever.core import code
 from rabtriever.core.artifacts import ArtifactMismatchError
 from rabtriever.core.settings import load_sections, read_settings
 from rabtriever.core.stages import Paths
+from rabtriever.ops import full_disk
 from rabtriever.ops.prefect_server import api_errors, check_api
 from rabtriever.ops.processes import end_with_parent
 from rabtriever.ops.terminal import lines
@@ -99,10 +100,11 @@ def guard(name: str) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except EXPECTED_ERRORS as error:
-        if os.environ.get("RABTRIEVER_DEBUG"):
+    except Exception as error:
+        expected = isinstance(error, EXPECTED_ERRORS) or full_disk.is_of_full_disk(error)
+        if not expected or os.environ.get("RABTRIEVER_DEBUG"):
             raise
-        print(f"{name}: {lines(error)}", file=sys.stderr, flush=True)
+        print(f"{name}: {lines(full_disk.told(error))}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 

@@ -69,8 +69,12 @@ def tiny_llama(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy project."""
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+def make_project(root: Path, steps: int = STEPS) -> Path:
     """A copy of the repository with a raw folder and a model of its own, and few steps everywhere."""
-    root = tmp_path_factory.mktemp("project")
     for name in ("flows", "src", ".dvc"):
         shutil.copytree(
             ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.egg*")
@@ -85,7 +89,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_profile(load_profile("small", path, ROOT / "profiles"), path)  # whatever the checkout has been set to
     save_param(path, "prepare.source", "data/raw")
     save_param(path, "backbone.source", "llama")
-    params = re.sub(r"^(  (?:reader_)?steps:) \d+", rf"\1 {STEPS}", Path(path).read_text(), flags=re.MULTILINE)
+    params = re.sub(r"^(  (?:reader_)?steps:) \d+", rf"\1 {steps}", Path(path).read_text(), flags=re.MULTILINE)
     params = re.sub(r"(min_ndcg_10|min_recall_100): [\d.]+", r"\1: 0.0", params)
     Path(path).write_text(re.sub(r"max_total_loss: [\d.]+", "max_total_loss: 100.0", params))
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)

@@ -42,6 +42,20 @@ def test_progress_is_handed_over_and_the_rest_is_printed(project: Path, capfd: p
     assert not dvc_stages.run_stage("say", {}, lines.append) and len(lines) == 1
 
 
+@pytest.mark.parametrize("group", [True, False])
+def test_a_killed_stage_is_told(project: Path, group: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    """S12. Prevents "its message is above" of a stage that the system has killed, and that could say nothing."""
+    whom = "os.killpg(0, 9)" if group else "os.kill(os.getpid(), 9)"
+    Path("say.py").write_text(f"import os\n{whom}")
+    Path("dvc.yaml").write_text("stages: {say: {cmd: python say.py, deps: [say.py], outs: [said.txt]}}")
+    with pytest.raises(dvc_stages.StageFailed, match="^stage 'say' was ended by SIGKILL, as .*memory.*; run again$"):
+        dvc_stages.run_stage("say", {})
+    assert "failed to run" not in capfd.readouterr().err
+    Path("say.py").write_text("raise SystemExit(1)")
+    with pytest.raises(dvc_stages.StageFailed, match=r"^stage 'say' failed \(exit status 255\)"):
+        dvc_stages.run_stage("say", {})
+
+
 def started(program: str) -> subprocess.Popen[bytes]:
     """A process of a program that runs the stage `index`, once that stage is at work."""
     set_params("index", wait=60)

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from flows import retrain
-from rabtriever.ops import dvc_stages, processes, tracking
+from rabtriever.ops import dvc_stages, processes, registry, tracking
+from tests.ops.test_tracking import register
 from tests.toy import alive, build, set_params, wait_for
 
 STUBBORN = """
@@ -161,6 +162,28 @@ def test_only_runs_of_processes_that_are_gone_are_closed(
     expected = {"gone", "number given anew", "gone stages", "below gone"} | (set() if shared else {"retrain"})
     assert processes.sweep_runs() == len(expected)
     assert {name for name, run_id in runs.items() if status_of(run_id) == "KILLED"} == expected
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+def test_files_of_no_version_are_removed(project: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """S12. Prevents copies of a retriever that no version names, one for each registration that was cut short."""
+    version = register(0.5)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched, pytest.raises(type(error)):
+        patched.setattr(registry, "_ensure_model", fail)
+        register(0.6)
+    left = Path(".cache/scratch", f"{gone_process()}-x")
+    at_work = Path(".cache/scratch", f"{os.getppid()}-x")
+    left.mkdir(parents=True)
+    at_work.mkdir()
+    assert len(list(Path("mlruns/artifacts").glob("*/artifacts/model"))) == 2
+    assert processes.sweep_runs() == 0
+    assert not left.exists() and at_work.exists()
+    (kept,) = Path("mlruns/artifacts").glob("*/artifacts/model")
+    assert kept.parents[1].name == version.run_id and registry.local_folder(version).is_dir()
 
 
 def test_a_sweep_makes_no_store(project: Path) -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +31,7 @@ _DVC = [sys.executable, "-m", "dvc"]
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _RUNS = "Running stage '"
+_EXITED = re.compile(r"^ERROR: failed to reproduce '.*, exited with (-?\d+)$")
 # What DVC says around each stage (its command, hints on git and remotes) would bury what the stages say; that a command
 # failed has been said by the command.
 _CHATTER = re.compile(
@@ -40,6 +42,14 @@ _CHATTER = re.compile(
 
 class StageFailed(ChildProcessError):
     """A stage, or DVC itself, ended with an error; what went wrong has been shown."""
+
+
+@dataclass
+class _Said:
+    """What DVC has said of a stage: whether its command ran, and the status it failed with."""
+
+    ran: bool = False
+    status: int | None = None
 
 
 @contextlib.contextmanager
@@ -137,7 +147,7 @@ def run_stage(
         StageFailed: it ended with an error.
     """
     often = {} if progress is None else {EVERY: "1"}
-    ran = threading.Event()
+    said = _Said()
     with child_group(
         [*_DVC, "repro", "--single-item", stage],
         env=_environment({**environment, **often}),
@@ -147,8 +157,8 @@ def run_stage(
         errors="replace",
     ) as child:
         printers = [
-            threading.Thread(target=_pass_on, args=(child.stdout, "stdout", ran, progress), daemon=True),
-            threading.Thread(target=_pass_on, args=(child.stderr, "stderr", ran, progress), daemon=True),
+            threading.Thread(target=_pass_on, args=(child.stdout, "stdout", said, progress), daemon=True),
+            threading.Thread(target=_pass_on, args=(child.stderr, "stderr", said, progress), daemon=True),
         ]
         for printer in printers:
             printer.start()
@@ -166,8 +176,23 @@ def run_stage(
         printer.join(timeout=5)  # a process that outlived the stage may hold the other end
     if status:
         _restore(stage)
-        raise StageFailed(f"stage {stage!r} failed (exit status {status}); its message is above")
-    return ran.is_set()
+        raise StageFailed(_failure(stage, status, said.status))
+    return said.ran
+
+
+def _failure(stage: str, status: int, of_command: int | None) -> str:
+    """Returns what to tell of a stage that failed; one that was killed has said nothing itself.
+
+    >>> _failure("mine@0", 255, -9)[:38]
+    "stage 'mine@0' was ended by SIGKILL, a"
+    """
+    for one in (status, of_command or 0):
+        number = -one if one < 0 else one - 128  # a shell's way of telling it
+        if number in iter(signal.Signals):
+            name = signal.Signals(number).name
+            why = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+            return f"stage {stage!r} was ended by {name}{why}; run again"
+    return f"stage {stage!r} failed (exit status {status}); its message is above"
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -177,13 +202,13 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **extra}
 
 
-def _pass_on(
-    lines: IO[str], stream: str, ran: threading.Event, progress: Callable[[ProgressLine], None] | None
-) -> None:
+def _pass_on(lines: IO[str], stream: str, said: _Said, progress: Callable[[ProgressLine], None] | None) -> None:
     """Hands lines of progress over and prints the others to a standard stream, as it is when a line comes."""
     for line in lines:
         if line.startswith(_RUNS):
-            ran.set()
+            said.ran = True
+        elif exited := _EXITED.match(line):
+            said.status = int(exited[1])
         step = ProgressLine.parse(line) if progress is not None else None
         if step is not None:
             progress(step)

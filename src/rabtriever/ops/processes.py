@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from rabtriever.ops import tracking
+from rabtriever.ops import registry, scratch, tracking
 
 PROCESS_TAG = "rabtriever.process"
 _PIPELINE_TAG = "rabtriever.pipeline"
@@ -129,18 +130,21 @@ def identity() -> str:
 def sweep_runs() -> int:
     """Marks as KILLED the MLflow runs that say RUNNING although the process that wrote them is gone.
 
+    Files that such a process has put together for a version, or filed for one that did not come about, go too.
+
     The caller holds `dvc_stages.exclusive()`. So no other retraining of this checkout runs, and every retraining in
     the checkout's own store is over. In a store that several share, only runs of this host are judged.
 
     Returns:
         how many runs were marked.
     """
+    scratch.remove_left()
     local = _local_store()
     if local is not None and not local.is_file():
         return 0
     store = tracking.client()
     experiment = store.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
-    running = _running(store, experiment)
+    running = _runs(store, experiment, "attributes.status = 'RUNNING'")
     top = {run.info.run_id: run for run in running if "mlflow.parentRunId" not in run.data.tags}
     gone = {key for key, run in top.items() if _is_gone(run.data.tags, run.info.run_name, local is not None)}
     alive = top.keys() - gone
@@ -152,7 +156,18 @@ def sweep_runs() -> int:
         count = len(below) + len(gone)
         runs = "1 MLflow run" if count == 1 else f"{count} MLflow runs"
         print(f"retrain: marked {runs} of a killed process as KILLED", flush=True)
+    if local is not None:
+        _remove_unregistered(store, experiment)
     return len(below) + len(gone)
+
+
+def _remove_unregistered(store: Any, experiment: str) -> None:
+    """Removes the files of registrations that were killed, or failed, before there was a version of them."""
+    registered = {version.run_id for version in registry.versions()}
+    for status in ("FAILED", "KILLED"):
+        for run in _runs(store, experiment, f"attributes.status = '{status}' and tags.stage = 'register'"):
+            if run.info.run_id not in registered:
+                shutil.rmtree(tracking.artifact_path(run.info.artifact_uri), ignore_errors=True)
 
 
 def _local_store() -> Path | None:
@@ -162,12 +177,12 @@ def _local_store() -> Path | None:
     return path if path is not None and path.resolve().is_relative_to(Path.cwd().resolve()) else None
 
 
-def _running(store: Any, experiment: str) -> list[Any]:
-    """All runs that say RUNNING."""
+def _runs(store: Any, experiment: str, condition: str) -> list[Any]:
+    """All runs that meet a condition."""
     found: list[Any] = []
     token = None
     while True:
-        page = store.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
+        page = store.search_runs([experiment], condition, max_results=1000, page_token=token)
         found += page
         token = page.token
         if not token:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from rabtriever.ops.answering import (
 )
 from rabtriever.ops.examples import EXAMPLE
 from rabtriever.ops.packaging import MODEL_FOLDER, carried_code, code_here, save_model
+from rabtriever.ops.scratch import scratch_folder
 from rabtriever.ops.version_files import existing, version_file
 
 if TYPE_CHECKING:
@@ -123,12 +123,12 @@ def register(
         run.set_tags({"model_version": known.version})
         return known
     client = tracking.client()
-    with tempfile.TemporaryDirectory() as scratch:
-        save_model(folder, Path(scratch) / MODEL_FOLDER)
-        if fault := foreign_content(Path(scratch) / MODEL_FOLDER / ARTIFACTS / folder.name, manifest):
+    with scratch_folder() as scratch:
+        save_model(folder, scratch / MODEL_FOLDER)
+        if fault := foreign_content(scratch / MODEL_FOLDER / ARTIFACTS / folder.name, manifest):
             raise ArtifactMismatchError(f"{folder} cannot be registered: {fault}; build the index again")
-        write_json(Path(scratch) / "evaluation" / "per_query.json", per_query)
-        write_json(Path(scratch) / "evaluation" / "evaluation.json", evaluation)
+        write_json(scratch / "evaluation" / "per_query.json", per_query)
+        write_json(scratch / "evaluation" / "evaluation.json", evaluation)
         run.log_artifact(scratch)
     tags = {
         FORMAT_TAG: str(FORMAT),

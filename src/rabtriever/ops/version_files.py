@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from rabtriever.ops import tracking
 from rabtriever.ops.answering import not_trusted
+from rabtriever.ops.scratch import scratch_folder
 
 LOST_ADVICE = "if it is the retriever in models/retriever, `python -m flows.register` makes a new version of it"
 _CACHE = Path(".cache/registry")
@@ -38,8 +38,8 @@ def version_file(run_id: str, path: str, name: str, check: Callable[[Path], obje
         found = _CACHE / run_id / path
         if not found.exists():
             found.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=found.parent) as scratch:  # a killed download leaves nothing half
-                got = Path(client.download_artifacts(run_id, path, scratch))
+            with scratch_folder() as scratch:  # a killed download leaves nothing half
+                got = Path(client.download_artifacts(run_id, path, str(scratch)))
                 if check is not None:
                     check(got)
                 os.replace(got, found)
