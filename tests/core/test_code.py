@@ -169,6 +169,15 @@ def test_what_is_remembered_of_files_never_passes_for_other_code(package: Path) 
         assert code.identities() == found
 
 
+def test_what_running_the_code_leaves_is_no_code(package: Path) -> None:
+    """S09: prevents a first run of a fresh clone from ending in `evaluate`, where numba keeps what it has compiled."""
+    before, cache = code.identities(), package / "search/__pycache__"
+    cache.mkdir()
+    for name in ("module._scan-22.py311.nbi", "module._scan-22.py311.1.nbc", "module.cpython-311.pyc.140234"):
+        (cache / name).write_bytes(b"compiled")
+    assert code.identities() == before
+
+
 def test_the_command_imports_nothing_heavy() -> None:
     """S09: prevents seconds at the beginning of each run."""
     program = "import sys, rabtriever.core.code; print(*{name.partition('.')[0] for name in sys.modules})"

@@ -21,6 +21,7 @@ FOLDER = Path(".cache/code")  # the stage's output
 _KNOWN = Path(".cache/code_meanings.json")  # of files read before; outside of FOLDER, which DVC removes first
 _PACKAGE = Path(__file__).resolve().parent.parent
 _FLOWS = Path("flows")
+_COMPILED = "__pycache__"
 
 
 def file_of(name: str) -> Path:
@@ -97,9 +98,10 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All that is part of the code: no compiled and no hidden files."""
-    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*") if path.suffix != ".pyc")
-    return [path for path, parts in found if path.is_file() and not any(part.startswith(".") for part in parts)]
+    """All that is part of the code: no hidden files, and nothing of what Python and numba have compiled."""
+    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
+    kept = (path for path, parts in found if not any(part.startswith(".") or part == _COMPILED for part in parts))
+    return [path for path in kept if path.is_file()]
 
 
 def _meanings(files: Iterable[Path]) -> dict[Path, str]:
