@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 _PLACE = Path(".cache/scratch")
 
 
@@ -29,6 +27,8 @@ def scratch_folder() -> Iterator[Path]:
 
 def remove_left() -> None:
     """Removes the folders of processes that are gone."""
+    import psutil  # not above: who only searches does not have it
+
     for folder in _PLACE.glob("*-*"):
         process = folder.name.partition("-")[0]
         if process.isdecimal() and not psutil.pid_exists(int(process)):
