@@ -210,7 +210,8 @@ def test_the_loss_is_that_of_the_cosines(make_module, judgements, query_ids, doc
 def test_each_of_many_queries_is_mined_with_its_own_judgements():
     """From the 513th query on, what is right for a query is mined as its hardest negative."""
     corpus = {name: Document(name, "", name) for name in "abc"}
-    known = Judgements.build(corpus, {f"{number:03}": {"abc"[number % 3]: 1} for number in range(600)})
+    qrels = {f"{number:03}": {"abc"[number % 3]: 1} for number in range(600)}
+    known = Judgements.build(corpus, qrels, {query_id: f"need {query_id}" for query_id in qrels})
     backbone = SimpleNamespace(encode=lambda vectors, *how: np.array(vectors))  # what stands for token ids are vectors
     right = np.arange(600) % 3
     queries = np.eye(3)[right] + 0.5 * np.eye(3)[(right + 1) % 3]
