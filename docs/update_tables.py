@@ -3,7 +3,8 @@
 `python docs/update_tables.py` redraws the tables. With `--take` it first copies reports/evaluation.json to
 docs/evaluation, with DVC's lock as the record of what it was made with, and asks models/retriever the example queries
 of the documentation for docs/evaluation/examples.json.
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation. The rows with
+the document prior are in it where the mark says `<!-- table: NAME with prior -->`.
 """
 
 from __future__ import annotations
@@ -19,24 +20,40 @@ DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
-PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md"]
+PAGES = [DOCS.parent / "README.md", DOCS / "results.md", DOCS / "guides/backup-and-move.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: (\w+)( with prior)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(report: dict) -> str:
-    """A Markdown table of one evaluation report, with a line that says what it was measured on."""
+def table(report: dict[str, Any], with_prior: bool = False) -> str:
+    """A Markdown table of one evaluation report, below a line on what was measured and what reading adds."""
     lines = [
         f"`{report['dataset']}`: {report['num_queries']} {report['split']} queries, "
-        f"{report['num_documents']} documents{_kept(report['retention'])}.",
+        f"{report['num_documents']} documents.{gap(report)}",
         "",
         "| | " + " | ".join(TITLES.get(column, column) for column in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
     for name, row in report["systems"].items():
-        lines.append(f"| {name} | " + " | ".join(_cell(column, row.get(column)) for column in COLUMNS) + " |")
+        if with_prior or not name.endswith("_prior"):
+            lines.append(f"| {name} | " + " | ".join(_cell(column, row.get(column)) for column in COLUMNS) + " |")
     return "\n".join(lines)
+
+
+def gap(report: dict[str, Any]) -> str:
+    """What reading adds, and how much of it the student keeps, as sentences; empty for a report that does not tell."""
+    if "gap" not in report:
+        return ""
+    told = f"\nReading adds {_interval(report['gap'], '+.1f')} points of {report['metric']} to the bi-encoder"
+    if report["gap_closed"] is None:
+        return told + ", which is not significant."
+    return f"{told}; the student closes **{_interval(report['gap_closed'], '.0f', ' %')}** of this gap."
+
+
+def _interval(found: dict[str, float], form: str, unit: str = "") -> str:
+    middle = found.get("mean", found.get("value"))
+    return f"{middle:{form}}{unit} ({found['low']:{form}} to {found['high']:{form}})".replace("-", "−")
 
 
 def drills_table(report: dict) -> str:
@@ -58,10 +75,6 @@ def _last_words(row: dict) -> str:
     return f"`{last[0].replace(row['stage'], 'STAGE')}`" if last else "none: it was killed"
 
 
-def _kept(retention: float | None) -> str:
-    return "" if retention is None else f"; the student keeps **{retention:.1f} %** of the teacher's nDCG@10"
-
-
 def _cell(column: str, value: float | None) -> str:
     if value is None:
         return "–"
@@ -75,8 +88,8 @@ def rendered(page: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         report = json.loads((EVALUATIONS / f"{match.group(2)}.json").read_text())
-        drawn = drills_table(report) if "rows" in report else table(report)
-        return f"{match.group(1)}{drawn}\n{match.group(3)}"
+        drawn = drills_table(report) if "rows" in report else table(report, bool(match.group(3)))
+        return f"{match.group(1)}{drawn}\n{match.group(4)}"
 
     return BLOCK.sub(fill, page.read_text())
 

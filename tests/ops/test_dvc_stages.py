@@ -16,10 +16,10 @@ from tests.toy import alive, build, set_params, wait_for
 
 def test_graph_is_read_in_order() -> None:
     """Prevents running a stage before the one it reads from, and skipping what follows from a change."""
-    dot = 'strict digraph {\n"mine@0";\n"prepare";\n"mine@0" -> "distill@0";\n"prepare" -> "mine@0";\n"other";\n}'
-    parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
+    dot = 'strict digraph {\n"mine";\n"prepare";\n"mine" -> "distill";\n"prepare" -> "mine";\n"other";\n}'
+    parents = {"prepare": set(), "mine": {"prepare"}, "distill": {"mine"}, "other": set()}
     assert dvc_stages._graph(dot) == parents
-    assert dvc_stages._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+    assert dvc_stages._affected(parents, {"mine"}) == ["mine", "distill"]
 
 
 SAYS = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
@@ -21,7 +21,6 @@ from rabtriever.core.artifacts import Manifest
 from rabtriever.core.vectors import top_rows
 from rabtriever.data.beir_io import Corpus, Document, Run
 from rabtriever.data.look_alikes import LookAlikes
-from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, score_weights
 from rabtriever.models.predictor import FoldedDocuments
 from rabtriever.search.explanation import Explanation, explain
 from rabtriever.search.retriever_io import Parts, read_retriever, write_retriever
@@ -49,15 +48,14 @@ class Retriever:
         manifest: identity, parents and facts of the folder; None for a retriever assembled in memory.
         version: its number in the registry; None where it was not looked up there.
         params: when and how the shortlist is used.
-        memory: what the training queries tell of documents, for another corpus; None where scores need none.
     """
 
     def __init__(self, parts: Parts, manifest: Manifest | None = None) -> None:
         self._scorer, self._projections = parts.scorer, parts.projections
-        self._open_faiss: Callable[[], Any] = parts.index
+        self._open_faiss = parts.index
         self._documents: list[Document] = list(parts.corpus.values())
         self._folded = on_device(parts.folded)
-        self.params, self.memory, self.manifest = parts.params, parts.memory, manifest
+        self.params, self.manifest = parts.params, manifest
         self.version: str | None = None
 
     @classmethod
@@ -65,16 +63,33 @@ class Retriever:
         cls,
         scorer: Scorer,
         corpus: Corpus,
-        documents: EncodedDocuments,
-        projections: Projections,
+        documents: Tensor,
         params: IndexParams,
-        memory: QueryMemory | None = None,
+        projections: Projections | None = None,
+        folded: FoldedDocuments | None = None,
     ) -> Self:
-        """Builds the index over the documents of the corpus, in its order."""
+        """Builds the index over the documents of the corpus, given their embeddings (N, H) in its order.
+
+        Args:
+            scorer: what scores them.
+            corpus: the documents.
+            documents: their embeddings.
+            params: when and how the shortlist is used.
+            projections: of the shortlist; None where the corpus is scanned.
+            folded: the folded documents, where something was added to them; None folds them here.
+
+        Raises:
+            ValueError: no projections, and a corpus that is not scanned.
+        """
+        folded = scorer.fold(documents) if folded is None else folded
+        if projections is None:
+            if len(corpus) > params.exact_up_to:
+                raise ValueError(f"{len(corpus):,} documents are over index.exact_up_to: train a shortlist for them")
+            return cls(Parts(scorer, corpus, folded, params))
         with torch.no_grad():
             vectors = projections.documents(documents).float().numpy()
         index = build_faiss(vectors, params.factory)
-        return cls(Parts(scorer, corpus, scorer.fold(documents), projections, lambda: index, params, memory))
+        return cls(Parts(scorer, corpus, folded, params, projections, lambda: index))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -90,14 +105,13 @@ class Retriever:
     def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
         """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
         corpus = {document.doc_id: document for document in self._documents}
-        parts = Parts(
-            self._scorer, corpus, self._folded, self._projections, lambda: self._faiss, self.params, self.memory
-        )
+        index = None if self._projections is None else lambda: self._faiss
+        parts = Parts(self._scorer, corpus, self._folded, self.params, self._projections, index)
         self.manifest = write_retriever(folder, parts, parents, info)
         return self.manifest
 
     def __repr__(self) -> str:
-        encoder = self._scorer.encoder.compared
+        encoder = self._scorer.encoder
         kind = getattr(encoder.model.config, "model_type", type(encoder.model).__name__)
         version = f"version {self.version}" if self.version else "no version"
         identity = f"hash {self.manifest.hash[:12]}" if self.manifest else "not saved"
@@ -114,6 +128,7 @@ class Retriever:
 
     @functools.cached_property
     def _faiss(self) -> Any:
+        assert self._open_faiss is not None
         return self._open_faiss()
 
     @property
@@ -194,7 +209,13 @@ class Retriever:
         }
 
     def shortlist(self, query_embeddings: Tensor, depth: int) -> np.ndarray:
-        """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more."""
+        """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more.
+
+        Raises:
+            ValueError: the corpus is scanned, and the retriever has no shortlist.
+        """
+        if self._projections is None:
+            raise ValueError(f"{len(self):,} documents are scanned; there is no shortlist up to index.exact_up_to")
         with torch.no_grad():
             vectors = self._projections.queries(query_embeddings).float().numpy()
         return self._faiss.search(np.ascontiguousarray(vectors), min(depth, len(self._documents)))[1]
@@ -206,7 +227,7 @@ class Retriever:
         return rows, np.take_along_axis(scores, rows, axis=1)
 
     def encode(self, texts: Iterable[str]) -> Tensor:
-        """(Q, W) states of queries alone, as `shortlist` and `exact_top` take them.
+        """(Q, H) embeddings of queries encoded alone, as `shortlist` and `exact_top` take them.
 
         Raises:
             TypeError: not a list of texts.
@@ -214,20 +235,12 @@ class Retriever:
         return self._scorer.encode(texts)
 
     def reindexed(self, corpus: Corpus) -> Self:
-        """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
-
-        What the training queries told of a document is kept where the other corpus has it: under the same id, with
-        half of all their words in common.
-        """
+        """The same weights over another corpus, in memory, scanned whatever its size and without the document prior."""
         scorer = self._scorer
         ids = scorer.prompt.document.ids([document.contents for document in corpus.values()])
-        states = scorer.document_encoder.encode(ids, ENCODE_BATCH, "encoding the corpus")
-        memory = self.memory.moved(_places(self._documents, corpus)) if self.memory is not None else None
-        weights = score_weights(scorer.document_encoder.compared)._replace(similarity=scorer.predictor.similarity)
-        # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
-        params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
-        documents = encoded_documents(states, weights, memory, scorer.predictor.width)
-        return type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
+        documents = torch.from_numpy(scorer.encoder.encode(ids, ENCODE_BATCH, "encoding the corpus"))
+        params = replace(self.params, exact_up_to=max(self.params.exact_up_to, len(corpus)))
+        return type(self).assemble(scorer, corpus, documents, params)
 
     def _row(self, doc_id: str) -> int:
         rows = self._rows
@@ -251,7 +264,7 @@ class Retriever:
         return [rows for rows, _ in found], [scores for _, scores in found]
 
     def _best(self, state: Tensor, proposed: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and scores of the best proposed documents for one query (1, W); of all where too few are proposed."""
+        """Rows and scores of the best proposed documents for one query (1, H); of all where too few are proposed."""
         if (proposed < 0).any():  # an index of cells searches some of them, which may hold less than was asked for
             (rows,), (scores,) = self.exact_top(state, k)
             return rows, scores
@@ -260,16 +273,3 @@ class Retriever:
         scores = self._scorer.scores(state, chosen)
         best = top_rows(scores, k)[0]
         return rows[best], scores[0][best]
-
-
-def _places(documents: Sequence[Document], corpus: Corpus) -> list[int]:
-    """The rows of documents in another corpus, -1 for those that it lacks or has another text for."""
-    rows = {doc_id: row for row, doc_id in enumerate(corpus)}
-    here = (one.doc_id in corpus and _is_same(one, corpus[one.doc_id]) for one in documents)
-    return [rows[one.doc_id] if same else -1 for one, same in zip(documents, here, strict=True)]
-
-
-def _is_same(document: Document, other: Document) -> bool:
-    """Whether a document is still itself; ids that are numbers of rows name another one in the next export."""
-    words, others = (set(one.contents.lower().split()) for one in (document, other))
-    return 2 * len(words & others) >= len(words | others)
