@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rabtriever.core import code
 from rabtriever.training import trainer
 from rabtriever.training.trainer import StepModule, checkpoint_folder, fit, rate_at
 
@@ -233,10 +234,11 @@ def test_checkpoint_folder_depends_on_its_inputs(tmp_path):
 
 def test_checkpoint_folder_depends_on_the_code(tmp_path, monkeypatch):
     """Half a training by the loss before a fix and half by the one after is taken for a result."""
+    monkeypatch.chdir(tmp_path)  # what files meant is remembered there
     before = checkpoint_folder(tmp_path, "a", {})
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "objectives.py").write_text("LOSS = 2")
-    monkeypatch.setattr(trainer, "_PACKAGE", tmp_path / "code")
+    monkeypatch.setattr(code, "_PACKAGE", tmp_path / "code")
     trainer._code_hash.cache_clear()
     changed = checkpoint_folder(tmp_path, "a", {})
     trainer._code_hash.cache_clear()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rabtriever.core.artifacts import ArtifactMismatchError, read_json, write_json
+from rabtriever.core.artifacts import ArtifactMismatchError, atomic_write, read_json, write_json
 
 STAGE = "code"
 FOLDER = Path(".cache/code")  # the stage's output
@@ -38,8 +38,8 @@ def write_identities() -> None:
     for name, identity in identities().items():
         path, text = file_of(name), f"{identity}\n"
         if not path.is_file() or path.read_text() != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            with atomic_write(path) as file:
+                file.write(text)
 
 
 def identities() -> dict[str, str]:
@@ -57,6 +57,11 @@ def identities() -> dict[str, str]:
         inside = [path for path in package if path.is_relative_to(room)]
         found[f"{_PACKAGE.name}/{room.name}"] = combined(_PACKAGE, inside, meanings.__getitem__)
     return found | {f"{_FLOWS}/{path.stem}": combined(_FLOWS, [path], meanings.__getitem__) for path in flows}
+
+
+def package_identity() -> str:
+    """Returns the identity of the package alone, see `identities`."""
+    return identities()[_PACKAGE.name]
 
 
 def combined(root: Path, files: Iterable[Path], identify: Callable[[Path], str]) -> str:

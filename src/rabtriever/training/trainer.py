@@ -27,14 +27,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
-from rabtriever.core.code import combined, meaning
+from rabtriever.core.code import package_identity
 from rabtriever.core.progress import Progress
 from rabtriever.lm.backbone import Backbone
 from rabtriever.training.optimizers import BETAS, MuonAdamW
 
 CHECKPOINT_SECONDS = 30
 WARMUP_SHARE = 0.06
-_PACKAGE = Path(__file__).resolve().parent.parent
 POINTS = 50  # of a metric that a long fit logs; each takes the store some milliseconds
 
 
@@ -185,7 +184,7 @@ def checkpoint_folder(root: str | Path, stage: str, inputs: dict[str, Any]) -> P
 @functools.cache
 def _code_hash() -> str:
     """Of this package: half a training by one loss and half by another is a result of neither."""
-    return combined(_PACKAGE, _PACKAGE.rglob("*.py"), meaning)
+    return package_identity()
 
 
 def hardware() -> dict[str, Any]:
