@@ -151,9 +151,7 @@ def hashes(root: Path) -> dict[str, str]:
 def files(root: Path) -> set[str]:
     """The files of a project whose names do not differ between equal runs."""
     found = (path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
-    return {
-        path for path in found if not path.startswith(_IGNORED) and not re.search(r"/cache/files/|__pycache__", path)
-    }
+    return {path for path in found if not path.startswith(_IGNORED) and not _CACHED.search(path)}
 
 
 def champion(root: Path) -> str | None:

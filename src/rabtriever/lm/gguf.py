@@ -22,10 +22,8 @@ from rabtriever.lm.model_source import check_gguf
 
 CACHE = Path(".cache/gguf")
 _FAULTS = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RuntimeError)
-_LIKE_GPT2 = {
-    "default",
-    "gpt-2",
-}  # what `tokenizer.ggml.pre` calls the way of splitting that transformers falls back to
+# what `tokenizer.ggml.pre` calls the way of splitting that transformers falls back to
+_LIKE_GPT2 = {"default", "gpt-2"}
 
 
 def dequantised(path: str | Path, cache: str | Path = CACHE) -> Path:
