@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when numpy and torch are i
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,16 @@ def seeds() -> None:
     np.random.seed(1)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def folder() -> Iterator[None]:
+    """A test that stays in its temporary folder is told itself; else later tests of its process would fail for it."""
+    before = os.getcwd()
+    yield
+    after = os.getcwd()
+    os.chdir(before)
+    assert after == before, f"the test ended in {after}, expected {before}"
 
 
 @pytest.fixture(scope="session")

@@ -190,11 +190,10 @@ def test_other_folders_of_outputs(project: Path, monkeypatch: pytest.MonkeyPatch
         pipeline_settings.check_settings()
     Path("models").unlink()
     Path("reports").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, _: str(path) != "reports")
-    with pytest.raises(PermissionError, match="the folder reports is not writable"):
-        pipeline_settings.check_settings()
-    monkeypatch.undo()
-    os.chdir(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, _: str(path) != "reports")
+        with pytest.raises(PermissionError, match="the folder reports is not writable"):
+            pipeline_settings.check_settings()
     Path(".cache").touch()
     with pytest.raises(FileExistsError, match=r"\.cache is a file"), dvc_stages.exclusive():
         pass
