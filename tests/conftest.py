@@ -64,7 +64,7 @@ def seeds() -> None:
 
 
 @pytest.fixture(autouse=True)
-def folder() -> Iterator[None]:
+def working_folder() -> Iterator[None]:
     """A test that stays in its temporary folder is told itself; else later tests of its process would fail for it."""
     before = os.getcwd()
     yield
