@@ -141,6 +141,8 @@ def _refresh(stages: list[str]) -> Verdict:
 
 def _run(stage: str, environment: dict[str, str], display: RunDisplay) -> bool:
     """Whether the stage's command ran; where the data are why it failed, they are set aside."""
+    if not dvc_stages.is_stale(stage):  # it follows a stage that made the same again
+        return False
     heard = _Heard(sys.stderr)
     try:
         with contextlib.redirect_stderr(heard):  # type: ignore[type-var]

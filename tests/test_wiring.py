@@ -25,7 +25,7 @@ ONLY_IN = {
     "faiss": {"search/shortlist", "search/retriever_io"},
     "lightning": {"training/trainer", "ops/tracking"},
     "prefect": {"ops/prefect_server", "ops/retries"},
-    "dvc": set(),
+    "dvc": {"ops/dvc_stages"},
 }
 
 

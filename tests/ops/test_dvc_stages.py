@@ -13,13 +13,29 @@ from rabtriever.core.progress import ProgressLine
 from rabtriever.ops import dvc_stages
 from tests.toy import alive, build, set_params, wait_for
 
+CHAIN = """
+stages:
+  last: {cmd: cp b c, deps: [b], outs: [c]}
+  middle: {cmd: head -c 1 a > b, deps: [a], outs: [b]}
+  first: {cmd: cp raw.txt a, deps: [raw.txt], outs: [a]}
+  other: {cmd: cp side.txt d, deps: [side.txt], outs: [d]}
+"""
 
-def test_graph_is_read_in_order() -> None:
+
+def test_stale_stages_come_in_order(project: Path) -> None:
     """Prevents running a stage before the one it reads from, and skipping what follows from a change."""
-    dot = 'strict digraph {\n"mine@0";\n"prepare";\n"mine@0" -> "distill@0";\n"prepare" -> "mine@0";\n"other";\n}'
-    parents = {"prepare": set(), "mine@0": {"prepare"}, "distill@0": {"mine@0"}, "other": set()}
-    assert dvc_stages._graph(dot) == parents
-    assert dvc_stages._affected(parents, {"mine@0"}) == ["mine@0", "distill@0"]
+    Path("dvc.yaml").write_text(CHAIN)
+    Path("raw.txt").write_text("one")
+    Path("side.txt").write_text("two")
+    for stage in ("first", "middle", "last", "other"):
+        assert dvc_stages.run_stage(stage, {})
+    assert dvc_stages.stale_stages() == [] and not dvc_stages.is_stale("first")
+
+    Path("raw.txt").write_text("other")
+    assert dvc_stages.stale_stages() == ["first", "middle", "last"]
+    assert dvc_stages.is_stale("first") and not dvc_stages.is_stale("last")
+    assert dvc_stages.run_stage("first", {}) and dvc_stages.run_stage("middle", {})
+    assert not dvc_stages.is_stale("last"), "it would make the same again"
 
 
 SAYS = """
