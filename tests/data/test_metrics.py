@@ -138,6 +138,13 @@ def test_summary_of_nothing_is_refused():
         summarise({})
 
 
+def test_the_bootstrap_is_that_of_its_seed() -> None:
+    """Prevents a decision on a challenger that comes out otherwise when the gate is asked again."""
+    first, second = ({str(one): float(value) for one, value in enumerate(values)} for values in np.random.rand(2, 40))
+    found = [paired_bootstrap(first, second, 300, seed, 0.9) for seed in (5, 5, 6)]
+    assert found[0] == found[1] != found[2]
+
+
 def test_bootstrap_of_a_constant_difference():
     """The interval is not that of the difference."""
     champion = {f"q{n}": n / 100 for n in range(50)}
