@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rabtriever.core.artifacts import (
+    CARD,
     ArtifactMismatchError,
     Manifest,
     atomic_folder,
@@ -33,7 +34,6 @@ from rabtriever.search.shortlist import IndexParams, Projections
 
 KIND = "retriever"
 SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
-CARD = "MODEL_CARD.md"
 _SHORTLIST, _PROJECTIONS, _PREDICTOR = "shortlist.faiss", "shortlist.safetensors", "predictor.safetensors"
 # a champion registered before there was a choice has no order in its manifest
 _BEFORE_ORDER = {"order": "document_first"}
