@@ -56,10 +56,8 @@ def test_what_was_added_and_removed_is_searched(shown, folder: Path) -> None:  #
     """Prevents a command that shows another corpus than the server, and one that does not say which."""
     out, err = shown("search", "tea", "-k", "50", "--json")
     assert sorted(_ids(out)) == sorted({*_ids(out), "kettle"}) and "mug" not in _ids(out) and err == ""
-    assert (
-        shown("add", "mug.jsonl")[0]
-        == f"1 documents are added or replaced, in {Path('mlruns/documents.db').resolve()}\n"
-    )
+    file = Path("mlruns/documents.db").resolve()
+    assert shown("add", "mug.jsonl")[0] == f"1 documents are added or replaced, in {file}\n"
     shown("remove", "kettle")
     out, err = shown("search", "tea", "-k", "50", "--json")
     assert {"mug", "torch"} <= set(_ids(out)) and "kettle" not in _ids(out) and len(_ids(out)) == 8
