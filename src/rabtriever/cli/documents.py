@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rabtriever.cli.opening import told_when_slow
 from rabtriever.ops.terminal import json_line, one_line
+
+if TYPE_CHECKING:
+    from rabtriever.server.documents import DocumentStore
 
 _STDIN = "-"
 
@@ -15,27 +19,20 @@ _STDIN = "-"
 def add(parsed: argparse.Namespace) -> None:
     """Adds documents, or replaces those of the same id."""
     from rabtriever.data.beir_io import parse_corpus, read_corpus
-    from rabtriever.ops import tracking
-    from rabtriever.server.documents import DocumentStore
 
-    tracking.require()
+    store = _store(parsed)
     from_pipe = parsed.file == _STDIN
     corpus = parse_corpus(sys.stdin.buffer, "standard input") if from_pipe else read_corpus(parsed.file)
     if not corpus:
         where = "standard input" if from_pipe else parsed.file
         raise ValueError(f'{where} has no document; expected JSON lines with "_id" and "text"')
-    store = DocumentStore()
     store.put(corpus.values())
     print(f"{len(corpus):,} documents are added or replaced, in {store.path}")
 
 
 def remove(parsed: argparse.Namespace) -> None:
     """Removes documents; none of them where one is unknown."""
-    from rabtriever.ops import tracking
-    from rabtriever.server.documents import DocumentStore
-
-    tracking.require()
-    store = DocumentStore()
+    store = _store(parsed)
     _check_known(parsed.ids, store.changes())
     store.remove(*parsed.ids)
     print(f"{len(set(parsed.ids)):,} documents are removed, in {store.path}")
@@ -44,16 +41,23 @@ def remove(parsed: argparse.Namespace) -> None:
 def changes(parsed: argparse.Namespace) -> None:
     """Prints the documents that were added or replaced, as lines of a corpus file."""
     from rabtriever.data.documents import document_row
-    from rabtriever.ops import tracking
-    from rabtriever.server.documents import DocumentStore
 
-    tracking.require()
-    found = DocumentStore().changes()
+    found = _store(parsed).changes()
     for document in found.values():
         if document is not None:
             print(json_line(document_row(document)))
     removed = [doc_id for doc_id, document in found.items() if document is None]
     print(one_line(f"removed: {', '.join(removed) or 'none'}"), file=sys.stderr)
+
+
+def _store(parsed: argparse.Namespace) -> DocumentStore:
+    """Where changes are kept: in the file that was named, else beside the registry, which has to be there."""
+    from rabtriever.ops import tracking
+    from rabtriever.server.documents import DocumentStore
+
+    if parsed.documents is None:
+        tracking.require()
+    return DocumentStore(parsed.documents)
 
 
 def _check_known(doc_ids: list[str], changed: Mapping[str, object | None]) -> None:

@@ -8,7 +8,7 @@ indexed over the changed corpus.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,15 +16,13 @@ import torch
 from rabtriever.core.artifacts import Manifest
 from rabtriever.data.documents import Document
 from rabtriever.models.predictor import FoldedDocuments
+from rabtriever.search.calibration import Calibration
 from rabtriever.search.corpus_rows import is_equal, is_same, rows_of, unknown_document
 from rabtriever.search.explanation import Explanation
 from rabtriever.search.filters import Filter, FilterIndex
 from rabtriever.search.ranking import Ranking, ranking
 from rabtriever.search.retriever import SCORE_CELLS, Hit, Retriever
 from rabtriever.search.texts import check_query, one_text
-
-if TYPE_CHECKING:
-    from rabtriever.search.calibration import Calibration
 
 __all__ = ["Changes", "Filter", "LiveRetriever", "Query"]
 
@@ -276,4 +274,4 @@ class LiveRetriever:
     @property
     def calibration(self) -> Calibration | None:
         """The base's calibration; None where its version has none."""
-        return getattr(self._base, "calibration", None)
+        return self._base.calibration

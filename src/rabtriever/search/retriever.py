@@ -20,6 +20,7 @@ from rabtriever.core.artifacts import Manifest
 from rabtriever.data.beir_io import Corpus, Document, Run
 from rabtriever.models.document_terms import EncodedDocuments, QueryMemory
 from rabtriever.models.predictor import FoldedDocuments
+from rabtriever.search.calibration import Calibration
 from rabtriever.search.corpus_rows import places, rows_of, unknown_document
 from rabtriever.search.explanation import Explanation, explain
 from rabtriever.search.folded_index import FoldedIndex
@@ -55,12 +56,14 @@ class Retriever(FoldedIndex):
         version: its number in the registry; None where it was not looked up there.
         params: when and how the shortlist is used.
         memory: what the training queries tell of documents, for another corpus; None where scores need none.
+        calibration: from the score of a hit to the probability that it is right; None where none was fitted.
     """
 
     def __init__(self, parts: Parts, manifest: Manifest | None = None) -> None:
         super().__init__(parts)
         self._documents: tuple[Document, ...] = tuple(parts.corpus.values())
         self.memory, self.manifest = parts.memory, manifest
+        self.calibration: Calibration | None = parts.calibration
         self.version: str | None = None
 
     @classmethod
@@ -90,13 +93,20 @@ class Retriever(FoldedIndex):
         """
         return cls(*read_retriever(folder))
 
-    def save(self, folder: str | Path, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
-        """Writes the retriever as one self-contained folder, replacing an older one only when complete."""
+    def save(
+        self, folder: str | Path, parents: dict[str, str], info: dict[str, Any], card: str | None = None
+    ) -> Manifest:
+        """Writes the retriever as one self-contained folder, replacing an older one only when complete.
+
+        Args:
+            folder: where it goes.
+            parents: hash of each artefact it was made from, by name.
+            info: further facts for the manifest.
+            card: text of its MODEL_CARD.md; None for a folder without.
+        """
         corpus = {document.doc_id: document for document in self._documents}
-        parts = Parts(
-            self._scorer, corpus, self._folded, self._projections, lambda: self._faiss, self.params, self.memory
-        )
-        self.manifest = write_retriever(folder, parts, parents, info)
+        made = (self._scorer, corpus, self._folded, self._projections, lambda: self._faiss, self.params, self.memory)
+        self.manifest = write_retriever(folder, Parts(*made, self.calibration), parents, info, card)
         return self.manifest
 
     def __repr__(self) -> str:
@@ -247,7 +257,9 @@ class Retriever(FoldedIndex):
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
         documents = scorer.documents(states, memory)
-        return type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
+        made = type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
+        made.calibration = self.calibration
+        return made
 
     def _row(self, doc_id: str) -> int:
         if doc_id not in self.rows:
