@@ -22,17 +22,23 @@ MUG = {"_id": "mug", "title": "Mug", "text": "holds tea", "metadata": {"room": "
 
 
 @pytest.fixture
-def project(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
-    """A project whose champion is a small retriever; the working folder."""
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder where a registry is; nothing reads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("mlruns").mkdir()
     Path("mlruns/mlflow.db").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def project(folder: Path, registry: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """A project whose champion is a small retriever; the working folder."""
     find = lookup.find_retriever
     found = lambda name: Found(folder, "3") if name == "champion" else find(name)  # noqa: E731
     monkeypatch.setattr(lookup, "find_retriever", found)
     Path("mug.jsonl").write_text(json.dumps(MUG))
-    return tmp_path
+    return registry
 
 
 @pytest.fixture
@@ -57,12 +63,12 @@ def test_what_was_added_and_removed_is_searched(shown, folder: Path) -> None:  #
     out, err = shown("search", "tea", "-k", "50", "--json")
     assert sorted(_ids(out)) == sorted({*_ids(out), "kettle"}) and "mug" not in _ids(out) and err == ""
     file = Path("mlruns/documents.db").resolve()
-    assert shown("add", "mug.jsonl")[0] == f"1 documents are added or replaced, in {file}\n"
+    assert shown("add", "mug.jsonl")[0] == f"added or replaced: 1, kept in {file}\n"
     shown("remove", "kettle")
     out, err = shown("search", "tea", "-k", "50", "--json")
     assert {"mug", "torch"} <= set(_ids(out)) and "kettle" not in _ids(out) and len(_ids(out)) == 8
     assert [hit["metadata"] for hit in json.loads(out)["hits"] if hit["doc_id"] == "mug"] == [{"room": "kitchen"}]
-    assert err == f"with 2 changed documents of {file}\n"
+    assert err == f"changed documents taken along: 2, kept in {file}\n"
     (hit,) = [hit for hit in json.loads(out)["hits"] if hit["doc_id"] == "mug"]
     total = json.loads(shown("explain", "tea", "mug", "--json")[0])["total"]
     assert total == pytest.approx(hit["score"], abs=1e-3)
@@ -83,14 +89,12 @@ def test_only_known_documents_are_removed(shown) -> None:
     )
     assert DocumentStore().changes() == {}
     shown("add", "mug.jsonl")
-    assert shown("remove", "mug", "kettle")[0].startswith("2 documents are removed")
+    assert shown("remove", "mug", "kettle")[0].startswith("removed: 2, kept in ")
     assert "no document is 'mug'" in shown("remove", "mug", status=1)[1], "it is gone already"
 
 
-def test_documents_come_through_a_pipe(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_come_through_a_pipe(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents an export of another program from having to go through a file."""
-    Path("mlruns").mkdir(exist_ok=True)
-    Path("mlruns/mlflow.db").touch()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(MUG).encode())))
     assert main(["add", "-"]) == 0
     assert DocumentStore().changes() == {"mug": Document("mug", "Mug", "holds tea", {"room": "kitchen"})}
@@ -105,11 +109,9 @@ def test_documents_come_through_a_pipe(store: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_wrong_file_adds_nothing(
-    store: Path, capsys: pytest.CaptureFixture[str], content: str | None, told: str
+    registry: Path, capsys: pytest.CaptureFixture[str], content: str | None, told: str
 ) -> None:
     """Prevents a part of a file from being added."""
-    Path("mlruns").mkdir(exist_ok=True)
-    Path("mlruns/mlflow.db").touch()
     if content is not None:
         Path("wrong.jsonl").write_text(content)
     assert main(["add", "wrong.jsonl"]) == 1
@@ -126,3 +128,10 @@ def test_no_changes_are_kept_where_no_project_is(
     (tmp_path / "mug.jsonl").write_text(json.dumps(MUG))
     assert main(words) == 1
     assert "run `make run` first" in capsys.readouterr().err and not (tmp_path / "mlruns").exists()
+
+
+def test_changes_are_kept_in_the_file_that_a_server_was_given(registry: Path) -> None:
+    """Prevents a server with a file of its own from being out of reach of the commands."""
+    Path("mug.jsonl").write_text(json.dumps(MUG))
+    assert main(["add", "mug.jsonl", "--documents", "own.db"]) == 0
+    assert list(DocumentStore("own.db").changes()) == ["mug"] and DocumentStore().changes() == {}

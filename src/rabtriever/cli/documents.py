@@ -27,7 +27,7 @@ def add(parsed: argparse.Namespace) -> None:
         where = "standard input" if from_pipe else parsed.file
         raise ValueError(f'{where} has no document; expected JSON lines with "_id" and "text"')
     store.put(corpus.values())
-    print(f"{len(corpus):,} documents are added or replaced, in {store.path}")
+    print(f"added or replaced: {len(corpus):,}, kept in {store.path}")
 
 
 def remove(parsed: argparse.Namespace) -> None:
@@ -35,7 +35,7 @@ def remove(parsed: argparse.Namespace) -> None:
     store = _store(parsed)
     _check_known(parsed.ids, store.changes())
     store.remove(*parsed.ids)
-    print(f"{len(set(parsed.ids)):,} documents are removed, in {store.path}")
+    print(f"removed: {len(set(parsed.ids)):,}, kept in {store.path}")
 
 
 def changes(parsed: argparse.Namespace) -> None:

@@ -108,5 +108,5 @@ def open_with_changes(name: str) -> Retriever | _Changed:
     with told_when_slow(f"encoding the documents of {store.path}"):
         live = LiveRetriever.of(retriever, changes)
     if live.changes:
-        print(f"with {len(live.changes):,} changed documents of {store.path}", file=sys.stderr)
+        print(f"changed documents taken along: {len(live.changes):,}, kept in {store.path}", file=sys.stderr)
     return _Changed(live)
