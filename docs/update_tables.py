@@ -136,13 +136,13 @@ def examples(folder: Path) -> dict[str, Any]:
                 f"{folder} answers {query!r} with {hits[0].doc_id} ({hits[0].title}), which was not judged relevant; "
                 "train it further, or choose another query in src/rabtriever/ops/examples.py"
             )
-        found = [{**_rounded(hit._asdict()), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
+        found = [{**_shown(hit), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
         answers.append({"query_id": ids[query], "query": query, "hits": found})
     return {"dataset": EXAMPLES_DATA.name, "retriever": retriever.manifest.hash, "examples": answers}
 
 
-def _rounded(hit: dict[str, Any]) -> dict[str, Any]:
-    return {**hit, "score": round(float(hit["score"]), 2)}
+def _shown(hit: Any) -> dict[str, Any]:
+    return {"doc_id": hit.doc_id, "score": round(float(hit.score), 2), "title": hit.title, "text": hit.text}
 
 
 def record(report: str) -> str:
