@@ -15,7 +15,7 @@ from rabtriever.server.project import NothingHere, Project
 FOLDER = Path(__file__).parent / "page"
 # in an order in which each imports only from those before it
 MODULES = ("dom", "source", "route", "chart", "columns", "search", "losses", "versions", "data", "cost", "label", "main")
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class) (\w+))", re.MULTILINE)
 
