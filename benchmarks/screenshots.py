@@ -38,7 +38,11 @@ def views(page: Any) -> dict[str, str]:
     worst = min(queries, key=lambda one: one["values"]["student"] - one["values"]["biencoder"], default=None)
     shown = {"search": f"#/search?q={quote(examples[0])}"} if examples else {"search": "#/search"}
     shown["losses"] = "#/losses" + (f"?query={quote(worst['id'])}" if worst else "")
-    return {**shown, **{name: f"#/{name}" for name in ("versions", "data", "cost")}, "label": shown["search"].replace("search", "label")}
+    return {
+        **shown,
+        **{name: f"#/{name}" for name in ("versions", "data", "cost")},
+        "label": shown["search"].replace("search", "label"),
+    }
 
 
 def settled(page: Any) -> None:

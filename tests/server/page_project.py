@@ -50,7 +50,10 @@ def write_project(root: Path) -> Dataset:
     _write_per_query(paths.reports / "per_query.tsv", per_query)
     write_json(paths.reports / "evaluation.json", _evaluation(dataset, per_query))
     write_json(paths.reports / "data.json", _report(dataset))
-    write_json(paths.reports / "samples.json", [{"query_id": q, "query": dataset.queries[q], "hits": []} for q in examples(dataset)])
+    write_json(
+        paths.reports / "samples.json",
+        [{"query_id": q, "query": dataset.queries[q], "hits": []} for q in examples(dataset)],
+    )
     return dataset
 
 
@@ -169,7 +172,10 @@ class FakeLive:
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The hits of each query."""
         return [
-            [Hit(doc_id, score, *self.document(doc_id)[1:3]) for doc_id, score in list(self.scores(one.text).items())[: one.k]]
+            [
+                Hit(doc_id, score, *self.document(doc_id)[1:3])
+                for doc_id, score in list(self.scores(one.text).items())[: one.k]
+            ]
             for one in queries
         ]
 

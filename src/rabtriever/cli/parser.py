@@ -115,9 +115,7 @@ def _add_backup(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     report = commands.add_parser("report", help="write the page of the last run as one HTML file")
-    report.add_argument(
-        "file", nargs="?", default="reports/report.html", help="where it goes (default: %(default)s)"
-    )
+    report.add_argument("file", nargs="?", default="reports/report.html", help="where it goes (default: %(default)s)")
     report.set_defaults(run=_later("report", "report"))
 
 

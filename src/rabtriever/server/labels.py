@@ -12,8 +12,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from rabtriever.core.artifacts import atomic_folder
+from rabtriever.data.beir_io import Dataset, load_dataset, write_corpus, write_qrels, write_queries
 from rabtriever.data.statistics import normalised
 
 FILE = Path("labels/labels.tsv")  # below the project folder
@@ -130,3 +132,65 @@ def _parsed(line: str, where: str) -> Label:
 def _one_line(text: str) -> str:
     """A text without what would break a line or a column, and without half surrogate pairs."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+class Taken(NamedTuple):
+    """What became of the labels: pairs that were added, and why others were not."""
+
+    added: int
+    judged_before: int
+    of_held_out_queries: int
+    of_unknown_documents: int
+    of_queries_without_help: int
+
+
+def add_to_training(labels: list[Label], source: str | Path, target: str | Path) -> Taken:
+    """Writes a data set that has the judgements of another and the labels as training judgements.
+
+    The last label of a pair counts. Left out are pairs that are judged already, queries that are test or dev queries,
+    documents that the corpus lacks, and queries for which no document helps.
+
+    Args:
+        labels: what people said.
+        source: folder in BEIR layout.
+        target: folder that is written; `make run DATA=target` trains on it.
+
+    Raises:
+        FileExistsError: the target is there.
+        FileNotFoundError, DataContractError: as of `beir_io.load_dataset`.
+    """
+    if Path(target).exists():
+        raise FileExistsError(f"{target} is there already, expected a new folder; name another one")
+    dataset = load_dataset(source)
+    ids = {normalised(text): query for query, text in dataset.queries.items()}
+    held_out = {query for split, qrels in dataset.qrels.items() if split != "train" for query in qrels}
+    train = {query: dict(grades) for query, grades in dataset.qrels["train"].items()}
+    queries, reasons = dict(dataset.queries), Counter()
+    for label in latest(labels).values():
+        query = ids.get(normalised(label.query), label.query_id)
+        reason = _reason(label, query, dataset, train, held_out)
+        reasons[reason] += 1
+        if reason == "added":
+            train.setdefault(query, {})[label.doc_id] = label.grade
+            queries.setdefault(query, label.query)
+    without = [query for query, grades in train.items() if query not in dataset.queries and not any(grades.values())]
+    lost = sum(len(train.pop(query)) for query in without)
+    kept = {query: text for query, text in queries.items() if query not in without}
+    _write(Dataset(dataset.corpus, kept, {**dataset.qrels, "train": train}), Path(target))
+    return Taken(reasons["added"] - lost, reasons["judged"], reasons["held out"], reasons["document"], lost)
+
+
+def _reason(label: Label, query: str, dataset: Dataset, train: dict[str, dict[str, int]], held_out: set[str]) -> str:
+    if query in held_out:
+        return "held out"
+    if label.doc_id not in dataset.corpus:
+        return "document"
+    return "judged" if label.doc_id in train.get(query, {}) else "added"
+
+
+def _write(dataset: Dataset, target: Path) -> None:
+    with atomic_folder(target) as folder:
+        write_corpus(folder / "corpus.jsonl", dataset.corpus)
+        write_queries(folder / "queries.jsonl", dataset.queries)
+        for split, qrels in dataset.qrels.items():
+            write_qrels(folder / "qrels" / f"{split}.tsv", qrels)

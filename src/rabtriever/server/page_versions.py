@@ -97,9 +97,7 @@ def _changes(
     return {
         "data": version.data_hash != base.data_hash,
         "code": _code(version) != _code(base),
-        "artefacts": [
-            name.removeprefix(_PARENT) for name in names if version.tags.get(name) != base.tags.get(name)
-        ],
+        "artefacts": [name.removeprefix(_PARENT) for name in names if version.tags.get(name) != base.tags.get(name)],
         "settings": [{"name": name, "before": before.get(name), "after": after.get(name)} for name in changed],
     }
 
@@ -146,7 +144,12 @@ def _regressed(version: RegisteredVersion, base: RegisteredVersion, texts: Mappi
     lost = {query_id: ours[query_id][METRIC] - theirs[query_id][METRIC] for query_id in ours}
     worst = sorted((query_id for query_id in lost if lost[query_id] < 0), key=lambda one: (lost[one], one))
     rows = [
-        {"id": query_id, "text": texts.get(query_id), "before": theirs[query_id][METRIC], "after": ours[query_id][METRIC]}
+        {
+            "id": query_id,
+            "text": texts.get(query_id),
+            "before": theirs[query_id][METRIC],
+            "after": ours[query_id][METRIC],
+        }
         for query_id in worst[:_REGRESSED]
     ]
     better = sum(difference > 0 for difference in lost.values())

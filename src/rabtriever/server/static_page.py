@@ -14,7 +14,20 @@ from rabtriever.server.project import NothingHere, Project
 
 FOLDER = Path(__file__).parent / "page"
 # in an order in which each imports only from those before it
-MODULES = ("dom", "source", "route", "chart", "columns", "search", "losses", "versions", "data", "cost", "label", "main")
+MODULES = (
+    "dom",
+    "source",
+    "route",
+    "chart",
+    "columns",
+    "label",
+    "search",
+    "losses",
+    "versions",
+    "data",
+    "cost",
+    "main",
+)
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class) (\w+))", re.MULTILINE)
@@ -83,5 +96,10 @@ def bundle() -> str:
 
 def _as_function(name: str, text: str) -> str:
     exported = ", ".join(_EXPORT.findall(text))
-    body = _EXPORT.sub("", _IMPORT.sub(r"const \1 = module_\2;", text))
+    body = _EXPORT.sub("", _IMPORT.sub(_as_constant, text))
     return f"const module_{name} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
+
+
+def _as_constant(found: re.Match[str]) -> str:
+    """`import { show as search } from "./search.js";` as `const { show: search } = module_search;`."""
+    return f"const {found[1].replace(' as ', ': ')} = module_{found[2]};"

@@ -1,6 +1,6 @@
 // Charts as SVG. Each has a name for screen readers, and a table beside it that says the same.
 
-import { el, svg } from "./dom.js";
+import { el, number, svg } from "./dom.js";
 
 /** A function from values to places; both ends are given, the values may be on a logarithmic scale. */
 export function scale([low, high], [from, to], log = false) {
@@ -31,9 +31,22 @@ export function figure(title, picture, ...below) {
   return el("figure", {}, el("figcaption", {}, title), picture, ...below);
 }
 
+/** The width of a picture that has the page for itself, or one of several columns. */
+export function room(most, columns = 1) {
+  const page = Math.min(document.documentElement.clientWidth, 1480) - 70;
+  const inColumns = (page - 44 * (columns - 1)) / columns;
+  return Math.round(Math.min(most, Math.max(300, inColumns < 460 ? page : inColumns)));
+}
+
+/** A time at a tick: a power of ten in milliseconds. */
+export function tickTime(milliseconds) {
+  if (milliseconds >= 1000) return `${number(milliseconds / 1000, 0)} s`;
+  return milliseconds < 1 ? `${number(1000 * milliseconds, 0)} µs` : `${number(milliseconds, 0)} ms`;
+}
+
 /** An empty picture; its size is that of its own coordinates, it shrinks with the page. */
 export function canvas(width, height, name) {
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": name });
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "chart", role: "img", "aria-label": name });
 }
 
 /** Axes with lines across: {x, y} are scales, {xs, ys} their ticks, {xText, yText} how a tick reads. */
@@ -55,8 +68,8 @@ export function axes(picture, { box, x, y, xs, ys, xText, yText, xName, yName })
 }
 
 /** Bars of a histogram as the server counts it: {bars: [{low, high, count}], median}. */
-export function histogram(found, name, unit) {
-  const [width, height, left, bottom] = [420, 150, 8, 122];
+export function histogram(found, name, unit, wide = false) {
+  const [width, height, left, bottom] = [room(wide ? 600 : 400, wide ? 2 : 3), 150, 8, 122];
   const picture = canvas(width, height, name);
   const most = Math.max(1, ...found.bars.map((bar) => bar.count));
   const y = scale([0, most], [bottom, 14]);

@@ -1,17 +1,21 @@
 // View 5: what a query costs and how good its answer is, and from which corpus size the student pays.
 
-import { el, svg, duration, label, note, number, table } from "./dom.js";
+import { el, svg, duration, label, note, number, put, table } from "./dom.js";
 import { view } from "./source.js";
 import { address } from "./route.js";
-import { axes, canvas, figure, powers, scale, ticks } from "./chart.js";
+import { axes, canvas, figure, powers, room, scale, tickTime, ticks } from "./chart.js";
 
 const NAMES = { student: "student", biencoder: "bi-encoder", rerank: "bi-encoder, then the teacher", teacher: "teacher reads all" };
+
+// Where a system's name stands beside its point: right, down, and which end of it.
+const PLACES = { biencoder: [-10, 5, "end"], student: [6, 22, "start"], teacher: [4, -11, "middle"] };
 
 /** Draws the view. */
 export async function show(root, parameters) {
   const found = await view("cost");
-  if (found.missing && !found.systems) return root.replaceChildren(note(found.missing));
-  root.replaceChildren(
+  if (found.missing && !found.systems) return put(root, note(found.missing));
+  put(
+    root,
     found.missing ? note(found.missing) : "",
     el("div", { class: "charts wide" }, quality(found, parameters), found.sizes ? growth(found) : ""),
     figures(found),
@@ -19,7 +23,8 @@ export async function show(root, parameters) {
 }
 
 function quality(found, parameters) {
-  const [width, height, box] = [640, 400, [56, 40, 610, 340]];
+  const width = room(700, 2);
+  const [height, box] = [380, [50, 40, width - 24, 322]];
   const zoomed = parameters.zoom === "1";
   const points = Object.entries(found.systems).filter(([name, one]) => one.ms !== null && (!zoomed || !["frequency", "bm25"].includes(name)));
   const curve = found.curve ?? [];
@@ -33,27 +38,27 @@ function quality(found, parameters) {
   const y = scale([lowest, highest], [box[3], box[1]]);
   const picture = canvas(width, height, "Quality of each system against the time of a query");
   axes(picture, {
-    box, x, y, xs: powers(from, to), ys: ticks(lowest, highest), xText: duration, yText: (value) => number(value, 0),
-    xName: "time of a query (each step is ten times as long)", yName: "nDCG@10, per cent",
+    box, x, y, xs: powers(from, to), ys: ticks(lowest, highest), xText: tickTime, yText: (value) => number(value, 0),
+    xName: "time of a query (each step is ten times as long)", yName: `nDCG@10, per cent${lowest ? ` (from ${lowest})` : ""}`,
   });
   if (curve.length) {
     picture.append(svg("path", { d: `M${curve.map((one) => `${x(one.ms)} ${y(one.quality)}`).join("L")}`, class: "line rerank dashed" }));
     for (const one of curve) {
       picture.append(svg("circle", { cx: x(one.ms), cy: y(one.quality), r: 4, class: "dot rerank hollow" }, svg("title", {}, `first ${one.k} read: ${number(one.quality, 1)}, ${duration(one.ms)}`)));
-      if ([1, 5, 20, 100].includes(one.k)) picture.append(svg("text", { x: x(one.ms), y: y(one.quality) + 18, "text-anchor": "middle", class: "small" }, `k=${one.k}`));
+      if (zoomed && [1, 5, 20, 100].includes(one.k)) picture.append(svg("text", { x: x(one.ms), y: y(one.quality) + 18, "text-anchor": "middle", class: "small" }, `k=${one.k}`));
     }
   }
   for (const [name, one] of points) {
-    const near = x(one.ms) > box[2] - 90;
+    const [right, down, anchor] = PLACES[name] ?? [10, -8, "start"];
     picture.append(
       svg("circle", { cx: x(Math.max(one.ms, 0.001)), cy: y(one.quality), r: name === "student" ? 7 : 5.5, class: `dot ${name === "student" ? "student" : "other"}` }, svg("title", {}, `${label(name)}: ${number(one.quality, 1)}, ${duration(one.ms)}`)),
-      svg("text", { x: x(Math.max(one.ms, 0.001)) + (near ? -10 : 10), y: y(one.quality) - 9, "text-anchor": near ? "end" : "start", class: "name" }, label(name)),
+      svg("text", { x: x(Math.max(one.ms, 0.001)) + right, y: y(one.quality) + down, "text-anchor": anchor, class: `name ${name}` }, label(name)),
     );
   }
   return figure(
     qualityTitle(found),
     picture,
-    el("p", { class: "legend" }, key("solid"), " measured in the last evaluation. ", key("hollow"), " bi-encoder whose first k documents the teacher orders: quality from the recorded rankings, time extrapolated from what a pair took in one pass over all queries."),
+    el("p", { class: "legend" }, key("solid"), " measured in the last evaluation. ", key("hollow"), " bi-encoder whose first k documents the teacher orders: quality from the recorded rankings, time extrapolated from what a pair took in one pass over all queries. A live query takes longer for each pair."),
     el("p", { class: "legend" }, el("a", { href: address("cost", { zoom: zoomed ? "" : "1" }), "data-key": "zoom" }, zoomed ? "Show all systems from zero" : "Zoom to the trained systems")),
     found.others_cpu_percent >= 25 ? el("p", { class: "legend" }, `Other programs used ${number(found.others_cpu_percent, 0)} % of the processors meanwhile, so times are not to be relied on.`) : null,
   );
@@ -76,7 +81,8 @@ function qualityTitle(found) {
 
 function growth(found) {
   const { sizes, ms, match, depth } = found.sizes;
-  const [width, height, box] = [640, 400, [64, 40, 470, 340]];
+  const width = room(700, 2);
+  const [height, box] = [380, [58, 40, width - 140, 322]];
   const values = Object.values(ms).flat();
   const [from, to] = [10 ** Math.floor(Math.log10(Math.min(...values))), 10 ** Math.ceil(Math.log10(Math.max(...values)))];
   const x = scale([Math.min(sizes[0], found.documents), sizes.at(-1)], [box[0], box[2]], true);
@@ -84,8 +90,14 @@ function growth(found) {
   const picture = canvas(width, height, "Time of a query by the number of documents");
   axes(picture, {
     box, x, y, xs: powers(Math.min(sizes[0], found.documents), sizes.at(-1)), ys: powers(from, to),
-    xText: (value) => number(value, 0), yText: duration, xName: "documents of the corpus", yName: "time of a query",
+    xText: (value) => sizeText(value), yText: tickTime, xName: "documents of the corpus", yName: "time of a query",
   });
+  const at = x(found.documents);
+  picture.append(
+    svg("line", { x1: at, x2: at, y1: box[1], y2: box[3], class: "mark" }),
+    svg("text", { x: at + 5, y: box[1] + 13, class: "small" }, "measured here"),
+    svg("text", { x: box[2] - 6, y: box[3] - 8, "text-anchor": "end", class: "small" }, "extrapolated elsewhere"),
+  );
   const ends = [];
   for (const [name, line] of Object.entries(ms)) {
     picture.append(svg("path", { d: `M${sizes.map((size, place) => `${x(size)} ${y(line[place])}`).join("L")}`, class: `line ${name} dashed` }));
@@ -106,6 +118,12 @@ function growth(found) {
   );
 }
 
+/** A number of documents at a tick: a power of ten. */
+function sizeText(size) {
+  if (size >= 1e6) return `${size / 1e6}M`;
+  return size >= 1000 ? `${size / 1000}k` : `${size}`;
+}
+
 /** Names at the right end of lines, moved apart where they would overlap. */
 function spread(ends) {
   const sorted = [...ends].sort((one, other) => one[1] - other[1]);
@@ -118,11 +136,12 @@ function spread(ends) {
 
 function growthTitle(found) {
   const { cheaper_than_teacher_from: from, cheaper_than_rerank: range, depth, match, sizes } = found.sizes;
-  const teacher = from === null ? "The student is never faster than the teacher on all documents" : from === sizes[0] ? `The student is faster than the teacher on all documents, from ${number(from, 0)} documents on` : `From about ${number(from, 0)} documents the student is faster than the teacher on all`;
-  const equal = match === null ? `reading ${depth}` : "of equal quality";
-  if (range === null) return `${teacher}; a reranked bi-encoder ${equal} is faster at every size (extrapolated)`;
+  const where = from === sizes[0] ? "at every size" : `from about ${number(from, 0)} documents on`;
+  const teacher = from === null ? "The student is never faster than a teacher that reads everything" : `The student is faster than a teacher that reads everything ${where}`;
+  const equal = match === null ? `that reads ${depth}` : "of equal quality";
+  if (range === null) return `${teacher}. A reranked bi-encoder ${equal} is faster at every size (extrapolated)`;
   const to = range[1] === sizes.at(-1) ? "on" : `to ${number(range[1], 0)}`;
-  return `${teacher}; it pays against a reranked bi-encoder ${equal} from ${number(range[0], 0)} documents ${to} (extrapolated)`;
+  return `${teacher}. It is faster than a reranked bi-encoder ${equal} from ${number(range[0], 0)} documents ${to} (extrapolated)`;
 }
 
 function figures(found) {

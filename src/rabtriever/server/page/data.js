@@ -1,6 +1,6 @@
 // View 4: the data of the last run.
 
-import { el, count, note, number, table } from "./dom.js";
+import { el, count, note, number, put, table } from "./dom.js";
 import { view } from "./source.js";
 import { figure, histogram } from "./chart.js";
 
@@ -9,27 +9,32 @@ const SPLITS = ["train", "dev", "test"];
 /** Draws the view. */
 export async function show(root) {
   const found = await view("data");
-  if (found.missing) return root.replaceChildren(note(found.missing));
+  if (found.missing) return put(root, note(found.missing));
   const broken = found.expectations.filter((one) => !one.success).length;
   const test = found.splits.test;
-  root.replaceChildren(
+  put(
+    root,
     el(
       "div",
       { class: "tiles" },
       tile(number(found.documents, 0), "documents", `${number(found.never_relevant, 0)} are relevant for no training query`),
       tile(number(found.queries, 0), "queries", SPLITS.filter((name) => found.splits[name]).map((name) => `${found.splits[name].queries} ${name}`).join(", ")),
-      tile(number(test.queries_with_unseen, 0), "test queries with an unseen document", `of ${test.queries}; training has no query for it`),
+      tile(number(test.queries_with_unseen, 0), "test queries with an unseen document", `of ${test.queries}; no training query needs that document`),
       tile(broken ? number(broken, 0) : "met", broken ? "expectations broken" : "data contract", `${found.expectations.length} expectations`),
     ),
     splits(found),
     el(
       "div",
+      { class: "charts wide" },
+      figure(`A typical document has ${count(found.words.documents.median, "word")}, the longest ${found.words.documents.largest}`, histogram(found.words.documents, "Documents by their number of words", "words", true), el("p", { class: "legend" }, cut(found.truncation, "documents"))),
+      figure(`A typical query has ${count(found.words.queries.median, "word")}, the longest ${found.words.queries.largest}`, histogram(found.words.queries, "Queries by their number of words", "words", true), el("p", { class: "legend" }, cut(found.truncation, "queries"))),
+    ),
+    el(
+      "div",
       { class: "charts" },
-      figure(`A document has ${found.words.documents.median} words, ${found.words.documents.largest} at most`, histogram(found.words.documents, "Documents by their number of words", "words"), el("p", { class: "legend" }, cut(found.truncation, "documents"))),
-      figure(`A query has ${found.words.queries.median} words, ${found.words.queries.largest} at most`, histogram(found.words.queries, "Queries by their number of words", "words"), el("p", { class: "legend" }, cut(found.truncation, "queries"))),
-      ...SPLITS.filter((name) => found.splits[name]).map((name) => {
+      SPLITS.filter((name) => found.splits[name]).map((name) => {
         const positives = found.splits[name].positives_a_query;
-        return figure(`A ${name} query has ${count(positives.median, "relevant document")}, ${positives.largest} at most`, histogram(positives, `${name} queries by their number of relevant documents`, "relevant documents"));
+        return figure(`A typical ${name} query has ${count(positives.median, "relevant document")}, at most ${positives.largest}`, histogram(positives, `${name} queries by their number of relevant documents`, "relevant documents"));
       }),
     ),
     contract(found),

@@ -41,7 +41,13 @@ export function duration(milliseconds) {
   if (milliseconds === null || milliseconds === undefined) return "–";
   if (milliseconds >= 60000) return `${number(milliseconds / 60000, 1)} min`;
   if (milliseconds >= 1000) return `${number(milliseconds / 1000, 2)} s`;
+  if (milliseconds < 0.1) return `${number(1000 * milliseconds, 0)} µs`;
   return `${number(milliseconds, milliseconds < 10 ? 1 : 0)} ms`;
+}
+
+/** Puts nodes and texts in the place of what an element holds; null and "" are left out. */
+export function put(holder, ...children) {
+  holder.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
 }
 
 /** "1 query", "2 queries". */

@@ -1,6 +1,6 @@
 // View 6: judgements that people give. They are kept in a file; nothing is trained on them without being asked.
 
-import { el, announce, chip, count, note, number } from "./dom.js";
+import { el, announce, chip, count, note, number, put } from "./dom.js";
 import { forget, fresh, isFile, send } from "./source.js";
 import { go } from "./route.js";
 
@@ -43,11 +43,12 @@ export function thumbs(query, id, version, given = null) {
 
 /** Draws the view. */
 export async function show(root, parameters) {
-  if (isFile) return root.replaceChildren(note("Labels need the server: rabtriever serve keeps them in a file of the project."));
+  if (isFile) return put(root, note("Labels need the server: rabtriever serve keeps them in a file of the project."));
   const found = await fresh("labels");
   const query = parameters.q ?? "";
   const answer = el("div", {});
-  root.replaceChildren(
+  put(
+    root,
     el("p", { class: "lead" }, `Say which documents help. Each answer is one line of ${found.path}; nothing is trained on it until you take it into your data.`),
     found.writable ? "" : note("Labels need a token with the right admin."),
     form(query),
@@ -84,7 +85,8 @@ async function hits(holder, query, found) {
   try {
     const answer = await send("rank", { system: "student", query });
     const mine = new Map(found.labels.filter((one) => same(one.query, query)).reverse().map((one) => [one.doc_id, one.grade]));
-    holder.replaceChildren(
+    put(
+    holder,
       el(
         "ol",
         { class: "judge" },
@@ -99,7 +101,7 @@ async function hits(holder, query, found) {
       ),
     );
   } catch (error) {
-    holder.replaceChildren(note(error.message));
+    put(holder, note(error.message));
   }
 }
 

@@ -1,9 +1,9 @@
 // View 2: the test queries by the difference of two systems, and the two rankings of one of them.
 
-import { el, svg, chip, count, label, note, number, signed, announce } from "./dom.js";
+import { el, svg, chip, count, label, note, number, put, signed, announce } from "./dom.js";
 import { rankings, view } from "./source.js";
 import { address, change } from "./route.js";
-import { canvas, figure, scale } from "./chart.js";
+import { canvas, figure, room, scale } from "./chart.js";
 import { columns } from "./columns.js";
 
 const ROWS = 60; // of the list; the picture has all
@@ -11,7 +11,7 @@ const ROWS = 60; // of the list; the picture has all
 /** Draws the view. */
 export async function show(root, parameters) {
   const found = await view("losses");
-  if (found.missing) return root.replaceChildren(note(found.missing));
+  if (found.missing) return put(root, note(found.missing));
   const [a, b] = pair(found, parameters);
   const filters = filtersOf(found, a, b);
   const chosen = (parameters.filter ?? "").split(",").filter((name) => name in filters);
@@ -20,7 +20,8 @@ export async function show(root, parameters) {
   const sorted = [...rows].sort((one, other) => one.difference - other.difference || one.id.localeCompare(other.id));
   if (parameters.sort === "wins") sorted.reverse();
   const compared = el("div", { id: "compared" });
-  root.replaceChildren(
+  put(
+    root,
     controls(found, a, b, filters, chosen, all, parameters),
     sorted.length ? summary(sorted, all.length, a, b) : note("No query passes all filters."),
     sorted.length ? strip(sorted, a, b, parameters.query) : "",
@@ -107,7 +108,7 @@ function summary(rows, total, a, b) {
 }
 
 function strip(rows, a, b, selected) {
-  const [width, height, left, right] = [1000, 120, 40, 6];
+  const [width, height, left, right] = [room(1400), 120, 44, 6];
   const picture = canvas(width, height, `Difference of ${label(a)} and ${label(b)} for each query, sorted`);
   const y = scale([-1, 1], [height - 10, 10]);
   const each = (width - left - right) / rows.length;
@@ -168,7 +169,7 @@ function list(rows, a, b, parameters) {
 
 async function compare(holder, queryId, a, b, hit) {
   if (!queryId) {
-    holder.replaceChildren(el("p", { class: "empty" }, "Choose a query to see both rankings."));
+    put(holder, el("p", { class: "empty" }, "Choose a query to see both rankings."));
     return;
   }
   const found = await rankings(queryId);
@@ -176,12 +177,13 @@ async function compare(holder, queryId, a, b, hit) {
     system,
     hits: found.rankings[system],
     time: `nDCG@10 ${number(found.values[system], 2)}`,
-    about: " ",
+    about: system === "student" ? "as evaluated in the last run" : undefined,
   }));
   const unranked = Object.entries(found.grades).filter(([id, grade]) => grade > 0 && ![a, b].some((system) => found.rankings[system].some(([one]) => one === id)));
   const shared = { documents: found.documents, grades: found.grades, selected: hit ?? null, onselect: (id) => change({ hit: id === hit ? "" : id }, true) };
   const open = hit ? found.documents[hit] : null;
-  holder.replaceChildren(
+  put(
+    holder,
     el("h3", {}, found.query),
     el("p", { class: "meta" }, chip(found.id), " ", el("a", { href: address("search", { q: found.query }) }, "Search for it"), " · ", el("a", { href: address("label", { q: found.query }) }, "Label its documents")),
     columns(columnsOf, shared),

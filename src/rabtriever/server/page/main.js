@@ -138,5 +138,15 @@ document.addEventListener("keydown", (event) => {
     setTimeout(() => document.getElementById("query")?.focus(), 100);
   }
 });
+let resized = null;
+let width = document.documentElement.clientWidth;
+window.addEventListener("resize", () => {
+  clearTimeout(resized);
+  resized = setTimeout(() => {
+    if (document.documentElement.clientWidth === width || !root.querySelector(".chart")) return;
+    width = document.documentElement.clientWidth;
+    render();
+  }, 200);
+});
 window.addEventListener("hashchange", render);
 render();

@@ -1,6 +1,6 @@
 // View 1: one query, the rankings of all systems beside each other, and the parts of a document's score.
 
-import { el, announce, chip, count, duration, label, nameOf, note, number, signed } from "./dom.js";
+import { el, announce, chip, count, duration, label, nameOf, note, number, put, signed } from "./dom.js";
 import { isFile, rankings, recordedQueries, send, fresh, view } from "./source.js";
 import { address, change, go } from "./route.js";
 import { parts } from "./chart.js";
@@ -22,7 +22,7 @@ const state = { query: null, turn: 0, found: {}, documents: {}, judged: null, pa
 export async function show(root, parameters) {
   const overview = await view("overview");
   const query = parameters.q ?? "";
-  root.replaceChildren(form(query, overview), el("div", { id: "answer" }));
+  put(root, form(query, overview), el("div", { id: "answer" }));
   if (!query) {
     root.lastChild.append(empty(overview));
     return;
@@ -138,7 +138,7 @@ async function ask(query, turn, overview) {
   const candidates = [...new Set(["bm25", "biencoder", "student"].flatMap((name) => (state.found[name].hits ?? []).map(([id]) => id)))];
   state.found.teacher = { note: `Reading ${count(candidates.length, "document")} …`, busy: true };
   repaint();
-  await one("teacher", { documents: candidates }, () => `read ${count(candidates.length, "candidate")} with the query`);
+  await one("teacher", { documents: candidates }, () => `read ${count(candidates.length, "candidate")}`);
   if (current()) announce(`All systems have answered: ${query}`);
 }
 
@@ -184,10 +184,13 @@ function paint(parameters, overview) {
   const onselect = (id) => change({ hit: id === selected ? "" : id });
   const shared = { documents: state.documents, grades, selected, onselect };
   const open = selected && state.documents[selected];
-  holder.replaceChildren(
+  put(
+    holder,
     el("p", { class: "judged" }, verdict(state.judged)),
     el("div", { class: open ? "with-detail" : "" }, columns(list, shared), open ? detail(selected, list, grades) : null),
   );
+  if (open && state.shown !== selected) holder.querySelector(".detail").scrollIntoView({ block: "nearest" });
+  state.shown = selected;
   if (focused) holder.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 

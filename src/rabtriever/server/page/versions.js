@@ -1,17 +1,18 @@
 // View 3: the versions of the registry, what the gate decided on each, and the buttons that choose the one in service.
 
-import { el, svg, announce, chip, count, note, number, signed, table } from "./dom.js";
+import { el, svg, announce, chip, count, note, number, put, signed, table } from "./dom.js";
 import { forget, isFile, send, view } from "./source.js";
 import { address } from "./route.js";
-import { canvas, figure, scale, ticks } from "./chart.js";
+import { canvas, figure, room, scale, ticks } from "./chart.js";
 
 /** Draws the view. */
 export async function show(root, parameters) {
   const [found, overview] = await Promise.all([view("versions"), view("overview")]);
-  if (found.missing) return root.replaceChildren(note(found.missing));
-  if (!found.versions.length) return root.replaceChildren(note("No version is registered yet; run make run to train one."));
+  if (found.missing) return put(root, note(found.missing));
+  if (!found.versions.length) return put(root, note("No version is registered yet; run make run to train one."));
   const may = Boolean(overview.caller?.admin);
-  root.replaceChildren(
+  put(
+    root,
     el("p", { class: "lead" }, lead(found)),
     isFile ? "" : el("p", { class: "hint" }, may ? "Your token may promote and roll back." : "Promote and roll back need a token with the right admin."),
     found.versions.some((one) => one.decision?.interval) ? intervals(found.versions) : "",
@@ -32,7 +33,7 @@ function day(text) {
 
 function intervals(versions) {
   const rows = versions.filter((one) => one.decision?.interval);
-  const [width, left, right, step, top] = [760, 130, 20, 30, 34];
+  const [width, left, right, step, top] = [room(900), 90, 20, 28, 16];
   const height = top + rows.length * step + 40;
   const ends = rows.flatMap((one) => [one.decision.interval.low, one.decision.interval.high, -(one.tolerance ?? 0)]);
   const [low, high] = [Math.min(0, ...ends) - 0.5, Math.max(0, ...ends) + 0.5];
@@ -56,7 +57,7 @@ function intervals(versions) {
         : svg("rect", { x: x(mean) - 4.5, y: y - 4.5, width: 9, height: 9, class: `dot ${tone}` }, svg("title", {}, signed(mean, 2))),
     );
   });
-  picture.append(svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle", class: "name" }, "points of nDCG@10 against the champion of the day"));
+  picture.append(svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle", class: "name" }, "points of nDCG@10 against the champion"));
   const legend = el(
     "p",
     { class: "legend" },
@@ -75,7 +76,7 @@ function card(one, parameters, may, found) {
     el(
       "header",
       {},
-      el("h3", {}, el("a", { href: address("versions", { version: open ? "" : one.version }), "aria-expanded": String(open), "data-key": `version-${one.version}` }, `Version ${one.version}`)),
+      el("h3", {}, el("a", { href: address("versions", { version: open ? "" : one.version }), "aria-expanded": String(open), "data-key": `version-${one.version}` }, `Version ${one.version} ${open ? "▾" : "▸"}`)),
       one.aliases.map((name) => chip(name === "champion" ? "in service" : name, name === "champion" ? "accent" : "plain")),
       verdict,
       one.withdrawn ? chip("withdrawn", "warn", "somebody took it out of service") : null,
