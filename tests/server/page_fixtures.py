@@ -1,4 +1,4 @@
-"""Fixtures of the page's tests: a project folder, with and without a registry. Libraries are imported when one is used."""
+"""Fixtures of the page's tests: a project folder, with a registry and without. Imports wait until one is used."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def serve(page_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Starts a server of a copy of the project without a registry; takes settings."""
     import shutil
 
-    folder = tmp_path / "project"
+    folder = tmp_path / "served"
     shutil.copytree(page_folder, folder)
     monkeypatch.chdir(folder)
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def test_reports_of_another_retriever_are_told(serve: Callable[..., TestClient],
 def test_views_without_a_run_say_so(serve: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A server in a folder without reports searches all the same."""
     client = serve()
-    (tmp_path / "project/reports/evaluation.json").unlink()
+    (tmp_path / "served/reports/evaluation.json").unlink()
     for view in ("losses", "data", "cost", "versions"):
         found = client.get(f"/page/{view}")
         assert found.status_code == 200 and "missing" in found.json(), view
@@ -113,7 +113,7 @@ def test_recorded_rankings_of_a_query(serve: Callable[..., TestClient]):
         ("rank", {"system": "oracle", "query": "tea"}, 422),
         ("rank", {"system": "student", "query": "tea", "k": 101}, 422),
         ("rank", {"system": "bm25", "query": "tea"}, 503),  # nobody has looked at the systems yet
-        ("rank", {"system": "teacher", "query": "tea", "documents": ["nothing \ud800"]}, 404),
+        ("rank", {"system": "teacher", "query": "tea", "documents": ["nothing \ud800"]}, 422),
         ("explain", {"query": "tea", "document": "nothing"}, 404),
         ("labels", {"query": "tea", "document": "nothing", "grade": 1}, 404),
         ("labels", {"query": "tea", "document": "d1", "grade": 7}, 422),
