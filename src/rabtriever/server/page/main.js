@@ -21,30 +21,25 @@ const VIEWS = {
 const root = document.getElementById("view");
 let turn = 0;
 
-function tabs(active) {
-  const names = Object.keys(VIEWS);
-  document.getElementById("tabs").replaceChildren(
-    ...names.map((name) =>
-      el(
-        "a",
-        {
-          role: "tab",
-          id: `tab-${name}`,
-          href: address(name),
-          "aria-selected": String(name === active),
-          "aria-controls": "view",
-          tabindex: name === active ? "0" : "-1",
-          "data-key": `tab-${name}`,
-          onkeydown: (event) => step(event, names, name),
-        },
-        VIEWS[name][0],
-      ),
-    ),
-  );
+const names = Object.keys(VIEWS);
+const tabs = names.map((name) =>
+  el(
+    "a",
+    { role: "tab", id: `tab-${name}`, href: address(name), "aria-controls": "view", onkeydown: (event) => step(event, name) },
+    VIEWS[name][0],
+  ),
+);
+document.getElementById("tabs").append(...tabs);
+
+function select(active) {
+  tabs.forEach((tab, place) => {
+    tab.setAttribute("aria-selected", String(names[place] === active));
+    tab.tabIndex = names[place] === active ? 0 : -1;
+  });
   root.setAttribute("aria-labelledby", `tab-${active}`);
 }
 
-function step(event, names, name) {
+function step(event, name) {
   const steps = { ArrowRight: 1, ArrowLeft: -1 };
   const place = names.indexOf(name);
   const target =
@@ -65,7 +60,7 @@ async function render() {
   if (!(name in VIEWS)) return go("search", {}, true);
   const focused = document.activeElement?.dataset?.key;
   const scrolled = new Map([...document.querySelectorAll("[data-scroll]")].map((one) => [one.dataset.scroll, one.scrollTop]));
-  tabs(name);
+  select(name);
   document.title = `${VIEWS[name][0]} · rabtriever`;
   const page = el("div", { class: `view ${name}` });
   try {
