@@ -41,6 +41,8 @@ def test_times_are_measured_at_the_runs_size_and_grow_from_there(finished: Any):
     assert page_cost.scan_ms(row, 0, 1_000_000) == pytest.approx(5 + 200)  # 3 GB at 15 GB a second
     sizes = page_cost.cost(finished)["sizes"]
     assert sizes["sizes"][0] == 100 and sizes["sizes"][-1] == 1_000_000
+    here = sizes["sizes"].index(490)
+    assert [sizes["ms"][name][here] for name in ("student", "biencoder", "teacher")] == [5.3, 2.6, 177.0]
     assert sizes["ms"]["teacher"][-1] == pytest.approx(177 / 490 * 1e6, rel=1e-6)
 
 
@@ -56,13 +58,22 @@ def test_a_pair_of_a_pool_costs_more_than_one_of_the_whole_corpus(finished: Any)
     assert page_cost.pair_ms(pooled) == pytest.approx(177 / (sum(read) / len(read)))
 
 
+def test_a_bi_encoder_that_is_as_good_needs_no_teacher(finished: Any):
+    """A depth of one would make the teacher look necessary."""
+    systems = finished.evaluation["systems"]
+    worse = {**systems, "student": {**systems["student"], "nDCG@10": systems["biencoder"]["nDCG@10"]}}
+    found = page_cost.cost(replace(finished, evaluation={**finished.evaluation, "systems": worse}))
+    assert found["sizes"]["match"] == 0
+    assert found["sizes"]["ms"]["rerank"] == found["sizes"]["ms"]["biencoder"]
+
+
 def test_where_the_student_pays():
     """The sizes that the title names."""
     size = page_cost.SIZES
     ours, theirs = [5.0] * len(size), [1.0, *[9.0] * (len(size) - 2), 1.0]
-    assert page_cost._cheaper_range(ours, theirs) == [size[1], size[-2]]
-    assert page_cost._cheaper_range(theirs, theirs) is None
-    assert page_cost._first_cheaper(ours, theirs) == size[1]
+    assert page_cost._cheaper_range(size, ours, theirs) == [size[1], size[-2]]
+    assert page_cost._cheaper_range(size, theirs, theirs) is None
+    assert page_cost._first_cheaper(size, ours, theirs) == size[1]
 
 
 def test_no_curve_without_the_teachers_run(finished: Any):

@@ -10,7 +10,7 @@ recorded runs. Times of other corpus sizes are extrapolated:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rabtriever.data.beir_io import Run
@@ -105,25 +105,27 @@ def sizes(finished: Finished, pair: float, curve: list[dict[str, float]]) -> dic
     """Milliseconds of a query by corpus size, and where the student is the cheapest of equal quality.
 
     Every time but that of the run's own corpus is extrapolated. `match` is the smallest k at which the reranked
-    bi-encoder is as good as the student; None where no k is.
+    bi-encoder is as good as the student: 0 where it is without the teacher, None where no k is enough.
     """
     systems, measured = finished.evaluation["systems"], finished.evaluation["num_documents"]
     student = systems["student"][METRIC]
-    match = next((int(point["k"]) for point in curve if point["quality"] >= student), None)
+    points = [{"k": 0, "quality": systems["biencoder"][METRIC]}, *curve]
+    match = next((int(point["k"]) for point in points if point["quality"] >= student), None)
+    shown = sorted({*SIZES, measured})
     depth = match if match is not None else int(curve[-1]["k"])
     lines = {
-        "student": [scan_ms(systems["student"], measured, size) for size in SIZES],
-        "biencoder": [scan_ms(systems["biencoder"], measured, size) for size in SIZES],
-        "rerank": [scan_ms(systems["biencoder"], measured, size) + min(depth, size) * pair for size in SIZES],
-        "teacher": [pair * size for size in SIZES],
+        "student": [scan_ms(systems["student"], measured, size) for size in shown],
+        "biencoder": [scan_ms(systems["biencoder"], measured, size) for size in shown],
+        "rerank": [scan_ms(systems["biencoder"], measured, size) + min(depth, size) * pair for size in shown],
+        "teacher": [pair * size for size in shown],
     }
     return {
-        "sizes": list(SIZES),
+        "sizes": shown,
         "ms": {name: [round(value, 3) for value in values] for name, values in lines.items()},
         "match": match,
         "depth": depth,
-        "cheaper_than_teacher_from": _first_cheaper(lines["student"], lines["teacher"]),
-        "cheaper_than_rerank": _cheaper_range(lines["student"], lines["rerank"]),
+        "cheaper_than_teacher_from": _first_cheaper(shown, lines["student"], lines["teacher"]),
+        "cheaper_than_rerank": _cheaper_range(shown, lines["student"], lines["rerank"]),
     }
 
 
@@ -137,11 +139,11 @@ def _first(runs: list[Run], query_id: str, depth: int) -> set[str]:
     return {doc_id for run in runs for doc_id, _ in ranked(run.get(query_id, {}))[:depth]}
 
 
-def _first_cheaper(ours: list[float], theirs: list[float]) -> int | None:
-    return next((size for size, one, other in zip(SIZES, ours, theirs, strict=True) if one < other), None)
+def _first_cheaper(sizes: Sequence[int], ours: list[float], theirs: list[float]) -> int | None:
+    return next((size for size, one, other in zip(sizes, ours, theirs, strict=True) if one < other), None)
 
 
-def _cheaper_range(ours: list[float], theirs: list[float]) -> list[int] | None:
+def _cheaper_range(sizes: Sequence[int], ours: list[float], theirs: list[float]) -> list[int] | None:
     """The smallest and the largest of the sizes at which ours takes less time; None where it never does."""
-    found = [size for size, one, other in zip(SIZES, ours, theirs, strict=True) if one < other]
+    found = [size for size, one, other in zip(sizes, ours, theirs, strict=True) if one < other]
     return [found[0], found[-1]] if found else None

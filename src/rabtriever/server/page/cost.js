@@ -72,8 +72,10 @@ function qualityTitle(found) {
   const student = found.systems.student;
   const match = found.sizes?.match;
   const equal = found.curve?.find((one) => one.k === match);
+  const start = found.systems.biencoder;
   if (!student) return "Quality and time of each system";
   if (!found.curve) return `The student answers in ${duration(student.ms)} with nDCG@10 ${number(student.quality, 1)}`;
+  if (match === 0) return `The bi-encoder alone is as good as the student here: ${number(start.quality, 1)} in ${duration(start.ms)} against ${number(student.quality, 1)} in ${duration(student.ms)}`;
   return equal
     ? `A bi-encoder is as good as the student (${number(student.quality, 1)}) when the teacher reads its first ${match}: ${duration(equal.ms)} against ${duration(student.ms)}`
     : `No reranked bi-encoder reaches the student's ${number(student.quality, 1)}; the student takes ${duration(student.ms)}`;
@@ -104,6 +106,7 @@ function growth(found) {
     ends.push([name, y(line.at(-1))]);
   }
   for (const [name, place] of spread(ends)) {
+    if (name === "rerank" && match === 0) continue; // it is the bi-encoder's own line
     const text = name === "rerank" ? [`bi-encoder, then`, `teacher reads ${depth}`] : [NAMES[name]];
     picture.append(svg("text", { x: box[2] + 10, y: place + 4, class: `name ${name}` }, text.map((words, row) => svg("tspan", { x: box[2] + 10, dy: row ? 14 : 0 }, words))));
   }
@@ -139,6 +142,7 @@ function growthTitle(found) {
   const where = from === sizes[0] ? "at every size" : `from about ${number(from, 0)} documents on`;
   const teacher = from === null ? "The student is never faster than a teacher that reads everything" : `The student is faster than a teacher that reads everything ${where}`;
   const equal = match === null ? `that reads ${depth}` : "of equal quality";
+  if (match === 0) return `${teacher}. The bi-encoder alone is as good as the student${range === null ? ", and faster at every size (extrapolated)" : ""}`;
   if (range === null) return `${teacher}. A reranked bi-encoder ${equal} is faster at every size (extrapolated)`;
   const to = range[1] === sizes.at(-1) ? "on" : `to ${number(range[1], 0)}`;
   return `${teacher}. It is faster than a reranked bi-encoder ${equal} from ${number(range[0], 0)} documents ${to} (extrapolated)`;

@@ -33,7 +33,8 @@ export function number(value, decimals = 1) {
 
 /** A number with its sign. */
 export function signed(value, decimals = 1) {
-  return (value > 0 ? "+" : "") + number(value, decimals);
+  const text = number(value, decimals);
+  return /[1-9]/.test(text) ? (value > 0 ? "+" : "") + text : text.replace("−", "");
 }
 
 /** A time of some milliseconds, in the unit that is easiest to read. */

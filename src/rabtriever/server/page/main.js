@@ -1,7 +1,7 @@
 // The frame: header, tabs, keys, and which view is shown for an address.
 
 import { el, chip, count, note } from "./dom.js";
-import { Refused, hasToken, isFile, madeAt, useToken, view } from "./source.js";
+import { Refused, forget, forgetAll, hasToken, isFile, madeAt, useToken, view } from "./source.js";
 import { address, current, go } from "./route.js";
 import { show as search } from "./search.js";
 import { show as losses } from "./losses.js";
@@ -19,7 +19,10 @@ const VIEWS = {
   label: ["Label", label],
 };
 const root = document.getElementById("view");
+const PATIENCE = 10000; // milliseconds for which a look at what is in service is new
 let turn = 0;
+let asked = 0;
+let shown = null;
 
 const names = Object.keys(VIEWS);
 const tabs = names.map((name) =>
@@ -81,8 +84,20 @@ async function render() {
   for (const one of document.querySelectorAll("[data-scroll]")) one.scrollTop = scrolled.get(one.dataset.scroll) ?? 0;
 }
 
-async function header() {
+/** Asks again what is in service, now and then; of a new run or version nothing old is shown. */
+async function latest() {
+  if (isFile) return view("overview");
+  if (Date.now() - asked > PATIENCE) forget("overview");
   const found = await view("overview");
+  const identity = JSON.stringify([found.retriever, found.service.model, found.service.version]);
+  if (shown !== null && identity !== shown) forgetAll();
+  if (identity !== shown || Date.now() - asked > PATIENCE) asked = Date.now();
+  shown = identity;
+  return found;
+}
+
+async function header() {
+  const found = await latest();
   document.getElementById("dataset").textContent = found.dataset ?? "";
   const service = document.getElementById("service");
   if (isFile) {
@@ -90,10 +105,12 @@ async function header() {
     return;
   }
   const live = found.service;
+  const recorded = ["losses", "data", "cost"].includes(current().name);
+  document.getElementById("notice").replaceChildren(...(found.note && recorded ? [note(found.note)] : []));
   service.replaceChildren(
     live.version ? chip(`version ${live.version} in service`, "accent") : chip(live.model ? `folder ${live.model}` : "nothing in service", live.model ? "accent" : "warn"),
     chip(count(live.documents, "document")),
-    found.note ? chip("other run", "warn", found.note) : "",
+    found.note ? chip("reports of another run", "warn", found.note) : "",
     live.failure ? chip("a version did not load", "warn", live.failure.reason) : "",
     found.tokens ? el("button", { type: "button", class: "token", "data-key": "token", onclick: askToken }, hasToken() ? `Token: ${found.caller.name}` : "Token") : "",
   );

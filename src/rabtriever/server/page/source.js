@@ -60,6 +60,11 @@ export async function view(name) {
   return known.get(name);
 }
 
+/** Forgets everything, as after a new run. */
+export function forgetAll() {
+  known.clear();
+}
+
 /** Forgets what a view showed, so that it is asked for again. */
 export function forget(name) {
   known.delete(name);
