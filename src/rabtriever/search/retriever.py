@@ -21,6 +21,7 @@ from rabtriever.data.beir_io import Corpus, Document, Run
 from rabtriever.models.document_terms import EncodedDocuments, QueryMemory
 from rabtriever.models.predictor import FoldedDocuments
 from rabtriever.search.calibration import Calibration
+from rabtriever.search.corpus_rows import places, rows_of, unknown_document
 from rabtriever.search.explanation import Explanation, explain
 from rabtriever.search.folded_index import FoldedIndex
 from rabtriever.search.retriever_io import Parts, read_retriever, write_retriever
@@ -59,11 +60,9 @@ class Retriever(FoldedIndex):
     """
 
     def __init__(self, parts: Parts, manifest: Manifest | None = None) -> None:
-        self._scorer, self._projections = parts.scorer, parts.projections
-        self._open_faiss: Callable[[], Any] = parts.index
-        self._documents: list[Document] = list(parts.corpus.values())
-        self._folded = on_device(parts.folded)
-        self.params, self.memory, self.manifest = parts.params, parts.memory, manifest
+        super().__init__(parts)
+        self._documents: tuple[Document, ...] = tuple(parts.corpus.values())
+        self.memory, self.manifest = parts.memory, manifest
         self.calibration: Calibration | None = parts.calibration
         self.version: str | None = None
 
@@ -257,7 +256,7 @@ class Retriever(FoldedIndex):
         memory = self.memory.moved(places(self._documents, corpus)) if self.memory is not None else None
         # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
         params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
-        documents = encoded_documents(states, weights, memory, scorer.predictor.width)
+        documents = scorer.documents(states, memory)
         made = type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
         made.calibration = self.calibration
         return made
