@@ -111,7 +111,7 @@ function strip(rows, a, b, selected) {
   const [width, height, left, right] = [room(1400), 120, 44, 6];
   const picture = canvas(width, height, `Difference of ${label(a)} and ${label(b)} for each query, sorted`);
   const y = scale([-1, 1], [height - 10, 10]);
-  const each = (width - left - right) / rows.length;
+  const each = Math.min((width - left - right) / rows.length, 24);
   for (const value of [-1, 0, 1]) {
     picture.append(svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: value ? "grid" : "axis" }));
     picture.append(svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, value ? signed(100 * value, 0) : "0"));
