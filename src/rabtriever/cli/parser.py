@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(evaluate)
     evaluate.set_defaults(run=_later("folders", "evaluate"))
     _add_serve(commands)
+    _add_documents(commands)
     _add_backup(commands)
     _add_report(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
@@ -100,6 +101,17 @@ def _add_serve(commands: Any) -> None:
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a limit or interval; may be repeated"
     )
     serve.set_defaults(run=_later("serve", "serve"))
+
+
+def _add_documents(commands: Any) -> None:
+    add = commands.add_parser("add", help="add documents, or replace those of the same id, without training")
+    add.add_argument("file", help='JSON lines with "_id", "text", and optionally "title" and "metadata"; - for stdin')
+    add.set_defaults(run=_later("documents", "add"))
+    remove = commands.add_parser("remove", help="remove documents, without training")
+    remove.add_argument("ids", nargs="+", metavar="ID", help="the document's id")
+    remove.set_defaults(run=_later("documents", "remove"))
+    changes = commands.add_parser("changes", help="print the documents that were added or replaced, as JSON lines")
+    changes.set_defaults(run=_later("documents", "changes"))
 
 
 def _add_backup(commands: Any) -> None:
