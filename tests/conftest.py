@@ -18,7 +18,7 @@ import pytest
 import flows  # noqa: F401 - its switches (telemetry off) must be set before any heavy library is imported
 from rabtriever.data.beir_io import Corpus, Document, Qrels, Queries
 
-pytest_plugins = ("tests.toy",)
+pytest_plugins = ("tests.toy", "tests.server.page_fixtures")
 
 TOOLS = {
     "sponge": "soaks up spilled drinks",

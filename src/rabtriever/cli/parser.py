@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_documents(commands)
     _add_serve(commands)
     _add_backup(commands)
+    _add_report(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
     init.add_argument("folder", help="where it goes")
     init.set_defaults(run=_later("project", "init"))
@@ -126,6 +127,12 @@ def _add_backup(commands: Any) -> None:
     restore.add_argument("file", help="a file that rabtriever backup has written")
     restore.add_argument("--force", action="store_true", help="replace what is there and differs")
     restore.set_defaults(run=_later("backup", "restore"))
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser("report", help="write the page of the last run as one HTML file")
+    report.add_argument("file", nargs="?", default="reports/report.html", help="where it goes (default: %(default)s)")
+    report.set_defaults(run=_later("report", "report"))
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
