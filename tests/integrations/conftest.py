@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported
+from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: F401
 
-from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: E402, F401
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported
 
 
 class SharedWords:

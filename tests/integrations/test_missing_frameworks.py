@@ -42,10 +42,10 @@ def test_nothing_else_imports_a_framework():
         assert names <= allowed, path
 
 
-def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name.partition(".")[0] for alias in node.names]
-    return [(node.module or "").partition(".")[0]]
+    return [(node.module or "").partition(".")[0]] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_there_is_an_extra_for_each():

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_later("folders", "inspect"))
     _add_data(commands)
     evaluate = commands.add_parser("evaluate", help="measure a retriever on a data set")
-    evaluate.add_argument("folder", help="a folder of BEIR layout")
+    evaluate.add_argument("folder", help="a folder of BEIR layout, or irds:ID of ir_datasets")
     evaluate.add_argument("--split", default="test", help="name of the judgements (default: %(default)s)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     _add_model(evaluate)
@@ -78,7 +78,7 @@ def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="look at a data set")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check a folder of BEIR layout against the data contract")
-    check.add_argument("folder", help="the folder")
+    check.add_argument("folder", help="the folder, or irds:ID of ir_datasets")
     check.set_defaults(run=_later("folders", "check"))
 
 
