@@ -12,6 +12,7 @@ from rabtriever.ops.store_errors import BRIEFLY
 
 # which extra brings a package that the base install lacks
 _EXTRAS = {
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     **dict.fromkeys(("mlflow", "prefect", "dvc", "rich", "filelock"), "ops"),
     **dict.fromkeys(
         ("great_expectations", "pandas", "ir_measures", "lightning", "peft", "bm25s", "matplotlib"), "train"

@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     _add_model(evaluate)
     evaluate.set_defaults(run=_later("folders", "evaluate"))
+    _add_serve(commands)
     _add_backup(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
     init.add_argument("folder", help="where it goes")
@@ -80,6 +81,24 @@ def _add_data(commands: Any) -> None:
     check = actions.add_parser("check", help="check a folder of BEIR layout against the data contract")
     check.add_argument("folder", help="the folder, or irds:ID of ir_datasets")
     check.set_defaults(run=_later("folders", "check"))
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="answer queries over HTTP, and follow the champion")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8100, help="port; 0 takes a free one (default: %(default)s)")
+    _add_model(serve)
+    serve.add_argument("--documents", metavar="FILE", help="added and removed documents (default: beside the registry)")
+    serve.add_argument(
+        "--token-file", metavar="FILE", help="lines NAME:TOKEN or NAME:TOKEN:admin (default: RABTRIEVER_TOKENS)"
+    )
+    for option, what in (("--cors-origin", "web origin whose pages may ask"), ("--allow-host", "further Host name")):
+        serve.add_argument(option, action="append", default=[], metavar="NAME", help=f"{what}; may be repeated")
+    serve.add_argument("--log-queries", action="store_true", help="write the texts of queries to the access log")
+    serve.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="a limit or interval; may be repeated"
+    )
+    serve.set_defaults(run=_later("serve", "serve"))
 
 
 def _add_backup(commands: Any) -> None:
