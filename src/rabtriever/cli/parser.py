@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(evaluate)
     evaluate.set_defaults(run=_later("folders", "evaluate"))
     _add_serve(commands)
+    _add_mcp(commands)
     _add_backup(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
     init.add_argument("folder", help="where it goes")
@@ -99,6 +100,13 @@ def _add_serve(commands: Any) -> None:
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a limit or interval; may be repeated"
     )
     serve.set_defaults(run=_later("serve", "serve"))
+
+
+def _add_mcp(commands: Any) -> None:
+    mcp = commands.add_parser("mcp", help="give an agent the tools search and rerank, over stdin and stdout (MCP)")
+    _add_model(mcp)
+    mcp.add_argument("--documents", metavar="FILE", help="added and removed documents (default: beside the registry)")
+    mcp.set_defaults(run=_later("mcp", "serve"))
 
 
 def _add_backup(commands: Any) -> None:
