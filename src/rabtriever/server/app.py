@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Request, Response
+from fastapi.responses import HTMLResponse
 from starlette.middleware.cors import CORSMiddleware
 
 import rabtriever
@@ -17,9 +18,11 @@ from rabtriever.server.access import Access, may_write
 from rabtriever.server.backend import Backend
 from rabtriever.server.errors import add_handlers
 from rabtriever.server.middleware import REQUEST_ID, RequestMiddleware
+from rabtriever.server.reference import docs_page
 from rabtriever.server.settings import ServeSettings
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 _DESCRIPTION = "Finds the documents that help with a query, and says how sure it is."
 
 
@@ -150,6 +153,10 @@ def _add_operations(app: FastAPI, backend: Backend) -> None:
         status = backend.status()
         response.status_code = 200 if status.ready else 503
         return status
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi(), str(request.base_url).rstrip("/")), headers=_NO_SCRIPTS)
 
     @app.get("/metrics", tags=["operate"], summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:

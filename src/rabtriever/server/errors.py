@@ -95,7 +95,11 @@ def told(faults: Sequence[Mapping[str, Any]]) -> str:
 def _fault(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "json_invalid":
         return f"the body is not JSON ({fault.get('ctx', {}).get('error', 'not readable')}); send a JSON object"
-    place = ".".join(str(part) for part in fault["loc"] if part != "body") or "the body"
+    if isinstance(fault.get("input"), bytes):  # which was not read, for want of its type
+        return "the body has another type than JSON, expected the header Content-Type: application/json"
+    # a part with a space is none of the request: it names one of the types that a field may have
+    parts = [str(part) for part in fault["loc"] if part != "body" and " " not in str(part)]
+    place = ".".join(parts) or "the body"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "missing":
         return f"{_shown(place, quoted=False)} is missing; /docs has examples"

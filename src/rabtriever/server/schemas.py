@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
 from rabtriever.data.beir_io import Document
 from rabtriever.search.texts import check_query
@@ -31,6 +31,7 @@ def _query(text: str) -> str:
 
 
 Query = Annotated[str, AfterValidator(_query)]
+Text = Annotated[str, AfterValidator(_finite)]
 Scalar = str | int | float | bool
 DocumentId = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^\S+$")]
 
@@ -53,6 +54,17 @@ class Filter(Strict):
     )
 
 
+def _kind_of_threshold(value: Any) -> str:
+    return "a word" if isinstance(value, str) else "a number"
+
+
+Threshold = Annotated[
+    Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Tag("a number")]
+    | Annotated[Literal["auto"], Tag("a word")],
+    Discriminator(_kind_of_threshold),
+]
+
+
 class SearchRequest(Strict):
     """One query, or several."""
 
@@ -64,7 +76,7 @@ class SearchRequest(Strict):
     queries: list[Query] | None = Field(None, min_length=1, description="Several queries, answered in one call.")
     k: int = Field(10, ge=1, strict=True, description="Documents wanted of each query; a smaller corpus gives fewer.")
     filter: Filter | None = Field(None, description="Which documents may be found.")
-    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["auto"] | None = Field(
+    threshold: Threshold | None = Field(
         None,
         description="Drops hits whose `relevance_score` is lower. `auto` is the threshold that the version was "
         "calibrated to.",
@@ -114,13 +126,31 @@ class RerankText(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    text: str = Field(description="Any text.")
+    text: Text = Field(description="Any text.")
 
 
 class RerankId(Strict):
     """A document of the corpus."""
 
     id: str = Field(description="A document id of the corpus.")
+
+
+def _kind_of_document(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, RerankText | RerankId):
+        return "an id" if isinstance(value, RerankId) else "an object"
+    return ("an id" if "id" in value else "an object") if isinstance(value, dict) else None
+
+
+RerankDocument = Annotated[
+    Annotated[Text, Tag("a text")] | Annotated[RerankId, Tag("an id")] | Annotated[RerankText, Tag("an object")],
+    Discriminator(
+        _kind_of_document,
+        custom_error_type="document",
+        custom_error_message="expected a text, an object with text, or an object with id",
+    ),
+]
 
 
 class RerankRequest(BaseModel):
@@ -138,7 +168,7 @@ class RerankRequest(BaseModel):
 
     model: str | None = Field(None, description="Any name: the version in service answers, and is named in the answer.")
     query: Query = Field(description="What is wanted.")
-    documents: list[str | RerankId | RerankText] = Field(
+    documents: list[RerankDocument] = Field(
         min_length=1, description='Texts, as "..." or {"text": "..."}, or documents of the corpus, as {"id": "..."}.'
     )
     top_n: int | None = Field(None, ge=1, description="Documents wanted; all by default.")
