@@ -10,12 +10,12 @@ ENV UV_TORCH_BACKEND=cpu UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/opt/ve
 RUN pip install --no-cache-dir uv && uv venv /opt/venv
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
-RUN uv pip install --constraint requirements.lock --requirement pyproject.toml --extra serve
+RUN uv pip install -c requirements.lock -r pyproject.toml --extra serve
 COPY . .
 RUN uv pip install --no-deps .
 
 FROM build AS build-pipeline
-RUN uv pip install --constraint requirements.lock --requirement pyproject.toml --extra train --extra ops --extra irds
+RUN uv pip install -c requirements.lock -r pyproject.toml --extra train --extra ops --extra irds
 
 FROM python:${PYTHON}-slim AS base
 RUN useradd --uid 10001 --create-home rabtriever && install -d -o rabtriever -g rabtriever /project /project/mlruns
