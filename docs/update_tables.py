@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
-PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md"]
+PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md", DOCS / "concepts/calibration.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -52,6 +52,37 @@ def drills_table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def abstention_table(report: dict) -> str:
+    """Markdown tables of benchmarks/abstention.py: which scores tell queries without an answer, and calibrations."""
+    counts = f"{report['answerable']['test']:,} test queries with an answer and {report['out_of_scope']:,} without"
+    lines = [
+        f"`{report['dataset']}`: {counts}, in per cent.",
+        "",
+        "| top score of | AUROC | answerable kept | out of scope refused |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {row['auroc']:.1f} | {row['kept']:.1f} | {row['refused']:.1f} |"
+            for name, row in report["systems"].items()
+        ),
+        "",
+        "| calibration, held-out dev hits | Brier score | log loss |",
+        "|---|---:|---:|",
+        *(f"| {name} | {row['brier']:.4f} | {row['log_loss']:.4f} |" for name, row in report["calibrators"].items()),
+    ]
+    return "\n".join([*lines, *_at_threshold(report["threshold"])])
+
+
+def _at_threshold(found: dict | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        "",
+        f"At the threshold for a precision of 90 % ({found['relevance_score']:.3f}), "
+        f"{found['answerable_answered']:.1f} % of the queries with an answer have a hit, "
+        f"and {found['out_of_scope_answered']:.1f} % of those without.",
+    ]
+
+
 def _last_words(row: dict) -> str:
     """The last line that a disturbed run has printed, for any stage."""
     last = row["message"].splitlines()[-1:]
@@ -75,10 +106,13 @@ def rendered(page: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         report = json.loads((EVALUATIONS / f"{match.group(2)}.json").read_text())
-        drawn = drills_table(report) if "rows" in report else table(report)
+        drawn = next((draw(report) for key, draw in _DRAWN.items() if key in report), None) or table(report)
         return f"{match.group(1)}{drawn}\n{match.group(3)}"
 
     return BLOCK.sub(fill, page.read_text())
+
+
+_DRAWN = {"rows": drills_table, "out_of_scope": abstention_table}  # by a key that only such reports have
 
 
 def examples(folder: Path) -> dict[str, Any]:
@@ -102,13 +136,13 @@ def examples(folder: Path) -> dict[str, Any]:
                 f"{folder} answers {query!r} with {hits[0].doc_id} ({hits[0].title}), which was not judged relevant; "
                 "train it further, or choose another query in src/rabtriever/ops/examples.py"
             )
-        found = [{**_rounded(hit._asdict()), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
+        found = [{**_shown(hit), "grade": grades.get(hit.doc_id, 0)} for hit in hits]
         answers.append({"query_id": ids[query], "query": query, "hits": found})
     return {"dataset": EXAMPLES_DATA.name, "retriever": retriever.manifest.hash, "examples": answers}
 
 
-def _rounded(hit: dict[str, Any]) -> dict[str, Any]:
-    return {**hit, "score": round(float(hit["score"]), 2)}
+def _shown(hit: Any) -> dict[str, Any]:
+    return {"doc_id": hit.doc_id, "score": round(float(hit.score), 2), "title": hit.title, "text": hit.text}
 
 
 def record(report: str) -> str:

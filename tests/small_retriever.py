@@ -17,7 +17,15 @@ from rabtriever.search.scorer import Scorer
 from rabtriever.search.shortlist import IndexParams, Projections
 
 PARAMS = IndexParams(
-    exact_up_to=100, depth=8, dimension=6, factory="Flat", steps=0, learning_rate=0.01, queries=2, documents=4
+    exact_up_to=100,
+    depth=8,
+    dimension=6,
+    factory="Flat",
+    steps=0,
+    learning_rate=0.01,
+    queries=2,
+    documents=4,
+    precision=0.9,
 )
 
 

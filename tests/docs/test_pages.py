@@ -26,7 +26,7 @@ WANTED = {
     "docs/guides": (
         "backbones serve schedule alerts gate-and-rollback backup-and-move shared-registry scale-out troubleshooting"
     ),
-    "docs/concepts": "how-it-works score-and-fold versus-the-paper glossary",
+    "docs/concepts": "how-it-works score-and-fold calibration versus-the-paper glossary",
     "docs/reference": "settings cli api formats",
     "docs": "index quickstart your-data results datasets",
 }

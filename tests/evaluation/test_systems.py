@@ -158,14 +158,10 @@ def test_samples_show_what_was_found_with_its_grade(dataset):
     queries = {**dataset.split_queries("test"), "kettle-0": "unjudged"}
     dataset.qrels["test"]["kettle-0"] = {}
 
-    class Found(types.SimpleNamespace):
-        def _asdict(self) -> dict:
-            return vars(self)
-
     class Retriever:
         def search(self, texts, k):
             assert k == 5
-            return [[Found(doc_id="ladder", score=1.23456, title=text, text="")] for text in texts]
+            return [[types.SimpleNamespace(doc_id="ladder", score=1.23456, title=text, text="")] for text in texts]
 
     found = evaluation.sample_rankings(dataset, queries, Retriever(), 2)
     assert [(one["query_id"], one["hits"][0]["title"]) for one in found] == [
@@ -173,4 +169,5 @@ def test_samples_show_what_was_found_with_its_grade(dataset):
     ]
     assert {one["query_id"]: one["hits"][0]["grade"] for one in found} == {"sponge-0": 0, "torch-1": 2}
     assert found[0]["hits"][0]["score"] == 1.2346
+    assert set(found[0]["hits"][0]) == {"doc_id", "score", "title", "text", "grade"}, "reports have the bytes they had"
     assert len(evaluation.sample_rankings(dataset, queries, Retriever(), 50)) == 3

@@ -45,6 +45,20 @@ def test_a_teacher_that_training_made_worse_is_told() -> None:
     assert "hard negatives" not in report.evaluation_table({**facts, "systems": rows})
 
 
+def test_calibration_is_told_in_a_line() -> None:
+    """Prevents probabilities that nobody has seen measured, and a crash for evaluations of earlier releases."""
+    facts = {"dataset": "toy", "split": "test", "num_queries": 3, "num_documents": 9, "systems": {}}
+    assert "calibration" not in report.evaluation_table(facts) + report.evaluation_table({**facts, "calibration": None})
+    found = {"brier": 0.0342, "expected_calibration_error": 0.012, "threshold": 0.714, "wanted_precision": 0.9}
+    last = report.evaluation_table({**facts, "calibration": {**found, "precision": 0.913, "answered": 0.8}})
+    assert last.splitlines()[-1] == (
+        "calibration: Brier score 0.034, error 0.012; from 0.71 on 91.3 % of hits are right (wanted 90 %), "
+        "for 80.0 % of queries"
+    )
+    last = report.evaluation_table({**facts, "calibration": {**found, "precision": None, "answered": 0.0}})
+    assert last.endswith("; no hit is above a threshold for the wanted precision of 90 %")
+
+
 def test_files_that_the_report_names_are_there(store: Path) -> None:
     """O43. Prevents "all is well" beside a version that a search then finds without files."""
     version = register(0.5)

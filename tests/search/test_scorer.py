@@ -27,7 +27,15 @@ from tests.closure import ROOT
 
 SHAPES = {"foldable": PredictorParams("foldable", 12, 5), "mlp": PredictorParams("mlp", 12, 5)}
 INDEX = IndexParams(
-    exact_up_to=100, depth=8, dimension=6, factory="Flat", steps=0, learning_rate=0.01, queries=2, documents=4
+    exact_up_to=100,
+    depth=8,
+    dimension=6,
+    factory="Flat",
+    steps=0,
+    learning_rate=0.01,
+    queries=2,
+    documents=4,
+    precision=0.9,
 )
 
 

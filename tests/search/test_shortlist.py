@@ -19,6 +19,7 @@ PARAMS = IndexParams(
     learning_rate=0.01,
     queries=16,
     documents=24,
+    precision=0.9,
 )
 
 

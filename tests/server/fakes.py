@@ -9,14 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rabtriever.data.beir_io import Document
+from rabtriever.data.documents import Document
 from rabtriever.ops.lookup import Found
 from rabtriever.search.calibration import Calibration
-from rabtriever.search.live import Query
+from rabtriever.search.live import Changes, Query
 from rabtriever.search.retriever import Hit
 from rabtriever.server.backend import Backend
 from rabtriever.server.settings import ServeSettings
-from rabtriever.server.versions import Changes, Wanted
+from rabtriever.server.versions import Wanted
 
 DOCUMENTS = {
     "d1": Document("d1", "Kettle", "boils water for tea"),
@@ -74,12 +74,16 @@ class FakeLive:
             raise RuntimeError("a query that the model cannot take")
         allowed = None if query.filter is None else query.filter.ids
         found = [one for one in self.corpus.values() if allowed is None or one.doc_id in allowed]
-        hits = [Hit(one.doc_id, words_in_common(query.text, one.contents), one.title, one.text) for one in found]
+        hits = [Hit.of(one, words_in_common(query.text, one.contents)) for one in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))[: query.k]
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
         self.scored.append(len(texts))
         return [words_in_common(query, text) for text in texts]
+
+    def score_documents(self, query: str, doc_ids: Sequence[str]) -> list[float]:
+        time.sleep(self.delay)
+        return [words_in_common(query, self.document(doc_id).contents) for doc_id in doc_ids]
 
     def document(self, doc_id: str) -> Document:
         if doc_id not in self.corpus:
@@ -92,14 +96,22 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.kept: dict[str, Document | None] = {}
+        self.version = 0
+        self.reads = 0
 
-    def put(self, documents: Sequence[Document]) -> None:
-        self.kept |= {document.doc_id: document for document in documents}
+    def put(self, documents: Sequence[Document]) -> int:
+        return self._keep({document.doc_id: document for document in documents})
 
-    def remove(self, doc_id: str) -> None:
-        self.kept[doc_id] = None
+    def remove(self, doc_id: str) -> int:
+        return self._keep({doc_id: None})
+
+    def _keep(self, changes: Mapping[str, Document | None]) -> int:
+        self.kept |= changes
+        self.version += 1
+        return self.version
 
     def changes(self) -> dict[str, Document | None]:
+        self.reads += 1
         return dict(self.kept)
 
 

@@ -128,11 +128,15 @@ def test_documents_come_and_go(serve: Callable[..., TestClient]) -> None:
     store = FakeStore()
     client = serve(store=store)
     new = {
-        "documents": [{"id": "d4", "title": "Head torch", "text": "light for both hands"}, {"id": "d1", "text": "x"}]
+        "documents": [
+            {"id": "d4", "title": "Head torch", "text": "light for both hands", "metadata": {"shelf": 7}},
+            {"id": "d1", "text": "x"},
+        ]
     }
     assert client.post("/v1/documents", json=new).json() == {"changed": 2, "documents": 4, "version": "1"}
     answer = client.post("/v1/search", json={"query": "both hands", "k": 1}).json()
     assert answer["hits"][0]["id"] == "d4" and set(store.kept) == {"d4", "d1"}
+    assert answer["hits"][0]["metadata"] == {"shelf": 7}
     assert client.delete("/v1/documents/d4").json() == {"changed": 1, "documents": 3, "version": "1"}
     assert store.kept["d4"] is None
     again = client.delete("/v1/documents/d4")

@@ -15,13 +15,14 @@ import pytest
 from rabtriever.core.artifacts import ArtifactMismatchError
 from rabtriever.data.beir_io import Document
 from rabtriever.ops.lookup import Found
+from rabtriever.search.live import Changes
 from rabtriever.server import backend as module
 from rabtriever.server import versions
 from rabtriever.server.backend import Backend
 from rabtriever.server.errors import ApiError
 from rabtriever.server.schemas import RerankRequest, SearchRequest
 from rabtriever.server.settings import ServeSettings
-from rabtriever.server.versions import Changes, Wanted
+from rabtriever.server.versions import Wanted
 from tests.server.fakes import FakeLive, FakeRegistry, FakeStore, backend
 
 NEW = Document("d4", "Head torch", "light for both hands")
@@ -192,9 +193,12 @@ def test_changes_of_another_process_are_seen() -> None:
         assert (await asked(made, "both hands"))[1] == "d1"
         await made.refresh()
         assert (await asked(made, "both hands"))[1] == "d4" and len(made.live) == 3
-        before = made.live
+        before, reads = made.live, store.reads
         await made.refresh()
-        assert made.live is before, "nothing is encoded again"
+        assert made.live is before and store.reads == reads, "nothing is read or encoded again"
+        await made.put([Document("d5", "", "own")])
+        await made.refresh()
+        assert store.reads == reads, "of what this process has stored"
         await made.stop()
 
     asyncio.run(foreign())
@@ -204,14 +208,14 @@ def test_a_put_is_stored_before_it_is_answered() -> None:
     """Prevents a document that searches find and the next start has forgotten."""
 
     class Full(FakeStore):
-        def put(self, documents: Any) -> None:
-            raise OSError("no space left")
+        def put(self, documents: Any) -> int:
+            raise ConnectionError("the disk is full")
 
     async def full() -> None:
         made = backend(store=Full())
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(ApiError, match="the disk is full; nothing was changed") as told:
             await made.put([NEW])
-        assert len(made.live) == 3
+        assert told.value.status == 503 and len(made.live) == 3
         await made.stop()
 
     asyncio.run(full())

@@ -23,9 +23,10 @@ def serve(parsed: argparse.Namespace) -> None:
 
     from rabtriever.server.app import create_app
     from rabtriever.server.backend import Backend
+    from rabtriever.server.versions import store_of
 
     _log_lines()
-    backend = Backend(settings)
+    backend = Backend(settings, store_of(settings))
     with told_when_slow(f"loading the retriever {settings.model}; this takes some seconds"):
         backend.load()
     if not settings.loopback and not settings.tokens:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MANIFEST_NAME = "manifest.json"
+CARD = "MODEL_CARD.md"  # what people read of an artefact
 _COUNTER = itertools.count()
 _LIVE: set[Path] = set()
 

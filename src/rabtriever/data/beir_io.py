@@ -1,4 +1,4 @@
-"""Documents, queries, judgements and runs: their types, readers and writers, and a data set as a whole.
+"""Corpora, queries, judgements and runs: their types, readers and writers, and a data set as a whole.
 
 Owns the file formats: the BEIR folder layout (JSON lines for texts, tab-separated judgements, each file plain or with
 `.gz` appended) and TREC run files. A reader stops at the first structural fault and names file and line. Faults that
@@ -13,45 +13,26 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rabtriever.core.artifacts import atomic_write, recover_folder
+from rabtriever.data.documents import (
+    DataContractError,
+    Document,
+    checked_id,
+    document_row,
+    parse_document,
+    required_string,
+)
 
 SPLITS = ("train", "dev", "test")
 QRELS_HEADER = ("query-id", "corpus-id", "score")
 MAX_GRADE = 1000  # metrics keep a table as long as the highest grade
 LAYOUT = "corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/test.tsv, optionally qrels/dev.tsv (each may end in .gz)"
-
-
-class DataContractError(ValueError):
-    """The data break the file format or the data contract; the message says where, and what to do."""
-
-
-class Document(NamedTuple):
-    """A document of the corpus, which is what retrieval ranks.
-
-    Attributes:
-        doc_id: Its id, without whitespace.
-        title: Its title; may be empty.
-        text: Its text; may be empty when there is a title.
-    """
-
-    doc_id: str
-    title: str
-    text: str
-
-    @property
-    def contents(self) -> str:
-        """Title and text as one string, which is what models read.
-
-        >>> Document("d1", "Kettle", "Boils water.").contents
-        'Kettle. Boils water.'
-        """
-        return ". ".join(part for part in (self.title.strip(), self.text.strip()) if part)
 
 
 Corpus = dict[str, Document]
@@ -77,12 +58,13 @@ class Dataset:
     @cached_property
     def hash(self) -> str:
         """Identity of the content (16 hex digits); the order of documents, queries and judgements does not matter."""
-        lines = [["document", *document] for document in self.corpus.values()]
+        # without metadata a data set keeps the identity that it had before there were any
+        lines = [["document", *one[:3], *([one.metadata] if one.metadata else [])] for one in self.corpus.values()]
         lines += [["query", query_id, text] for query_id, text in self.queries.items()]
         for split, qrels in self.qrels.items():
             lines += [["grade", split, q, d, grade] for q, grades in qrels.items() for d, grade in grades.items()]
         digest = hashlib.sha256()
-        for line in sorted(json.dumps(line) for line in lines):
+        for line in sorted(json.dumps(line, sort_keys=True) for line in lines):
             digest.update(line.encode() + b"\n")
         return digest.hexdigest()[:16]
 
@@ -112,19 +94,37 @@ def load_dataset(folder: str | Path) -> Dataset:
 
 
 def read_corpus(path: str | Path) -> Corpus:
-    """The documents of a JSONL file with `_id`, `text` and, optional, `title` on each line; other keys are ignored.
+    """The documents of a JSONL file with `_id`, `text` and, optional, `title` and `metadata` on each line.
+
+    Other keys are ignored.
 
     Raises:
         FileNotFoundError: If neither `path` nor `path`.gz exists.
         DataContractError: Naming file and line, for broken JSON, a missing or wrongly typed key, a repeated id or a
             blank document.
     """
+    return _corpus(_lines(path))
+
+
+def parse_corpus(lines: Iterable[bytes], name: str) -> Corpus:
+    """The documents of JSON lines that come from elsewhere than a file, as `read_corpus` reads them.
+
+    Args:
+        lines: UTF-8 lines, such as those of standard input.
+        name: what messages call them.
+
+    Raises:
+        DataContractError: as of `read_corpus`.
+    """
+    return _corpus(_decoded(lines, name))
+
+
+def _corpus(lines: Iterable[tuple[str, str]]) -> Corpus:
     corpus: Corpus = {}
-    for where, row in _json_rows(path):
-        title = "" if row.get("title") is None else _string(row, "title", where)
-        document = Document(_new_id(row, corpus, where), title, _string(row, "text", where))
-        if not document.contents:
-            raise DataContractError(f"{where}: document {document.doc_id!r} is blank; give it a text or remove it")
+    for where, row in _json_rows(lines):
+        document = parse_document(row, where)
+        if document.doc_id in corpus:
+            raise _repeated(document.doc_id, where)
         corpus[document.doc_id] = document
     return corpus
 
@@ -138,8 +138,10 @@ def read_queries(path: str | Path) -> Queries:
             blank text.
     """
     queries: Queries = {}
-    for where, row in _json_rows(path):
-        query_id, text = _new_id(row, queries, where), _string(row, "text", where)
+    for where, row in _json_rows(_lines(path)):
+        query_id, text = checked_id(required_string(row, "_id", where), where), required_string(row, "text", where)
+        if query_id in queries:
+            raise _repeated(query_id, where)
         if not text.strip():
             raise DataContractError(f"{where}: query {query_id!r} is blank; give it a text or remove it")
         queries[query_id] = text
@@ -164,7 +166,7 @@ def read_qrels(path: str | Path) -> Qrels:
         columns = line.split("\t")
         if len(columns) != 3:
             raise DataContractError(f"{where}: found {len(columns)} columns, expected 3 separated by tabs: {line!r}")
-        query_id, doc_id = (_checked_id(value, where) for value in columns[:2])
+        query_id, doc_id = (checked_id(value, where) for value in columns[:2])
         grade = _grade(columns[2], where)
         if qrels.setdefault(query_id, {}).setdefault(doc_id, grade) != grade:
             raise DataContractError(
@@ -207,8 +209,7 @@ def write_corpus(path: str | Path, corpus: Corpus) -> None:
     """Writes documents as JSON lines that `read_corpus` reads, in the order given."""
     with atomic_write(path) as handle:
         for document in corpus.values():
-            row = {"_id": document.doc_id, "title": document.title, "text": document.text}
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            handle.write(json.dumps(document_row(document), ensure_ascii=False) + "\n")
 
 
 def write_queries(path: str | Path, queries: Queries) -> None:
@@ -248,25 +249,30 @@ def _lines(path: str | Path, expected: str = f"a folder with {LAYOUT}") -> Itera
     if len(found) > 1:
         raise DataContractError(f"found both {path} and {path.name}.gz, expected one of them; remove the other")
     path = found[0]
+    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as handle:
+        yield from _decoded(handle, str(path))
+
+
+def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
+    """("name:line", text) of each line that is not blank."""
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as handle:
-            for number, raw in enumerate(handle, start=1):  # bytes: only a line feed ends a line
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if line.strip():
-                    yield f"{path}:{number}", line
+        for number, raw in enumerate(lines, start=1):  # bytes: only a line feed ends a line
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            if line.strip():
+                yield f"{name}:{number}", line
     except UnicodeDecodeError as error:
         raise DataContractError(
-            f"{path}:{number}: the file is not UTF-8 ({error.reason}); convert it to UTF-8"
+            f"{name}:{number}: the file is not UTF-8 ({error.reason}); convert it to UTF-8"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataContractError(
-            f"{path}:{number + 1}: the gzip file is damaged ({error}); compress the file again"
+            f"{name}:{number + 1}: the gzip file is damaged ({error}); compress the file again"
         ) from error
 
 
-def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, line in _lines(path):
+def _json_rows(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, line in lines:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -276,34 +282,8 @@ def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _string(row: dict[str, Any], key: str, where: str) -> str:
-    if key not in row:
-        found = ", ".join(map(repr, row)) or "none"
-        raise DataContractError(f"{where}: there is no key {key!r} (found: {found}); expected '_id' and 'text'; add it")
-    value = row[key]
-    if not isinstance(value, str):
-        raise DataContractError(f"{where}: {key!r} is {value!r}, expected a string; put it in quotes")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataContractError(
-            f"{where}: character {error.start} of {key!r} is half a surrogate pair; correct it"
-        ) from error
-    return value
-
-
-def _new_id(row: dict[str, Any], known: dict[str, Any], where: str) -> str:
-    value = _checked_id(_string(row, "_id", where), where)
-    if value in known:
-        raise DataContractError(f"{where}: id {value!r} occurs a second time; rename or remove one of the lines")
-    return value
-
-
-def _checked_id(value: str, where: str) -> str:
-    # Run files separate columns by whitespace, readers drop a byte order mark, and metrics end an id at a NUL.
-    if not value or re.search(r"[\s\ufeff\0]", value):
-        raise DataContractError(f"{where}: id {value!r} is empty or has whitespace or NUL; rename it in every file")
-    return value
+def _repeated(value: str, where: str) -> DataContractError:
+    return DataContractError(f"{where}: id {value!r} occurs a second time; rename or remove one of the lines")
 
 
 def _grade(text: str, where: str) -> int:

@@ -46,6 +46,39 @@ def draw_systems(report: Mapping[str, Any], path: str | Path) -> None:
     pyplot.close(figure)
 
 
+def draw_calibration(calibration: Mapping[str, Any], path: str | Path) -> None:
+    """Share of right hits against their calibrated probability, and how many hits there are of each, as a PNG.
+
+    Args:
+        calibration: `calibration` of reports/evaluation.json.
+        path: where the picture goes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    bins = calibration["bins"]
+    figure, (share, count) = pyplot.subplots(
+        2, 1, figsize=(5.2, 5.6), height_ratios=(3, 1), sharex=True, layout="constrained"
+    )
+    share.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="as promised")
+    share.plot([one["probability"] for one in bins], [one["right"] for one in bins], "o-", label="test queries")
+    if calibration["threshold"] is not None:
+        share.axvline(calibration["threshold"], color="tab:orange", linestyle="--", label="threshold")
+    share.set_ylabel("share of hits that are right")
+    share.set_title(f"Calibration on test queries: Brier score {calibration['brier']:.3f}", fontsize="medium")
+    share.set_xlim(0, 1)
+    share.set_ylim(0, 1)
+    share.legend(fontsize="small")
+    count.bar([(one["from"] + one["to"]) / 2 for one in bins], [one["hits"] for one in bins], 0.09, color="0.5")
+    count.set_yscale("log")
+    count.set_ylabel("hits")
+    count.set_xlabel("relevance_score")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
 def draw_complexity(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """The online cost of one query against corpus size and document length, both scales logarithmic, as a PNG.
 

@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 from rabtriever.core.artifacts import atomic_folder, atomic_write, check_parent, read_json, read_manifest, write_json
 from rabtriever.core.stages import Paths, Tracker
-from rabtriever.data.beir_io import Dataset, Queries, write_run
+from rabtriever.data.beir_io import Dataset, Queries, Run, write_run
 from rabtriever.data.metrics import METRICS, recall_curve
 from rabtriever.evaluation import systems as evaluation
+from rabtriever.evaluation.calibration import calibration_report
 from rabtriever.evaluation.latency import others_cpu
-from rabtriever.evaluation.plots import draw_systems
+from rabtriever.evaluation.plots import draw_calibration, draw_systems
 from rabtriever.evaluation.systems import EvaluateParams, System
 from rabtriever.lm.prompt import PromptParams
 from rabtriever.models.document_terms import score_weights
 from rabtriever.models.reranker import Reranker
 from rabtriever.search.retriever import Retriever
+from rabtriever.training.calibrating import judged_hits
 from rabtriever.training.embeddings import read_documents_encoded
 from rabtriever.training.inputs import prepared_data
 from rabtriever.training.model_io import open_model, open_teacher
@@ -52,6 +54,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
         "search": "exact scan" if retriever.exact else "shortlist",
         "teacher_scope": scope,
         "timing": {"queries": len(timed), "others_cpu_percent": others},
+        "calibration": _calibration(retriever, systems["student"].run, dataset),
         "systems": rows,
     }
     samples = evaluation.sample_rankings(dataset, queries, retriever, params.samples)
@@ -63,6 +66,11 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
     tracker.log_artifact(paths.reports / "plots/systems.png")
     print(f"evaluate: student keeps {report['retention']} % of the teacher's nDCG@10")
     return report
+
+
+def _calibration(retriever: Retriever, run: Run, dataset: Dataset) -> dict[str, Any] | None:
+    hits = judged_hits(run, dataset.qrels["test"])
+    return calibration_report(retriever.calibration, hits) if retriever.calibration and len(hits.scores) else None
 
 
 def _systems(
@@ -120,3 +128,5 @@ def _plots(target: Path, systems: dict[str, System], report: dict[str, Any], dat
             curve = recall_curve(dataset.qrels["test"], system.run, CUTOFFS)
             file.writelines(f"{name},{k},{value:.4f}\n" for k, value in curve.items())
     draw_systems(report, target / "systems.png")
+    if report["calibration"] is not None:
+        draw_calibration(report["calibration"], target / "calibration.png")

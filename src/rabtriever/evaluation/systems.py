@@ -224,7 +224,13 @@ def sample_rankings(dataset: Dataset, queries: Queries, retriever: Retriever, co
             "query_id": query_id,
             "query": queries[query_id],
             "hits": [
-                {**hit._asdict(), "score": round(hit.score, 4), "grade": judged[query_id].get(hit.doc_id, 0)}
+                {
+                    "doc_id": hit.doc_id,
+                    "score": round(hit.score, 4),
+                    "title": hit.title,
+                    "text": hit.text,
+                    "grade": judged[query_id].get(hit.doc_id, 0),
+                }
                 for hit in hits
             ],
         }

@@ -19,7 +19,7 @@ FORMAT_TAG, HASH_TAG, PATH_TAG = "format", "retriever_hash", "artifact_path"
 _KNOWN = ("0", "1")  # "0": registered before formats had a number, with the same folder
 ARTIFACTS = "artifacts"  # folder of a pyfunc that holds the retriever folder, and nothing beside it
 _PATH = re.compile(r"model/artifacts/([A-Za-z0-9_-][A-Za-z0-9_.-]*)")
-_DATA = {".json", ".jsonl", ".safetensors", ".faiss", ".txt", ".jinja", ".model"}
+_DATA = {".json", ".jsonl", ".safetensors", ".faiss", ".txt", ".jinja", ".model", ".md"}
 # a file and settings by which transformers would load something from elsewhere
 _LEADS_ELSEWHERE = {"adapter_config.json"}
 _KERNELS = {"attn_implementation", "experts_implementation"}

@@ -28,6 +28,7 @@ from rabtriever.ops.answering import (
     not_trusted,
     trusted_folder,
 )
+from rabtriever.ops.description import version_description
 from rabtriever.ops.examples import EXAMPLE
 from rabtriever.ops.packaging import MODEL_FOLDER, carried_code, code_here, save_model
 from rabtriever.ops.scratch import scratch_folder
@@ -144,7 +145,8 @@ def register(
         tags[_WITHDRAWN] = "true"
     _ensure_model()
     source = f"{client.get_run(run.run_id).info.artifact_uri}/{MODEL_FOLDER}"
-    made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags)
+    described = version_description(folder, evaluation)
+    made = client.create_model_version(MODEL, source, run_id=run.run_id, tags=tags, description=described)
     run.set_tags({"model_version": made.version})
     return _version(made)
 

@@ -44,7 +44,8 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     )
     retention = evaluation.get("retention")
     kept = [] if retention is None else [f"retention: the student keeps {retention:.1f} % of the teacher's nDCG@10"]
-    below = [*kept, *_warning(known), *_busy(evaluation.get("timing", {}))]
+    calibrated = _calibration(evaluation.get("calibration"))
+    below = [*kept, *calibrated, *_warning(known), *_busy(evaluation.get("timing", {}))]
     return "\n".join([title, "", _drawn(table), *([""] if below else []), *below])
 
 
@@ -54,6 +55,19 @@ def _drawn(table: Table) -> str:
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")
+
+
+def _calibration(found: Mapping[str, Any] | None) -> list[str]:
+    """How far the calibrated scores hold on the test queries; nothing where there are none."""
+    if found is None:
+        return []
+    line = f"calibration: Brier score {found['brier']:.3f}, error {found['expected_calibration_error']:.3f}; "
+    wanted = f"{100 * found['wanted_precision']:g} %"
+    if found["precision"] is None:
+        return [f"{line}no hit is above a threshold for the wanted precision of {wanted}"]
+    right, answered = 100 * found["precision"], 100 * found["answered"]
+    line += f"from {found['threshold']:.2f} on {right:.1f} % of hits are right (wanted {wanted}), "
+    return [f"{line}for {answered:.1f} % of queries"]
 
 
 def _busy(timing: Mapping[str, Any]) -> list[str]:

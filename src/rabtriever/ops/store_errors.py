@@ -52,6 +52,11 @@ def brief_waits() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def meaning_of(said: str) -> str | None:
+    """What a message of SQLite about a file means, and what to do; None for another message."""
+    return next((meaning for words, meaning in _OF_A_FILE.items() if words in said), None)
+
+
 def _is_of_store(error: Exception) -> bool:
     """Whether an error is of MLflow or a database; none of these libraries is imported for this alone."""
     if type(error).__module__.partition(".")[0] in ("sqlite3", "sqlalchemy"):
@@ -62,9 +67,8 @@ def _is_of_store(error: Exception) -> bool:
 
 def _told(said: str, uri: str) -> str:
     if uri.startswith("sqlite:"):
-        for words, meaning in _OF_A_FILE.items():
-            if words in said:
-                return f"the store {uri} failed: {meaning}"
+        if meaning := meaning_of(said):
+            return f"the store {uri} failed: {meaning}"
         return f"MLflow, with the store {uri}, failed: {said.partition('[SQL:')[0].strip()}"
     advice = "see that the address in MLFLOW_TRACKING_URI is right and its server runs"
     if any(words in said for words in _NO_ANSWER):

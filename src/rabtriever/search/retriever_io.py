@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rabtriever.core.artifacts import (
+    CARD,
     ArtifactMismatchError,
     Manifest,
     atomic_folder,
@@ -27,6 +28,7 @@ from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.prompt import Prompt, PromptParams
 from rabtriever.models.document_terms import MEMORY, QueryMemory, read_memory, save_memory
 from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments
+from rabtriever.search.calibration import CALIBRATION, Calibration, read_calibration, write_calibration
 from rabtriever.search.scorer import Scorer
 from rabtriever.search.shortlist import IndexParams, Projections
 
@@ -35,6 +37,7 @@ SETTINGS = "settings.json"  # in a file, so that a retriever that searches other
 _SHORTLIST, _PROJECTIONS, _PREDICTOR = "shortlist.faiss", "shortlist.safetensors", "predictor.safetensors"
 # a champion registered before there was a choice has no order in its manifest
 _BEFORE_ORDER = {"order": "document_first"}
+_BEFORE_CALIBRATION = {"precision": 0.9}  # one without a calibration; the value decides nothing
 
 
 class Parts(NamedTuple):
@@ -48,6 +51,7 @@ class Parts(NamedTuple):
         index: gives the FAISS index of the shortlist, which takes time to read and only large corpora need.
         params: when and how the shortlist is used.
         memory: what the training queries tell of documents; None where scores need none.
+        calibration: from score to probability; None where none was fitted.
     """
 
     scorer: Scorer
@@ -57,6 +61,7 @@ class Parts(NamedTuple):
     index: Callable[[], Any]
     params: IndexParams
     memory: QueryMemory | None
+    calibration: Calibration | None = None
 
 
 def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
@@ -72,7 +77,8 @@ def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
     # one registered before the file was has its settings in the manifest
     settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
     try:
-        scorer, params = _load_scorer(folder, settings), IndexParams(**settings["index"])
+        params = IndexParams(**{**_BEFORE_CALIBRATION, **settings["index"]})
+        scorer = _load_scorer(folder, settings)
     except (KeyError, TypeError) as error:
         raise ArtifactMismatchError(
             f"{folder} has other settings than this code knows ({type(error).__name__}: {error}); search it with "
@@ -85,10 +91,13 @@ def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
     corpus = read_corpus(folder / "corpus.jsonl")
     _check_counts(folder, {"texts": len(corpus), "folded documents": len(folded.bias)})
     index = partial(_read_index, folder, len(corpus))
-    return Parts(scorer, corpus, folded, projections, index, params, read_memory(folder / MEMORY)), manifest
+    memory, calibration = read_memory(folder / MEMORY), read_calibration(folder / CALIBRATION)
+    return Parts(scorer, corpus, folded, projections, index, params, memory, calibration), manifest
 
 
-def write_retriever(folder: str | Path, made: Parts, parents: dict[str, str], info: dict[str, Any]) -> Manifest:
+def write_retriever(
+    folder: str | Path, made: Parts, parents: dict[str, str], info: dict[str, Any], card: str | None = None
+) -> Manifest:
     """Writes a retriever as one self-contained folder, replacing an older one only when complete.
 
     Args:
@@ -96,6 +105,7 @@ def write_retriever(folder: str | Path, made: Parts, parents: dict[str, str], in
         made: what it is made of.
         parents: hash of each artefact it was made from, by name.
         info: further facts for the manifest.
+        card: what people read of it, as Markdown.
     """
     import faiss
 
@@ -114,6 +124,10 @@ def write_retriever(folder: str | Path, made: Parts, parents: dict[str, str], in
         _write_tensors(target / _PROJECTIONS, made.projections.state_dict())
         faiss.write_index(made.index(), str(target / _SHORTLIST))
         write_corpus(target / "corpus.jsonl", made.corpus)
+        if made.calibration is not None:
+            write_calibration(target / CALIBRATION, made.calibration)
+        if card is not None:
+            (target / CARD).write_text(card, encoding="utf-8", newline="\n")
         predictor = {
             "hidden": scorer.predictor.shape.hidden,
             "products": scorer.predictor.shape.products,

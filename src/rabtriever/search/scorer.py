@@ -15,7 +15,7 @@ from torch import Tensor
 from rabtriever.lm.backbone import default_device
 from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import EncodedDocuments
+from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, score_weights
 from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.search.texts import text_list
 
@@ -60,6 +60,25 @@ class Scorer:
         """
         ids = self.prompt.query.ids(text_list(texts, "texts"))
         return torch.from_numpy(self.encoder.encode(ids, ENCODE_BATCH, label))
+
+    def encode_documents(self, texts: Iterable[str], label: str | None = None) -> Tensor:
+        """(N, W) states of documents alone, from their contents.
+
+        Raises:
+            TypeError: not a list of texts.
+        """
+        ids = self.prompt.document.ids(text_list(texts, "texts"))
+        return torch.from_numpy(self.document_encoder.encode(ids, ENCODE_BATCH, label))
+
+    def documents(self, states: Tensor, memory: QueryMemory | None) -> EncodedDocuments:
+        """All that scores need of documents.
+
+        Args:
+            states: (N, W) as `encode_documents` gives them.
+            memory: what the training queries tell of these documents, by row; None where scores need none.
+        """
+        weights = score_weights(self.document_encoder.compared)._replace(similarity=self.predictor.similarity)
+        return encoded_documents(states, weights, memory, self.predictor.width)
 
     def against(self, documents: EncodedDocuments) -> Callable[[Tensor], np.ndarray]:
         """A function from (Q, W) query states to their (Q, N) scores with all of these N documents.

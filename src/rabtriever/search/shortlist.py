@@ -36,6 +36,8 @@ class IndexParams:
         learning_rate: peak learning rate.
         queries: queries in a step.
         documents: documents in a step.
+        precision: share of right hits wanted at the threshold of the calibration. A threshold is the smallest
+            `relevance_score` from which on hits of dev queries are right in at least this share.
     """
 
     exact_up_to: int = bounded(ge=0)
@@ -46,6 +48,7 @@ class IndexParams:
     learning_rate: float = bounded(gt=0)
     queries: int = bounded(ge=1)
     documents: int = bounded(ge=2)
+    precision: float = bounded(gt=0, lt=1)
 
 
 class Projections(nn.Module):

@@ -48,10 +48,19 @@ def check_query(query: str, name: str) -> None:
     """
     if not query.strip():
         raise ValueError(f"{name} is blank; write what is wanted")
+    check_unicode(query, name)
+
+
+def check_unicode(text: str, name: str) -> None:
+    """Makes sure that a text can be encoded.
+
+    Raises:
+        ValueError: it is not Unicode text.
+    """
     try:
-        query.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is {query!r}, which is not Unicode text; give it in UTF-8") from error
+        raise ValueError(f"{name} is {text!r}, which is not Unicode text; give it in UTF-8") from error
 
 
 def _shown(value: Any) -> str:

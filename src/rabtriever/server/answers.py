@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rabtriever.search.calibration import UNCALIBRATED, Calibration
-from rabtriever.search.live import Filter, LiveRetriever, Query
+from rabtriever.search.live import Filter, LiveRetriever
 from rabtriever.search.retriever import Hit
 from rabtriever.server import schemas
 from rabtriever.server.errors import ApiError
@@ -88,7 +88,7 @@ def _hit(hit: Hit, chance: float) -> schemas.SearchHit:
         relevance_score=chance,
         title=hit.title,
         text=hit.text,
-        metadata=dict(getattr(hit, "metadata", {})),
+        metadata=dict(hit.metadata),
     )
 
 
@@ -98,15 +98,6 @@ def as_filter(asked: schemas.Filter | None) -> Filter | None:
         return None
     ids = None if asked.ids is None else frozenset(asked.ids)
     return Filter(ids, {name: tuple(values) for name, values in asked.fields.items()})
-
-
-def known_scores(live: LiveRetriever, query: str, ids: Iterable[str]) -> dict[str, float]:
-    """Scores of documents of the corpus, as a search gives them."""
-    wanted = frozenset(ids)
-    if not wanted:
-        return {}
-    (hits,) = live.search([Query(query, len(wanted), Filter(ids=wanted))])
-    return {hit.doc_id: hit.score for hit in hits}
 
 
 def plain(document: str | schemas.RerankText) -> str:

@@ -8,7 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from rabtriever.data.beir_io import Document
 from rabtriever.search.live import LiveRetriever, Query
@@ -17,7 +17,6 @@ from rabtriever.server import limits, schemas
 from rabtriever.server.answers import (
     Reranked,
     as_filter,
-    known_scores,
     model_of,
     plain,
     rerank_response,
@@ -28,25 +27,12 @@ from rabtriever.server.batching import Batcher, TooManyWaitingError
 from rabtriever.server.errors import ApiError
 from rabtriever.server.metrics import Metrics
 from rabtriever.server.settings import ServeSettings
-from rabtriever.server.versions import Changes, Wanted, difference, look_up, open_version
+from rabtriever.server.versions import Changes, Kept, Store, Wanted, difference, look_up, open_version
 
 Result = TypeVar("Result")
 log = logging.getLogger("rabtriever.server")
 RERANK_PIECE = 64  # texts that are scored at once, so that queries get their turn in between
 _FIRST_RETRY, _LAST_RETRY = 30.0, 600.0  # seconds until a version that did not load is tried again
-
-
-class Store(Protocol):
-    """Keeps changes of documents, durably."""
-
-    def put(self, documents: Sequence[Document]) -> None:
-        """Adds or replaces documents."""
-
-    def remove(self, doc_id: str) -> None:
-        """Removes a document."""
-
-    def changes(self) -> dict[str, Document | None]:
-        """The last change of each document; None where that was its removal."""
 
 
 class Found(NamedTuple):
@@ -82,7 +68,7 @@ class Backend:
         self._store, self._look, self._open = store, look, load
         self._live: LiveRetriever | None = None
         self._wanted: Wanted | None = None  # what is in service
-        self._changes: dict[str, Document | None] = {}  # that lie over it
+        self._seen, self._changes = Kept(0, {})  # what lies over it
         self._failure: schemas.Failure | None = None
         self._refused: tuple[str, float, float] | None = None  # hash, time to try again, seconds until then
         self._change = asyncio.Lock()
@@ -112,8 +98,8 @@ class Backend:
                 does not load.
         """
         wanted = self._look(self.settings.model)
-        changes = self._read_changes()
-        self._take(self._open(wanted, changes), wanted, changes)
+        kept = self._read_changes()
+        self._take(self._open(wanted, kept.changes), wanted, kept)
 
     async def start(self) -> None:
         """Loads, unless that was done, and follows the registry and the documents from now on."""
@@ -218,23 +204,25 @@ class Backend:
         try:
             self.live.document(doc_id)
         except ValueError as error:
-            raise ApiError(404, str(error).encode("ascii", "backslashreplace").decode()) from error
+            raise ApiError(404, _ascii(error)) from error
         return await asyncio.shield(self._changed({doc_id: None}, functools.partial(store.remove, doc_id)))
 
-    async def _changed(self, changes: Changes, store: Callable[[], None]) -> schemas.ChangeResponse:
+    async def _changed(self, changes: Changes, keep: Callable[[], int]) -> schemas.ChangeResponse:
+        """Encodes, keeps, and only then takes over, so that what fails changes nothing."""
         async with self._change:
-            await asyncio.to_thread(store)
-            await self._lay(changes)
-            live = self.live
+            live = await asyncio.to_thread(self.live.changed, changes)
+            try:
+                kept = await asyncio.to_thread(keep)
+            except OSError as error:
+                raise ApiError(503, f"{_ascii(error)}; nothing was changed", {"Retry-After": "5"}) from error
+            if kept == self._seen + 1:  # else another process has changed something as well, which `refresh` reads
+                self._seen = kept
+            self._lay(live, changes)
         return schemas.ChangeResponse(changed=len(changes), documents=len(live), version=live.version)
 
-    async def _lay(self, changes: Changes) -> None:
-        """Lays changes over the retriever in service; searches that run keep the one they began with."""
-        if not changes:
-            return
-        live = await asyncio.to_thread(self.live.changed, changes)
-        self._changes |= changes
-        self._live = live
+    def _lay(self, live: LiveRetriever, changes: Changes) -> None:
+        """Changed documents take over; searches that run keep the retriever they began with."""
+        self._live, self._changes = live, {**self._changes, **changes}
         self.metrics.in_service(live.version, model_of(live), len(live), swapped=False)
 
     def _kept(self) -> Store:
@@ -243,8 +231,11 @@ class Backend:
             raise ApiError(503, "this server keeps no changes of documents; start it with --documents FILE")
         return self._store
 
-    def _read_changes(self) -> dict[str, Document | None]:
-        return self._store.changes() if self._store is not None else {}
+    def _read_changes(self) -> Kept:
+        """The changes that are kept; the version is read first, so that a later change is read again."""
+        if self._store is None:
+            return Kept(0, {})
+        return Kept(self._store.version, self._store.changes())
 
     # following the registry
 
@@ -261,8 +252,7 @@ class Backend:
             if self._is_new(wanted):
                 await self._swap(wanted)
             self._all_is_well(wanted)
-            async with self._change:
-                await self._lay(await self._foreign_changes())
+            await self._follow_documents()
         except Exception as error:  # whatever it is, the version in service goes on
             self._failed(wanted, error)
 
@@ -283,16 +273,17 @@ class Backend:
         if self._refused is not None and self._refused[0] == wanted.hash and time.monotonic() < self._refused[1]:
             return
         before = await asyncio.to_thread(self._read_changes)
-        live = await asyncio.to_thread(self._open, wanted, before)
+        live = await asyncio.to_thread(self._open, wanted, before.changes)
         async with self._change:  # documents that came while it loaded
-            changes = await asyncio.to_thread(self._read_changes)
-            late = difference(before, changes)
+            kept = await asyncio.to_thread(self._read_changes)
+            late = difference(before.changes, kept.changes)
             live = await asyncio.to_thread(live.changed, late) if late else live
-            self._take(live, wanted, changes)
+            self._take(live, wanted, kept)
 
-    def _take(self, live: LiveRetriever, wanted: Wanted, changes: dict[str, Document | None]) -> None:
+    def _take(self, live: LiveRetriever, wanted: Wanted, kept: Kept) -> None:
         swapped = self._live is not None
-        self._live, self._wanted, self._changes = live, wanted, changes
+        self._live, self._wanted = live, wanted
+        self._seen, self._changes = kept
         self.metrics.in_service(live.version, model_of(live), len(live), swapped)
         log.info("version %s (%s) is in service with %s documents", live.version, model_of(live), f"{len(live):,}")
 
@@ -308,9 +299,18 @@ class Backend:
         self._failure = failure
         self.metrics.failure(True)
 
-    async def _foreign_changes(self) -> Changes:
-        """Changes that another process has stored."""
-        return difference(self._changes, await asyncio.to_thread(self._read_changes))
+    async def _follow_documents(self) -> None:
+        """Takes over what another process has stored."""
+        if self._store is None:
+            return
+        async with self._change:
+            if await asyncio.to_thread(lambda: self._store.version) == self._seen:
+                return
+            kept = await asyncio.to_thread(self._read_changes)
+            changes = difference(self._changes, kept.changes)
+            live = await asyncio.to_thread(self.live.changed, changes)
+            self._seen = kept.version
+            self._lay(live, changes)
 
     # answering
 
@@ -324,15 +324,15 @@ class Backend:
 
     async def _scores(self, live: LiveRetriever, query: str, documents: Sequence[Reranked]) -> list[float]:
         """Scores of documents, in their order; a few at once, so that queries get their turn."""
-        ids = {document.id for document in documents if isinstance(document, schemas.RerankId)}
-        known = await self._batcher.run(functools.partial(known_scores, live, query, ids))
+        ids = [document.id for document in documents if isinstance(document, schemas.RerankId)]
+        known = iter(await self._batcher.run(functools.partial(live.score_documents, query, ids)) if ids else [])
         texts = [plain(document) for document in documents if not isinstance(document, schemas.RerankId)]
         scores: list[float] = []
         for start in range(0, len(texts), RERANK_PIECE):
             piece = texts[start : start + RERANK_PIECE]
             scores += await self._batcher.run(functools.partial(live.score, query, piece))
         other = iter(scores)
-        return [known[one.id] if isinstance(one, schemas.RerankId) else next(other) for one in documents]
+        return [next(known if isinstance(one, schemas.RerankId) else other) for one in documents]
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -344,3 +344,7 @@ class Backend:
             raise ApiError(
                 504, f"no answer within {seconds} seconds; ask for less, or again when there is less load"
             ) from None
+
+
+def _ascii(error: Exception) -> str:
+    return str(error).encode("ascii", "backslashreplace").decode()

@@ -210,7 +210,7 @@ class NewDocument(Strict):
 
     def document(self) -> Document:
         """The document."""
-        return Document(self.id, self.title, self.text)
+        return Document(self.id, self.title, self.text, self.metadata)
 
 
 class PutRequest(Strict):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from rabtriever.core.artifacts import ArtifactMismatchError, read_manifest
 from rabtriever.data.beir_io import Document
 from rabtriever.ops.examples import EXAMPLE
 from rabtriever.ops.lookup import Found, find_retriever
-from rabtriever.search.live import LiveRetriever, Query
-
-Changes = Mapping[str, Document | None]  # what was put, by id; None for what was removed
+from rabtriever.search.live import Changes, LiveRetriever, Query
+from rabtriever.server.documents import DocumentStore
+from rabtriever.server.settings import ServeSettings
 
 
 class Wanted(NamedTuple):
@@ -27,6 +27,30 @@ class Wanted(NamedTuple):
     hash: str
 
 
+class Store(Protocol):
+    """Keeps changes of documents, durably."""
+
+    @property
+    def version(self) -> int:
+        """How many calls have changed anything."""
+
+    def put(self, documents: Sequence[Document]) -> int:
+        """Adds or replaces documents; returns the version."""
+
+    def remove(self, doc_id: str) -> int:
+        """Removes a document; returns the version."""
+
+    def changes(self) -> dict[str, Document | None]:
+        """The last change of each document; None where that was its removal."""
+
+
+class Kept(NamedTuple):
+    """What a store holds: its version, and the last change of each document."""
+
+    version: int
+    changes: dict[str, Document | None]
+
+
 def look_up(name: str) -> Wanted:
     """What a name means now; none of its large files is read.
 
@@ -35,6 +59,19 @@ def look_up(name: str) -> Wanted:
     """
     found = find_retriever(name)
     return Wanted(found, read_manifest(found.folder, "retriever", verify=False).hash)
+
+
+def store_of(settings: ServeSettings) -> DocumentStore | None:
+    """Where changes of documents are kept: in the file that was named, else beside the registry.
+
+    None for a plain folder where no file was named: the changes beside the registry are of its versions.
+
+    Raises:
+        FileNotFoundError, ValueError, ArtifactMismatchError, ModuleNotFoundError: as of `find_retriever`.
+    """
+    if settings.documents is not None:
+        return DocumentStore(settings.documents)
+    return DocumentStore() if find_retriever(settings.model).version is not None else None
 
 
 def open_version(wanted: Wanted, changes: Changes) -> LiveRetriever:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -97,14 +97,16 @@ def save_model(
     prompt: Prompt,
     parents: dict[str, str],
     apart: Mapping[str, Backbone] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Writes a model folder: the Hugging Face folder in `model/`, and a manifest with its parents and the prompt.
 
     What a teacher reads with, where that has weights of its own, is written beside it: `apart`, by READER and PREFIX.
+    Further `facts` go into the manifest.
     """
     with atomic_folder(folder) as target:
         backbone.cpu().save(target / "model")
         for name, other in (apart or {}).items():
             other.cpu().save(target / name)
         info = {"width": backbone.width, "parameters": sum(p.numel() for p in backbone.model.parameters())}
-        return write_manifest(target, kind, {**parents, "prompt": prompt.hash}, info)
+        return write_manifest(target, kind, {**parents, "prompt": prompt.hash}, {**info, **(facts or {})})

@@ -15,6 +15,7 @@ from rabtriever.data.judgements import Judgements
 from rabtriever.lm.adapters import tuning
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
+from rabtriever.lm.model_origin import model_origin
 from rabtriever.lm.model_source import resolve_source
 from rabtriever.lm.prompt import Prompt, PromptParams, check_templates, template_texts
 from rabtriever.lm.small_model import SmallModelParams, build_small_model, build_tokenizer
@@ -78,7 +79,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
         module = ContrastiveModule(model, inputs.judgements, inputs.query_ids, inputs.document_ids, warmup, seed)
         fit(module, "backbone", checkpoints, tracker.lightning_logger())
     tracker.log_metrics(prompt.truncation())
-    manifest = save_model(paths.backbone, "backbone", model, prompt, {"data": data})
+    origin = model_origin(params.source, params.revision)._asdict()
+    manifest = save_model(paths.backbone, "backbone", model, prompt, {"data": data}, facts=origin)
     shutil.rmtree(checkpoints, ignore_errors=True)  # not before, or a kill would lose the training
     print(f"backbone: {manifest.info['parameters']:,} parameters, width {manifest.info['width']}")
     return manifest.hash
