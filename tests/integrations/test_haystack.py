@@ -12,14 +12,16 @@ pytest.importorskip("haystack")
 from haystack import Document, Pipeline
 
 from rabtriever.integrations.haystack import RabtrieverRanker, RabtrieverRetriever
-from tests.integrations.conftest import BEST, QUERY, TEXTS
+from rabtriever.search.calibration import UNCALIBRATED
+from tests.integrations.conftest import BEST, CHANCES, QUERY, TEXTS
 
 
 def test_documents_are_the_hits(retriever: Any):
     """A pipeline answers from other documents than the retriever found."""
     found = RabtrieverRetriever(retriever, top_k=3).run("the power is out")["documents"]
     hits = retriever.search("the power is out", 3)
-    assert [(one.id, one.score) for one in found] == [(hit.doc_id, hit.score) for hit in hits]
+    assert [(one.id, one.meta["raw_score"]) for one in found] == [(hit.doc_id, hit.score) for hit in hits]
+    assert [one.score for one in found] == [UNCALIBRATED.probability(hit.score) for hit in hits]
     assert found[0].content == f"{hits[0].title}. {hits[0].text}" and found[0].meta["title"] == hits[0].title
 
 
@@ -43,7 +45,9 @@ def test_a_pipeline_runs(retriever: Any, shared_words: Any):
     pipeline.connect("retriever.documents", "ranker.documents")
     query = "cold person"
     answer = pipeline.run({"retriever": {"query": query}, "ranker": {"query": query, "top_k": 1}})
-    assert [(one.id, one.score) for one in answer["ranker"]["documents"]] == [("blanket", 2.0)]
+    assert [(one.id, one.score) for one in answer["ranker"]["documents"]] == [
+        ("blanket", shared_words.calibration.probability(2.0))
+    ]
 
 
 def test_reranking_keeps_the_best(shared_words: Any):
@@ -51,7 +55,7 @@ def test_reranking_keeps_the_best(shared_words: Any):
     documents = [Document(content=text, score=9.0) for text in TEXTS]
     found = RabtrieverRanker(shared_words, top_k=3).run(QUERY, documents)["documents"]
     assert [(one.content, one.score) for one in found] == list(
-        zip([TEXTS[place] for place in BEST[:3]], [4.0, 3.0, 1.0], strict=True)
+        zip([TEXTS[place] for place in BEST[:3]], CHANCES, strict=True)
     )
     assert documents[3].score == 9.0
     assert len(RabtrieverRanker(shared_words, top_k=None).run(QUERY, documents)["documents"]) == 4

@@ -15,7 +15,8 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import ValidationError
 
 from rabtriever.integrations.langchain import RabtrieverReranker, RabtrieverRetriever
-from tests.integrations.conftest import BEST, QUERY, TEXTS
+from rabtriever.search.calibration import UNCALIBRATED
+from tests.integrations.conftest import BEST, CHANCES, QUERY, TEXTS
 
 
 def test_documents_are_the_hits(retriever: Any):
@@ -23,7 +24,8 @@ def test_documents_are_the_hits(retriever: Any):
     found = RabtrieverRetriever(model=retriever, k=3).invoke("a hot drink would be nice")
     hits = retriever.search("a hot drink would be nice", 3)
     assert [one.id for one in found] == [hit.doc_id for hit in hits]
-    assert [one.metadata["score"] for one in found] == [hit.score for hit in hits]
+    assert [one.metadata["raw_score"] for one in found] == [hit.score for hit in hits]
+    assert [one.metadata["relevance_score"] for one in found] == [UNCALIBRATED.probability(hit.score) for hit in hits]
     assert found[0].page_content == f"{hits[0].title}. {hits[0].text}" and found[0].metadata["title"] == hits[0].title
 
 
@@ -49,9 +51,18 @@ def test_reranking_keeps_the_best(shared_words: Any):
     documents = [Document(page_content=text, metadata={"place": place}) for place, text in enumerate(TEXTS)]
     found = RabtrieverReranker(model=shared_words, top_n=3).compress_documents(documents, QUERY)
     assert [one.metadata["place"] for one in found] == BEST[:3]
-    assert [one.metadata["relevance_score"] for one in found] == [4.0, 3.0, 1.0]
+    assert [one.metadata["relevance_score"] for one in found] == CHANCES
     assert "relevance_score" not in documents[3].metadata
     assert RabtrieverReranker(model=shared_words).compress_documents([], QUERY) == []
+
+
+def test_a_retriever_reranks(retriever: Any):
+    """The reranker asks a retriever for what it does not have."""
+    found = RabtrieverReranker(model=retriever, top_n=None).compress_documents(
+        [Document(text) for text in TEXTS], QUERY
+    )
+    scores = dict(zip(TEXTS, retriever.score(QUERY, TEXTS), strict=True))
+    assert [one.page_content for one in found] == sorted(TEXTS, key=scores.get, reverse=True)
 
 
 def test_wrong_settings(tmp_path: Path, retriever: Any):

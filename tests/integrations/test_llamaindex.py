@@ -12,14 +12,18 @@ pytest.importorskip("llama_index.core")
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
 from rabtriever.integrations.llamaindex import RabtrieverReranker, RabtrieverRetriever
-from tests.integrations.conftest import BEST, QUERY, TEXTS
+from rabtriever.search.calibration import UNCALIBRATED
+from tests.integrations.conftest import BEST, CHANCES, QUERY, TEXTS
 
 
 def test_nodes_are_the_hits(retriever: Any):
     """A query engine answers from other documents than the retriever found."""
     door = RabtrieverRetriever(retriever, similarity_top_k=3)
     found, hits = door.retrieve("the floor is dusty"), retriever.search("the floor is dusty", 3)
-    assert [(one.node.node_id, one.score) for one in found] == [(hit.doc_id, hit.score) for hit in hits]
+    assert [(one.node.node_id, one.node.metadata["raw_score"]) for one in found] == [
+        (hit.doc_id, hit.score) for hit in hits
+    ]
+    assert [one.score for one in found] == [UNCALIBRATED.probability(hit.score) for hit in hits]
     assert found[0].node.metadata["title"] == hits[0].title
     assert asyncio.run(door.aretrieve("the floor is dusty")) == found
 
@@ -36,7 +40,7 @@ def test_reranking_keeps_the_best(shared_words: Any):
     nodes = [NodeWithScore(node=TextNode(text=text, metadata={"other": QUERY}), score=9.0) for text in TEXTS]
     found = RabtrieverReranker(shared_words, top_n=3).postprocess_nodes(nodes, query_str=QUERY)
     assert [one.node.text for one in found] == [TEXTS[place] for place in BEST[:3]]
-    assert [one.score for one in found] == [4.0, 3.0, 1.0]
+    assert [one.score for one in found] == CHANCES
     assert nodes[3].score == 9.0, "the caller's node stays as it was"
 
 

@@ -25,8 +25,10 @@ def _loaded(parsed: argparse.Namespace) -> Backend:
     with told_when_slow(f"loading the retriever {parsed.model}; this takes some seconds"), fast_imports():
         from rabtriever.server.backend import Backend
         from rabtriever.server.settings import ServeSettings
+        from rabtriever.server.versions import store_of
 
-        backend = Backend(ServeSettings(model=parsed.model, documents=parsed.documents))
+        settings = ServeSettings(model=parsed.model, documents=parsed.documents)
+        backend = Backend(settings, store_of(settings))
         backend.load()
     return backend
 

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rabtriever.data.beir_io import Document
+from rabtriever.search.calibration import UNCALIBRATED, Calibration
 from rabtriever.search.retriever import Hit
 
 
+class _Calibrated(Protocol):
+    calibration: Calibration | None
+
+
 @runtime_checkable
-class Searcher(Protocol):
+class Searcher(_Calibrated, Protocol):
     """What finds documents for a query, as a `Retriever` does."""
 
     def search(self, queries: str, k: int = 10) -> list[Hit]:
@@ -20,7 +25,7 @@ class Searcher(Protocol):
 
 
 @runtime_checkable
-class TextScorer(Protocol):
+class TextScorer(_Calibrated, Protocol):
     """What scores any texts for a query, as a `Retriever` does."""
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -69,12 +74,17 @@ def contents(hit: Hit) -> str:
 
 
 def facts(hit: Hit) -> dict[str, Any]:
-    """What a framework keeps beside the text of a hit."""
-    return {**getattr(hit, "metadata", {}), "title": hit.title}
+    """What a framework keeps beside the text of a hit: the document's metadata, its title and its raw score."""
+    return {**hit.metadata, "title": hit.title, "raw_score": hit.score}
+
+
+def relevance(model: Searcher | TextScorer, score: float) -> float:
+    """The probability, 0 to 1, that a document with this raw score helps; frameworks cut and merge by it."""
+    return (model.calibration or UNCALIBRATED).probability(score)
 
 
 def best_first(scorer: TextScorer, query: str, texts: Sequence[str], top: int | None) -> list[tuple[int, float]]:
-    """Places and scores of the best texts, best first; equal scores keep their order.
+    """Places and raw scores of the best texts, best first; equal scores keep their order.
 
     Args:
         scorer: what scores texts.

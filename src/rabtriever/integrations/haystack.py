@@ -21,7 +21,9 @@ from rabtriever.integrations.common import (
     facts,
     missing,
     opened,
+    relevance,
 )
+from rabtriever.search.retriever import Hit
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -31,7 +33,7 @@ except ModuleNotFoundError as error:
 
 @component
 class RabtrieverRetriever:
-    """Documents of a retriever's corpus, best first; `content` is title and text, `meta` has the title."""
+    """Documents of a retriever's corpus, best first; `content` is title and text, `score` a probability."""
 
     def __init__(self, model: str | Path | Searcher = "champion", top_k: int = 10) -> None:
         """Keeps the settings; `warm_up` opens the retriever.
@@ -71,16 +73,16 @@ class RabtrieverRetriever:
         """
         self.warm_up()
         hits = self._retriever.search(query, self.top_k if top_k is None else top_k)
-        return {
-            "documents": [
-                Document(id=hit.doc_id, content=contents(hit), meta=facts(hit), score=hit.score) for hit in hits
-            ]
-        }
+        return {"documents": [self._document(hit) for hit in hits]}
+
+    def _document(self, hit: Hit) -> Document:
+        score = relevance(self._retriever, hit.score)
+        return Document(id=hit.doc_id, content=contents(hit), meta=facts(hit), score=score)
 
 
 @component
 class RabtrieverRanker:
-    """Puts documents of any source in the order of their scores, and keeps the best; their score is the raw one."""
+    """Puts documents of any source in the order of their scores, and keeps the best; their score is a probability."""
 
     def __init__(self, model: str | Path | TextScorer = "champion", top_k: int | None = 10) -> None:
         """Keeps the settings; `warm_up` opens the retriever.
@@ -128,7 +130,9 @@ class RabtrieverRanker:
                 raise ValueError(f"document {document.id!r} has no text, expected content to score; leave it out")
         self.warm_up()
         found = best_first(self._scorer, query, [document.content for document in documents], top_k or self.top_k)
-        return {"documents": [replace(documents[place], score=score) for place, score in found]}
+        return {
+            "documents": [replace(documents[place], score=relevance(self._scorer, score)) for place, score in found]
+        }
 
 
 def _name(model: Any) -> str:

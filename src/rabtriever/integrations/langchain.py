@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rabtriever.integrations.common import Searcher, TextScorer, best_first, contents, facts, missing, opened
+from rabtriever.integrations.common import Searcher, TextScorer, best_first, contents, facts, missing, opened, relevance
 
 try:
     from langchain_core.documents import Document
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class RabtrieverRetriever(BaseRetriever):
     """Documents of a retriever's corpus, best first.
 
-    `page_content` is title and text; `metadata` has the title and the score.
+    `page_content` is title and text. `metadata` has the document's own, the title, `raw_score`, and
+    `relevance_score`: the probability that the document helps.
 
     Attributes:
         model: a `Retriever`, or what `Retriever.load` takes; it is opened at once.
@@ -45,16 +46,15 @@ class RabtrieverRetriever(BaseRetriever):
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any = None, k: int | None = None) -> list[Document]:
         hits = self._retriever.search(query, self.k if k is None else k)
-        return [
-            Document(id=hit.doc_id, page_content=contents(hit), metadata={**facts(hit), "score": hit.score})
-            for hit in hits
-        ]
+        found = [Document(id=hit.doc_id, page_content=contents(hit), metadata=facts(hit)) for hit in hits]
+        return [_scored(one, relevance(self._retriever, hit.score)) for one, hit in zip(found, hits, strict=True)]
 
 
 class RabtrieverReranker(BaseDocumentCompressor):
     """Puts documents of any source in the order of their scores, and keeps the best.
 
-    Copies of the documents are returned, with `relevance_score` in their metadata: the raw score.
+    Copies of the documents are returned, with `relevance_score` in their metadata: the probability that each
+    helps.
 
     Attributes:
         model: a `Retriever`, or what `Retriever.load` takes; it is opened at once.
@@ -77,7 +77,7 @@ class RabtrieverReranker(BaseDocumentCompressor):
     ) -> list[Document]:
         """The best documents, best first."""
         found = best_first(self._scorer, query, [document.page_content for document in documents], self.top_n)
-        return [_scored(documents[place], score) for place, score in found]
+        return [_scored(documents[place], relevance(self._scorer, score)) for place, score in found]
 
 
 def _scored(document: Document, score: float) -> Document:

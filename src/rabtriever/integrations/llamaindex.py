@@ -19,6 +19,7 @@ from rabtriever.integrations.common import (
     facts,
     missing,
     opened,
+    relevance,
 )
 
 try:
@@ -33,7 +34,8 @@ except ModuleNotFoundError as error:
 class RabtrieverRetriever(BaseRetriever):
     """Nodes of a retriever's corpus, best first.
 
-    The text of a node is the document's title and text; its metadata has the title again, which no model is shown.
+    The text of a node is the document's title and text, its score the probability that it helps. Its metadata has the
+    title and the raw score too, which no model is shown.
     """
 
     def __init__(self, model: str | Path | Searcher = "champion", similarity_top_k: int = 10, **settings: Any) -> None:
@@ -50,14 +52,14 @@ class RabtrieverRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         hits = self._retriever.search(query_bundle.query_str, self.similarity_top_k)
-        return [NodeWithScore(node=_node(hit), score=hit.score) for hit in hits]
+        return [NodeWithScore(node=_node(hit), score=relevance(self._retriever, hit.score)) for hit in hits]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
 
 class RabtrieverReranker(BaseNodePostprocessor):
-    """Puts nodes of any source in the order of their scores, and keeps the best; their score is the raw one."""
+    """Puts nodes of any source in the order of their scores, and keeps the best; their score is a probability."""
 
     top_n: int | None = Field(default=3, ge=1, description="number of nodes that are kept; all when None")
     _scorer: Any = PrivateAttr()
@@ -85,11 +87,11 @@ class RabtrieverReranker(BaseNodePostprocessor):
             raise ValueError("no query was given, expected the one to rerank for; pass query_str or query_bundle")
         texts = [node.node.get_content(metadata_mode=MetadataMode.NONE) for node in nodes]
         found = best_first(self._scorer, query_bundle.query_str, texts, self.top_n)
-        return [NodeWithScore(node=nodes[place].node, score=score) for place, score in found]
+        return [NodeWithScore(node=nodes[place].node, score=relevance(self._scorer, score)) for place, score in found]
 
 
 def _node(hit: Any) -> TextNode:
-    hidden = ["title"]
+    hidden = ["title", "raw_score"]
     return TextNode(
         id_=hit.doc_id,
         text=contents(hit),
