@@ -9,6 +9,8 @@ import tomllib
 
 import pytest
 
+from rabtriever.integrations.common import contents, facts
+from rabtriever.search.retriever import Hit
 from tests.closure import ROOT
 
 FRAMEWORKS = {  # module, and so extra: package that it imports
@@ -53,3 +55,10 @@ def test_there_is_an_extra_for_each():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {*FRAMEWORKS, "irds", "integrations"} <= set(extras)
     assert extras["integrations"] == ["rabtriever[langchain,llamaindex,haystack,mteb,irds]"]
+
+
+def test_a_documents_metadata_stays_with_it():
+    """A chain filters by what the framework never got; the title of a document is its own."""
+    hit = Hit("d1", 1.5, "Sponge", "soaks up", {"language": "en", "title": "other"})
+    assert facts(hit) == {"language": "en", "title": "Sponge", "raw_score": 1.5}
+    assert contents(hit) == "Sponge. soaks up"

@@ -22,6 +22,7 @@ from rabtriever.core.settings import load_params
 from rabtriever.data.beir_io import Document, load_dataset
 from rabtriever.data.preparation import PrepareParams
 from rabtriever.ops import inbox, irds
+from rabtriever.ops.environment import check_source
 from tests.toy import dataset
 
 
@@ -196,6 +197,12 @@ def test_a_retraining_and_the_command_take_it(project: Path, docs: Docs, capsys:
     assert "meets the contract" in capsys.readouterr().out
     inbox.adopt("irds:things")
     assert load_params(PrepareParams, "prepare", "params.yaml").source == "data/sets/irds-things"
+
+
+def test_params_yaml_names_the_folder():
+    """Whoever writes the address into params.yaml reads that there is no such folder, and nothing more."""
+    with pytest.raises(FileNotFoundError, match="name it once as DATA=irds:toy"):
+        check_source("irds:toy", [])
 
 
 def test_its_folder_is_ignored():
