@@ -115,6 +115,7 @@ def test_configurations_as_they_are_saved_are_data(model: Path) -> None:
     saved = {"model_type": "phi3", "auto_map": {"AutoConfig": "a/b--c.C"}, "rope": {"type": "linear"}}
     put("encoder/config.json", json.dumps(saved))(folder)
     put("encoder/tokenizer/tokenizer.json", "{}")(folder)
+    put("MODEL_CARD.md", "# What it is\n")(folder)
     put("encoder/tokenizer/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["a/b--t.T", null]}}')(folder)
     put("encoder/model.safetensors.index.json", '{"weight_map": {"a": "model-1.safetensors"}}')(folder)
     write_manifest(folder, "retriever", {}, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from rabtriever.core import artifacts
 from rabtriever.core.artifacts import ArtifactMismatchError, content_hash
+from rabtriever.data.documents import Document
 from rabtriever.ops import backup as module
 from rabtriever.ops import dvc_stages, registry, tracking
 from rabtriever.ops.backup import backup, restore
 from rabtriever.ops.lookup import find_retriever
+from rabtriever.server.documents import DocumentStore
 from tests.ops.test_tracking import register
 
 
@@ -203,3 +206,18 @@ def test_a_leftover_of_the_old_database_is_not_applied_to_the_new(saved: Path) -
     assert not Path("mlruns/mlflow.db-journal").exists()
     tracking._client.cache_clear()
     assert registry.champion().version == "2"
+
+
+def test_changed_documents_are_saved_with_the_versions(store: Path, tmp_path: Path, elsewhere: Path) -> None:
+    """Prevents a backup without the documents that were added since, and a stale journal that undoes them."""
+    os.chdir(store)
+    registry.promote(register(0.5))
+    DocumentStore().put([Document("mug", "", "holds tea")])
+    backup(elsewhere / "one.zip")
+    os.chdir(elsewhere)
+    assert DocumentStore().changes() == {}
+    Path("mlruns").mkdir()
+    beside = Path("mlruns/documents.db-journal")
+    beside.write_bytes(b"stale")
+    restore("one.zip")
+    assert DocumentStore().changes() == {"mug": Document("mug", "", "holds tea")} and not beside.exists()

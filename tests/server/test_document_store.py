@@ -19,7 +19,7 @@ from rabtriever.server.documents import DocumentStore, default_path
 
 KETTLE = Document("kettle", "Kettle", "boils water ☕", {"room": "kitchen", "tags": ["hot", None]})
 MUG = Document("mug", "", "holds tea")
-# puts batches of three documents, and says the number of each once it is stored
+# puts batches of a hundred documents, and says the number of each once it is stored
 WRITER = """
 import os, signal, sys
 from rabtriever.data.documents import Document
@@ -27,7 +27,7 @@ from rabtriever.server.documents import DocumentStore
 path, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 store = DocumentStore(path)
 for number in range(first, last):
-    store.put(Document(f"{number}-{part}", "", f"text {number}") for part in range(3))
+    store.put(Document(f"{number}-{part}", "", f"text {number}") for part in range(100))
     os.write(1, f"{number}\\n".encode())
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -84,7 +84,7 @@ def test_nothing_acknowledged_is_lost_by_a_kill(store: DocumentStore):
         found = DocumentStore(store.path).changes()
         stored = {int(doc_id.partition("-")[0]) for doc_id in found}
         assert acknowledged <= stored, "an acknowledged batch is lost"
-        assert set(found) == {f"{number}-{part}" for number in stored for part in range(3)}, "half of a batch"
+        assert set(found) == {f"{number}-{part}" for number in stored for part in range(100)}, "half of a batch"
         assert store.version == len(stored)
     assert len(acknowledged) >= 5 * 3 + 5
 

@@ -204,6 +204,38 @@ def test_changes_of_another_process_are_seen() -> None:
     asyncio.run(foreign())
 
 
+def test_a_store_that_cannot_be_read_is_told() -> None:
+    """Prevents changed documents from staying away without a word, and a message at each look."""
+
+    class Locked(FakeStore):
+        locked = False
+
+        @property
+        def version(self) -> int:
+            if self.locked:
+                raise ConnectionError("the changed documents failed")
+            return 0
+
+        @version.setter
+        def version(self, value: int) -> None:
+            pass
+
+    async def locked() -> None:
+        store = Locked()
+        made = backend(store=store)
+        store.locked = True
+        for _ in range(2):
+            await made.refresh()
+        status = made.status()
+        assert status.ready and status.failure is not None and "documents failed" in status.failure.reason
+        store.locked = False
+        await made.refresh()
+        assert made.status().failure is None
+        await made.stop()
+
+    asyncio.run(locked())
+
+
 def test_a_put_is_stored_before_it_is_answered() -> None:
     """Prevents a document that searches find and the next start has forgotten."""
 
@@ -248,6 +280,10 @@ def test_too_many_queries_are_refused() -> None:
         refused = [one for one in answers if isinstance(one, ApiError)]
         assert refused and len(refused) < 8 and all(one.status == 429 for one in refused)
         assert refused[0].headers == {"Retry-After": "1"}
+        reranked = [made.rerank(RerankRequest(query="tea", documents=[{"id": "d1"}])) for _ in range(8)]
+        answers = await asyncio.gather(*reranked, return_exceptions=True)
+        assert [getattr(one, "status", 200) for one in answers] == [200, 200] + [429] * 6
+        assert (await asked(made, "tea"))[1] == "d1", "the places are free again"
         await made.stop()
 
     asyncio.run(crowded())

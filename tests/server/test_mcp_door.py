@@ -193,7 +193,7 @@ import rabtriever.server.backend as module
 from rabtriever import cli
 from tests.server import fakes
 
-def noisy(settings):
+def noisy(settings, store):
     print("loading")
     return fakes.backend(model=settings.model)
 

@@ -6,11 +6,13 @@ import contextlib
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rabtriever.search.retriever import Retriever
+    from rabtriever.search.explanation import Explanation
+    from rabtriever.search.live import LiveRetriever
+    from rabtriever.search.retriever import Hit, Retriever
 
 _QUIET_SECONDS = 1.0
 # transformers imports these where they are installed, for training alone: most of a second
@@ -68,3 +70,43 @@ def open_retriever(name: str) -> Retriever:
         retriever = Retriever.load(found.folder)
     retriever.version = found.version
     return retriever
+
+
+class _Changed:
+    """A retriever with changed documents, asked as one without."""
+
+    def __init__(self, live: LiveRetriever) -> None:
+        self._live = live
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        from rabtriever.search.live import Query
+
+        return self._live.search([Query(query, k) for query in queries])
+
+    def explain(self, query: str, doc_id: str) -> Explanation:
+        return self._live.explain(query, doc_id)
+
+
+def open_with_changes(name: str) -> Retriever | _Changed:
+    """The retriever of a name; over a version of the registry lie the documents that were added or removed since.
+
+    Raises:
+        ConnectionError: the file of the changes cannot be read.
+        FileNotFoundError, ValueError, ArtifactMismatchError: as of `open_retriever`.
+    """
+    retriever = open_retriever(name)
+    if retriever.version is None:  # a folder is asked as it is
+        return retriever
+    from rabtriever.server.documents import DocumentStore
+
+    store = DocumentStore()
+    changes = store.changes()
+    if not changes:
+        return retriever
+    from rabtriever.search.live import LiveRetriever
+
+    with told_when_slow(f"encoding the documents of {store.path}"):
+        live = LiveRetriever.of(retriever, changes)
+    if live.changes:
+        print(f"with {len(live.changes):,} changed documents of {store.path}", file=sys.stderr)
+    return _Changed(live)

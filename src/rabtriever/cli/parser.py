@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_later("folders", "evaluate"))
     _add_serve(commands)
     _add_mcp(commands)
+    _add_documents(commands)
     _add_backup(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
     init.add_argument("folder", help="where it goes")
@@ -107,6 +108,17 @@ def _add_mcp(commands: Any) -> None:
     _add_model(mcp)
     mcp.add_argument("--documents", metavar="FILE", help="added and removed documents (default: beside the registry)")
     mcp.set_defaults(run=_later("mcp", "serve"))
+
+
+def _add_documents(commands: Any) -> None:
+    add = commands.add_parser("add", help="add documents, or replace those of the same id, without training")
+    add.add_argument("file", help='JSON lines with "_id", "text", and optionally "title" and "metadata"; - for stdin')
+    add.set_defaults(run=_later("documents", "add"))
+    remove = commands.add_parser("remove", help="remove documents, without training")
+    remove.add_argument("ids", nargs="+", metavar="ID", help="the document's id")
+    remove.set_defaults(run=_later("documents", "remove"))
+    changes = commands.add_parser("changes", help="print the documents that were added or replaced, as JSON lines")
+    changes.set_defaults(run=_later("documents", "changes"))
 
 
 def _add_backup(commands: Any) -> None:

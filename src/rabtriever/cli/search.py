@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from rabtriever.cli.opening import open_retriever, told_when_slow
+from rabtriever.cli.opening import open_with_changes, told_when_slow
 from rabtriever.ops.terminal import json_line, one_line
 
 _ONE = "1"  # id of a query that was given without one, in a run file
@@ -17,7 +17,7 @@ _ONE = "1"  # id of a query that was given without one, in a run file
 def search(parsed: argparse.Namespace) -> None:
     """Ranks documents for one query, or for each of a file."""
     queries = _queries(parsed)
-    retriever = open_retriever(parsed.model)
+    retriever = open_with_changes(parsed.model)
     with told_when_slow(f"searching for {len(queries)} queries" if len(queries) > 1 else "searching"):
         found = retriever.search(list(queries.values()), k=parsed.k)
     if parsed.trec:
@@ -39,7 +39,7 @@ def search(parsed: argparse.Namespace) -> None:
 def explain(parsed: argparse.Namespace) -> None:
     """Shows the parts of a score, and their sum."""
     _check(parsed.query)
-    found = open_retriever(parsed.model).explain(parsed.query, parsed.document)
+    found = open_with_changes(parsed.model).explain(parsed.query, parsed.document)
     if parsed.json:
         print(json.dumps({**found.parts, "total": found.total}))
         return

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rabtriever.cli.opening import told_when_slow
+from rabtriever.ops.lookup import find_retriever
 
 if TYPE_CHECKING:
     from rabtriever.server.settings import ServeSettings, Token
@@ -19,15 +20,16 @@ _DRAIN_SECONDS = 5  # that requests in progress have beyond their own time limit
 def serve(parsed: argparse.Namespace) -> None:
     """Serves until SIGTERM or Ctrl-C; requests in progress finish."""
     settings = settings_of(parsed)
+    find_retriever(settings.model)  # a wrong name is told before the seconds of loading
     import uvicorn
 
-    from rabtriever.server.app import create_app
-    from rabtriever.server.backend import Backend
-    from rabtriever.server.versions import store_of
-
     _log_lines()
-    backend = Backend(settings, store_of(settings))
     with told_when_slow(f"loading the retriever {settings.model}; this takes some seconds"):
+        from rabtriever.server.app import create_app
+        from rabtriever.server.backend import Backend
+        from rabtriever.server.versions import store_of
+
+        backend = Backend(settings, store_of(settings))
         backend.load()
     if not settings.loopback and not settings.tokens:
         print(f"{settings.host} is open to other machines, and no token is needed to search", file=sys.stderr)

@@ -73,6 +73,7 @@ def draw_calibration(calibration: Mapping[str, Any], path: str | Path) -> None:
     share.legend(fontsize="small")
     count.bar([(one["from"] + one["to"]) / 2 for one in bins], [one["hits"] for one in bins], 0.09, color="0.5")
     count.set_yscale("log")
+    count.set_ylim(bottom=0.5)  # a single hit is seen
     count.set_ylabel("hits")
     count.set_xlabel("relevance_score")
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""A project's state in one file: the store and its artefacts, the settings, the lock, the retriever and its reports.
+"""A project's state in one file: store and artefacts, changed documents, settings, lock, retriever and reports.
 
 Not in it: the data, DVC's cache, and models that only training needs.
 """
@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -23,6 +24,8 @@ from rabtriever.ops import dvc_stages, local_store, tracking
 FORMAT = 1
 _NOTE = "rabtriever-backup.json"
 _STORE, _DATABASE = Path("mlruns"), Path("mlruns/mlflow.db")
+_DOCUMENTS = _STORE / local_store.DOCUMENTS
+_DATABASES = (_DATABASE, _DOCUMENTS)
 _FILES = (Path("params.yaml"), Path("dvc.lock"))
 _FOLDERS = (Path("models/retriever"), Path("reports"))
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database, and would apply to another one
@@ -57,7 +60,9 @@ def backup(target: str | Path, force: bool = False) -> int:
             raise ValueError(f"{target} lies in {folder}, which is saved; name a file elsewhere")
     with dvc_stages.exclusive(), atomic_write(target, "wb") as handle, _new_archive(handle) as archive:
         archive.writestr(_NOTE, json.dumps({"format": FORMAT}))
-        _add_database(archive)  # before the artefacts: a run that is in it has its files
+        for database in _DATABASES:  # before the artefacts: a run that is in it has its files
+            if database.exists():
+                _add_database(archive, database)
         for path in _saved():
             archive.write(path, path.as_posix())
         return len(archive.namelist()) - 1
@@ -117,13 +122,13 @@ def _new_archive(handle: object) -> zipfile.ZipFile:
     return zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False)
 
 
-def _add_database(archive: zipfile.ZipFile) -> None:
-    """Adds the database as it is at one moment, also while somebody writes it."""
+def _add_database(archive: zipfile.ZipFile, database: Path) -> None:
+    """Adds a database as it is at one moment, also while somebody writes it."""
     with tempfile.TemporaryDirectory(dir=_STORE, prefix=".backup.tmp-") as scratch:
-        copy = Path(scratch, _DATABASE.name)
-        with contextlib.closing(sqlite3.connect(copy)) as to, local_store.reading(_DATABASE) as store:
+        copy = Path(scratch, database.name)
+        with contextlib.closing(sqlite3.connect(copy)) as to, local_store.reading(database) as store:
             store.backup(to)
-        archive.write(copy, _DATABASE.as_posix())
+        archive.write(copy, database.as_posix())
 
 
 def _saved() -> Iterator[Path]:
@@ -166,7 +171,7 @@ def _item(name: PurePosixPath) -> Path | None:
     path = Path(name)
     if name.is_absolute() or ".." in name.parts or "\\" in str(name):
         return None
-    if path == _DATABASE or path in _FILES:
+    if path in _DATABASES or path in _FILES:
         return path
     if name.parts[:1] == _STORE.parts and len(name.parts) > 2 and not name.parts[1].startswith((".", _DATABASE.name)):
         return Path(*name.parts[:2])
@@ -202,12 +207,14 @@ def _unpack(archive: zipfile.ZipFile, items: Items) -> None:
             file = stack.enter_context(atomic_write(item, "wb"))
             with archive.open(parts[0]) as stream:
                 shutil.copyfileobj(stream, file)
-            if item == _DATABASE:
-                stack.push(_remove_beside)
+            if item in _DATABASES:
+                stack.push(partial(_remove_beside, item))
 
 
-def _remove_beside(kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-    """Removes what SQLite left beside the database that is about to be replaced; nothing after an error."""
+def _remove_beside(
+    database: Path, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+) -> None:
+    """Removes what SQLite left beside a database that is about to be replaced; nothing after an error."""
     if kind is None:
         for ending in _BESIDE:
-            Path(f"{_DATABASE}{ending}").unlink(missing_ok=True)
+            Path(f"{database}{ending}").unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 ROOT_TAG = "rabtriever.store_root"  # of the experiment: address of the folder that the recorded addresses mean
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"  # pages show runs and models first, not traces
 ARTIFACTS = "artifacts"  # folder beside the database
+DOCUMENTS = "documents.db"  # file beside the database: documents that were changed since a version was trained
 _SCHEME = "sqlite:///"
 _NOT_IN_ADDRESSES = "%?"
 _PATIENCE = 30.0  # seconds to wait for another process that writes

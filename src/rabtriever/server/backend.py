@@ -147,15 +147,8 @@ class Backend:
             ApiError: as of `search`.
         """
         self.live  # noqa: B018 - before anything waits
-        async with self._in_time():
-            try:
-                return await self._batcher.ask(queries)
-            except TooManyWaitingError:
-                raise ApiError(
-                    429,
-                    f"{self.settings.max_waiting} queries are waiting, expected fewer; ask again in a second",
-                    {"Retry-After": "1"},
-                ) from None
+        async with self._admitted():
+            return await self._batcher.ask(queries)
 
     async def rerank(self, request: schemas.RerankRequest, request_id: str = "") -> schemas.RerankResponse:
         """Texts, or documents of the corpus, by their relevance for a query.
@@ -163,24 +156,26 @@ class Backend:
         A document of the corpus has the score that a search gives it, which its text alone may not have.
 
         Raises:
-            ApiError: a limit is passed or an id is unknown (422), it took too long (504), or there is no version in
-                service (503).
+            ApiError: a limit is passed or an id is unknown (422), too much is waiting (429), it took too long (504), or
+                there is no version in service (503).
         """
         limits.check_rerank(request, self.settings)
         live = self.live
         texts = [text_of(document, live) for document in request.documents]
-        async with self._in_time():
-            scores = await self._scores(live, request.query, request.documents)
+        async with self._admitted():
+            with self._batcher.place():
+                scores = await self._scores(live, request.query, request.documents)
         return rerank_response(live, request, texts, scores, request_id)
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """What another job gives, run by the thread that answers queries.
 
         Raises:
-            ApiError: 504, it took too long; the job itself goes on.
+            ApiError: 429, too much is waiting; 504, it took too long, and the job itself goes on.
         """
-        async with self._in_time():
-            return await self._batcher.run(job)
+        async with self._admitted():
+            with self._batcher.place():
+                return await self._batcher.run(job)
 
     # changing documents
 
@@ -251,8 +246,8 @@ class Backend:
             wanted = await asyncio.to_thread(self._look, self.settings.model)
             if self._is_new(wanted):
                 await self._swap(wanted)
-            self._all_is_well(wanted)
             await self._follow_documents()
+            self._all_is_well(wanted)
         except Exception as error:  # whatever it is, the version in service goes on
             self._failed(wanted, error)
 
@@ -285,12 +280,14 @@ class Backend:
         self._live, self._wanted = live, wanted
         self._seen, self._changes = kept
         self.metrics.in_service(live.version, model_of(live), len(live), swapped)
+        if wanted.found.note:
+            log.warning(wanted.found.note)
         log.info("version %s (%s) is in service with %s documents", live.version, model_of(live), f"{len(live):,}")
 
     def _failed(self, wanted: Wanted | None, error: Exception) -> None:
         version = wanted.found.version if wanted is not None else None
         failure = schemas.Failure(version=version, reason=f"{type(error).__name__}: {error}")
-        if wanted is not None:
+        if wanted is not None and self._is_new(wanted):
             before = self._refused
             again = min(2 * before[2], _LAST_RETRY) if before and before[0] == wanted.hash else _FIRST_RETRY
             self._refused = (wanted.hash, time.monotonic() + again, again)
@@ -335,15 +332,18 @@ class Backend:
         return [next(known if isinstance(one, schemas.RerankId) else other) for one in documents]
 
     @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def _admitted(self) -> AsyncIterator[None]:
+        """Tells a client when there is no place for its request, and when there was no answer in time."""
+        settings = self.settings
         try:
-            async with asyncio.timeout(self.settings.timeout_seconds):
+            async with asyncio.timeout(settings.timeout_seconds):
                 yield
+        except TooManyWaitingError:
+            message = f"{settings.max_waiting} queries are waiting, expected fewer; ask again in a second"
+            raise ApiError(429, message, {"Retry-After": "1"}) from None
         except TimeoutError:
-            seconds = f"{self.settings.timeout_seconds:g}"
-            raise ApiError(
-                504, f"no answer within {seconds} seconds; ask for less, or again when there is less load"
-            ) from None
+            message = f"no answer within {settings.timeout_seconds:g} seconds; ask for less, or again later"
+            raise ApiError(504, message) from None
 
 
 def _ascii(error: Exception) -> str:

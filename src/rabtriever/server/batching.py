@@ -7,9 +7,10 @@ and many clients share one encoding and one scan.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -82,6 +83,21 @@ class Batcher(Generic[Asked, Answer]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await request.future
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Takes the place of one waiting query, for other jobs of the same request.
+
+        Raises:
+            TooManyWaitingError: too many wait already.
+        """
+        if self._waiting >= self._most:
+            raise TooManyWaitingError
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """What another job of the worker thread gives; it waits for its turn, and batches wait for it."""

@@ -18,7 +18,7 @@ from rabtriever.data.documents import Document, document_row, parse_document
 from rabtriever.ops import local_store, tracking
 from rabtriever.ops.store_errors import meaning_of
 
-FILE = Path("mlruns/documents.db")
+FILE = Path("mlruns", local_store.DOCUMENTS)
 FORM = 1  # of the tables, in the file's user_version
 _PATIENCE = 10.0  # seconds to wait for another process that writes
 _TABLES = (
