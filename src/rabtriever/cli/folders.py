@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from rabtriever.cli.opening import open_retriever, told_when_slow
+from rabtriever.ops.irds import local_folder
 from rabtriever.ops.terminal import json_line, one_line
 
 
@@ -33,7 +34,7 @@ def check(parsed: argparse.Namespace) -> None:
     """Checks a data set against the contract."""
     from rabtriever.data.beir_io import load_dataset
 
-    dataset = load_dataset(parsed.folder)
+    dataset = load_dataset(local_folder(parsed.folder))
     with told_when_slow(f"checking {len(dataset.corpus):,} documents and {len(dataset.queries):,} queries"):
         from rabtriever.data.contract import check_dataset
         from rabtriever.data.statistics import notices
@@ -54,7 +55,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
     check_installed()
     retriever = open_retriever(parsed.model)
     with told_when_slow(f"searching for the queries of {parsed.folder}"):
-        metrics = measure(retriever, parsed.folder, parsed.split)
+        metrics = measure(retriever, local_folder(parsed.folder), parsed.split)
     if parsed.json:
         print(json.dumps(metrics))
         return

@@ -33,13 +33,14 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_later("folders", "inspect"))
     _add_data(commands)
     evaluate = commands.add_parser("evaluate", help="measure a retriever on a data set")
-    evaluate.add_argument("folder", help="a folder of BEIR layout")
+    evaluate.add_argument("folder", help="a folder of BEIR layout, or irds:ID of ir_datasets")
     evaluate.add_argument("--split", default="test", help="name of the judgements (default: %(default)s)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     _add_model(evaluate)
     evaluate.set_defaults(run=_later("folders", "evaluate"))
     _add_documents(commands)
     _add_serve(commands)
+    _add_mcp(commands)
     _add_backup(commands)
     _add_report(commands)
     init = commands.add_parser("init", help="start a new project: settings, pipeline, flows, profiles, example data")
@@ -81,7 +82,7 @@ def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="look at a data set")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check a folder of BEIR layout against the data contract")
-    check.add_argument("folder", help="the folder")
+    check.add_argument("folder", help="the folder, or irds:ID of ir_datasets")
     check.set_defaults(run=_later("folders", "check"))
 
 
@@ -116,6 +117,13 @@ def _add_serve(commands: Any) -> None:
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="a limit or interval; may be repeated"
     )
     serve.set_defaults(run=_later("serve", "serve"))
+
+
+def _add_mcp(commands: Any) -> None:
+    mcp = commands.add_parser("mcp", help="give an agent the tools search and rerank, over stdin and stdout (MCP)")
+    _add_model(mcp)
+    mcp.add_argument("--documents", metavar="FILE", help="added and removed documents (default: beside the registry)")
+    mcp.set_defaults(run=_later("mcp", "serve"))
 
 
 def _add_backup(commands: Any) -> None:

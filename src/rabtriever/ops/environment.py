@@ -106,7 +106,8 @@ def check_source(source: str, outputs: Iterable[str]) -> None:
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "is not there"
         home = "; `~` is not expanded in params.yaml" if source.startswith("~") else ""
-        raise FileNotFoundError(f"the data set {source} {kind}, expected a folder in BEIR layout{home}; name another")
+        name = f"name it once as DATA={source}" if source.startswith("irds:") else "name another"
+        raise FileNotFoundError(f"the data set {source} {kind}, expected a folder in BEIR layout{home}; {name}")
     _check_below(folder)
 
 

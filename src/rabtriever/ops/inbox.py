@@ -19,6 +19,7 @@ from rabtriever.core.settings import load_params
 from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import DataContractError, load_dataset
 from rabtriever.data.preparation import PrepareParams, checked
+from rabtriever.ops import irds
 from rabtriever.ops.pipeline_settings import adopt_source
 from rabtriever.ops.verdict import Outcome, Verdict
 
@@ -42,14 +43,16 @@ def adopt(data: str | None) -> None:
     """Makes a folder the data set of params.yaml, or sets it aside where it breaks the data contract.
 
     Args:
-        data: a folder in BEIR layout, None to change nothing.
+        data: a folder in BEIR layout, an `irds:` address of ir_datasets, None to change nothing.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it is a folder that the pipeline cannot take as its source.
+        ConnectionError: a set of ir_datasets cannot be downloaded.
+        ValueError: it is a folder that the pipeline cannot take as its source, or ir_datasets has no such set.
         DataQuarantined: it is not complete, or the data break the contract; params.yaml is untouched.
     """
-    _quarantining(data, lambda: adopt_source(data))
+    folder = data and irds.local_folder(data)
+    _quarantining(folder, lambda: adopt_source(folder))
 
 
 def check_source() -> None:

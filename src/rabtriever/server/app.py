@@ -59,14 +59,14 @@ def create_app(backend: Backend, settings: ServeSettings) -> FastAPI:
     _add_documents(app, backend)
     _add_operations(app, backend)
     _mount_page(app, backend, settings)
-    _mount_mcp(app, backend)
+    _mount_mcp(app, backend, settings)
     app.add_middleware(RequestMiddleware, settings=settings, access=app.state.access, metrics=backend.metrics)
     if settings.cors_origins:  # the outermost: a browser asks for permission without a token
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            allow_headers=["Authorization", "Content-Type", "Mcp-Protocol-Version", REQUEST_ID],
             expose_headers=[REQUEST_ID],
         )
     return app
@@ -169,14 +169,13 @@ def _mount_page(app: FastAPI, backend: Backend, settings: ServeSettings) -> None
         app.include_router(module.router(backend, settings), include_in_schema=False)
 
 
-def _mount_mcp(app: FastAPI, backend: Backend) -> None:
+def _mount_mcp(app: FastAPI, backend: Backend, settings: ServeSettings) -> None:
     module = _module("mcp")
     if module is None or importlib.util.find_spec("mcp") is None:
         return
-    server = module.mcp_server(backend)
-    inside = server.streamable_http_app(json_response=True, stateless_http=True)
-    app.router.routes.extend(inside.routes)  # /mcp itself: a mount would answer it with a redirect
-    app.state.lifespans.append(server.session_manager.run)
+    routes, lifespan = module.routes(backend, settings)
+    app.router.routes.extend(routes)  # /mcp itself: a mount would answer it with a redirect
+    app.state.lifespans.append(lifespan)
 
 
 def _module(name: str) -> Any:
