@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -173,6 +174,16 @@ def test_masked_proposals_are_no_lost_answers(retriever: Retriever, toy: Any, de
     live = LiveRetriever.of(retriever, removed)
     assert [hit.doc_id for hit in live.search([Query("tea", 3)])[0]] == best[5:]
     assert [hit.doc_id for hit in live.search([Query("tea", 3, Filter(frozenset(best[4:7])))])[0]] == best[5:7]
+
+
+def test_too_few_allowed_proposals_are_followed_by_a_scan(retriever: Retriever, monkeypatch: pytest.MonkeyPatch):
+    """A shortlist that proposes nearly nothing but removed documents gives poor or short answers."""
+    best = [hit.doc_id for hit in retriever.search("tea", 8)]
+    rows = np.array([[retriever.rows[doc_id] for doc_id in (*best[:5], best[7])]])
+    retriever.params = replace(PARAMS, exact_up_to=0, depth=2)
+    live = LiveRetriever.of(retriever, dict.fromkeys(best[:5]))
+    monkeypatch.setattr(retriever, "shortlist", lambda states, depth: rows)
+    assert [hit.doc_id for hit in live.search([Query("tea", 2)])[0]] == best[5:7]
 
 
 def test_an_answer_does_not_depend_on_who_else_asks(retriever: Retriever, toy: Any):
