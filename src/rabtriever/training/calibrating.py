@@ -1,7 +1,7 @@
 """Fits the calibration of a retriever on judged hits: Platt scaling, and a threshold for a wanted precision.
 
-Platt and not isotonic regression: it keeps the ranking strictly and takes two numbers, and its Brier score and log loss
-on held-out queries are as good (`benchmarks/abstention.py` compares them).
+Platt and not isotonic regression: it keeps the ranking strictly and takes two numbers. `benchmarks/abstention.py`
+compares their Brier score and log loss on held-out queries.
 """
 
 from __future__ import annotations
