@@ -39,7 +39,7 @@ The right document may follow from a query by reasoning, without sharing its wor
 from rabtriever import Retriever
 
 retriever = Retriever.load("path/of/this/folder")
-for hit in retriever.search("your query", k=5):
+for hit in retriever.search("...", k=5):
     print(f"{{hit.score:.1f}}  {{hit.doc_id}}  {{hit.title}}")
 ```
 
