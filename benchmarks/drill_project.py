@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import psutil
 from ruamel.yaml import YAML
@@ -164,7 +166,7 @@ def champion(root: Path) -> str | None:
         row = store.execute(query).fetchone()
     if row is None:
         return None
-    folder = Path(row[1].removeprefix("file://")) / "model/artifacts/retriever"
+    folder = Path(url2pathname(urlparse(row[1]).path)) / "model/artifacts/retriever"
     return read_manifest(folder, "retriever").hash
 
 
