@@ -206,7 +206,9 @@ class Study:
 
 
 def without_idle(conditions: Settings) -> Settings:
-    """Conditions without the settings of DPO, where neither the trial nor a system of it runs any."""
+    """Conditions without what decides on no ranking: the calibration's, and DPO's where no system runs any."""
+    index = {key: one for key, one in conditions.get("index", {}).items() if key != "precision"}
+    conditions = {**conditions, "index": index} if index else conditions
     parts = [conditions.get("measured"), conditions.get("systems")]
     own = [overrides for part in parts if isinstance(part, dict) for overrides in part.values()]
     teacher = conditions["train_teacher"]

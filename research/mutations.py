@@ -1,6 +1,6 @@
 """Plants small faults in a copy of the code, one at a time, and tells which of them no test finds.
 
-python -m research.mutations                 # all of research/mutations.yaml; writes research/results/mutations.json
+python -m research.mutations                 # all of research/mutations.yaml; writes research/mutations.json
 python -m research.mutations --only losses   # those whose file or words contain this; writes nothing
 
 A fault is killed when one of its tests fails. All tests have to pass on the copy before anything is planted. The exit
@@ -25,7 +25,7 @@ from rabtriever.core.artifacts import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path("research/mutations.yaml")
-RESULT = Path("research/results/mutations.json")
+RESULT = Path("research/mutations.json")
 COPIED = ("src", "tests", "flows", "research", "profiles", "params.yaml", "dvc.yaml", "pyproject.toml")
 SECONDS = 900  # that the tests of a fault get before they count as hanging
 OK, FAILED = 0, 1  # pytest's exit status; above it is no verdict of a test

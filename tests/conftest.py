@@ -46,6 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """A test that stays in its temporary folder fails itself; else later tests of its process would fail for it."""
+    yield
+    before, after = str(item.config.invocation_params.dir), os.getcwd()
+    if after != before:
+        os.chdir(before)
+        pytest.fail(f"the test ended in {after}, expected {before}")
+
+
 class Toy(NamedTuple):
     """Eight documents, of which two are no query's answer, and twelve training queries."""
 
@@ -61,16 +71,6 @@ def seeds() -> None:
     np.random.seed(1)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(1)
-
-
-@pytest.fixture(autouse=True)
-def working_folder() -> Iterator[None]:
-    """A test that stays in its temporary folder is told itself; else later tests of its process would fail for it."""
-    before = os.getcwd()
-    yield
-    after = os.getcwd()
-    os.chdir(before)
-    assert after == before, f"the test ended in {after}, expected {before}"
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def settings(prepared: str) -> None:
 def stopped(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a stage that is stopped when it has trained and not yet saved."""
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):

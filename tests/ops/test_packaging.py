@@ -95,7 +95,8 @@ def test_nothing_in_a_version_is_pickled(store: Path) -> None:
     """Prevents files that run code when they are read, or that only this Python can read."""
     folder = registry.local_folder(register(0.5)).parent.parent
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    assert kinds <= {".py", ".json", ".jsonl", ".yaml", ".yml", ".txt", "", ".typed"}, kinds
+    page = {".html", ".css", ".js"}
+    assert kinds <= {".py", ".json", ".jsonl", ".yaml", ".yml", ".txt", "", ".typed", *page}, kinds
     assert not list(folder.rglob("__pycache__"))
 
 

@@ -203,7 +203,7 @@ def search(self, queries):
     return found(self, queries)
 
 found, fakes.FakeLive.search, module.Backend = fakes.FakeLive.search, search, noisy
-sys.exit(cli.main(["mcp"]))
+sys.exit(cli.main(["mcp", "--model", "."]))
 """
 
 

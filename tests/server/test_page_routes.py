@@ -32,6 +32,7 @@ def serve(page_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder = tmp_path / "served"
     shutil.copytree(page_folder, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow itself sets it
     with ExitStack() as stack:
 
         def start(**settings: Any) -> TestClient:
