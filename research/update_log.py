@@ -96,8 +96,7 @@ class Remarks:
 def rendered(page: Path, studies: Path) -> str:
     """The page as it has to be: the remarks of the present one around the figures of the studies."""
     remarks = Remarks(page.read_text(encoding="utf-8") if page.is_file() else "")
-    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))]
-    found = [content for content in files if "summary" in content]  # of a study, unlike mutations.json
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))]
     parts = [TITLE, remarks.place("short"), INTRODUCTION, remarks.place("introduction")]
     parts += [part for content in found for part in study_parts(content["summary"], content["details"], remarks)]
     if not found:
