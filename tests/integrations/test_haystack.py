@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,13 @@ def test_wrong_settings(retriever: Any, shared_words: Any):
     for wrong in (lambda: RabtrieverRetriever(top_k=0), lambda: RabtrieverRanker(shared_words).run(QUERY, [], -1)):
         with pytest.raises(ValueError, match="top_k is"):
             wrong()
+
+
+def test_no_usage_figures_are_sent():
+    """Haystack reports what runs to its makers, unless told otherwise before it is imported."""
+    asked = (
+        "import rabtriever.integrations.haystack; from haystack.telemetry import _telemetry as t; print(t.telemetry)"
+    )
+    unset = {name: value for name, value in os.environ.items() if name != "HAYSTACK_TELEMETRY_ENABLED"}
+    done = subprocess.run([sys.executable, "-c", asked], env=unset, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"

@@ -8,6 +8,7 @@ A saved pipeline is read with `Pipeline.loads(text, allowed_modules=["rabtriever
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rabtriever.integrations.common import (
 )
 from rabtriever.search.retriever import Hit
 
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
 except ModuleNotFoundError as error:
