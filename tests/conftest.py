@@ -48,11 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """A test that stays in its temporary folder fails itself; else later tests of its process would fail for it."""
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """A module that stays in a temporary folder fails itself; else later tests of its process would fail for it."""
     yield
     before, after = str(item.config.invocation_params.dir), os.getcwd()
-    if after != before:
+    if after != before and (nextitem is None or nextitem.path != item.path):
         os.chdir(before)
         pytest.fail(f"the test ended in {after}, expected {before}")
 
