@@ -279,8 +279,9 @@ def test_trials_side_by_side(project: Path, one_thread, capfd):
     assert "small_model.width 10 must be" in read_json(project / ".cache/study/toy/bad-1/failure.json")["message"]
     printed = capfd.readouterr().out.splitlines()
     assert [line for line in printed if line.startswith("few, seed 1 | prepare: ")]
-    places = [printed.index(next(line for line in printed if f"{one}: " in line and line.endswith(end)))
-              for one, end in (("] few, seed 1", (" s)", " min)")), ("] few, seed 1, no_similarity", (" s", " min")))]  # fmt: skip
+    ends = {"] few, seed 1: ": (" s)", " min)"), "] few, seed 1, no_similarity: ": (" s", " min")}
+    lines = [next(line for line in printed if one in line and line.endswith(end)) for one, end in ends.items()]
+    places = [printed.index(line) for line in lines]
     assert places == sorted(places), "an ablation starts from a finished trial"
 
 
