@@ -8,7 +8,7 @@ from rabtriever.search.calibration import UNCALIBRATED, Calibration
 from rabtriever.search.live import Filter, LiveRetriever
 from rabtriever.search.retriever import Hit
 from rabtriever.server import schemas
-from rabtriever.server.errors import ApiError
+from rabtriever.server.errors import ApiError, in_ascii
 
 Reranked = str | schemas.RerankId | schemas.RerankText
 
@@ -116,4 +116,4 @@ def text_of(document: Reranked, live: LiveRetriever) -> str:
     try:
         return live.document(document.id).contents
     except ValueError as error:
-        raise ApiError(422, str(error).encode("ascii", "backslashreplace").decode()) from error
+        raise ApiError(422, in_ascii(error)) from error

@@ -24,7 +24,7 @@ from rabtriever.server.answers import (
     text_of,
 )
 from rabtriever.server.batching import Batcher, TooManyWaitingError
-from rabtriever.server.errors import ApiError
+from rabtriever.server.errors import ApiError, in_ascii
 from rabtriever.server.metrics import Metrics
 from rabtriever.server.settings import ServeSettings
 from rabtriever.server.versions import Changes, Kept, Store, Wanted, difference, look_up, open_version
@@ -199,7 +199,7 @@ class Backend:
         try:
             self.live.document(doc_id)
         except ValueError as error:
-            raise ApiError(404, _ascii(error)) from error
+            raise ApiError(404, in_ascii(error)) from error
         return await asyncio.shield(self._changed({doc_id: None}, functools.partial(store.remove, doc_id)))
 
     async def _changed(self, changes: Changes, keep: Callable[[], int]) -> schemas.ChangeResponse:
@@ -209,7 +209,7 @@ class Backend:
             try:
                 kept = await asyncio.to_thread(keep)
             except OSError as error:
-                raise ApiError(503, f"{_ascii(error)}; nothing was changed", {"Retry-After": "5"}) from error
+                raise ApiError(503, f"{in_ascii(error)}; nothing was changed", {"Retry-After": "5"}) from error
             if kept == self._seen + 1:  # else another process has changed something as well, which `refresh` reads
                 self._seen = kept
             self._lay(live, changes)
@@ -344,7 +344,3 @@ class Backend:
         except TimeoutError:
             message = f"no answer within {settings.timeout_seconds:g} seconds; ask for less, or again later"
             raise ApiError(504, message) from None
-
-
-def _ascii(error: Exception) -> str:
-    return str(error).encode("ascii", "backslashreplace").decode()

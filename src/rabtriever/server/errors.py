@@ -42,6 +42,11 @@ class ApiError(Exception):
         self.status, self.message, self.headers = status, message, dict(headers or {})
 
 
+def in_ascii(value: object) -> str:
+    """What a value says, with an escape for each character that a terminal or log might not show."""
+    return str(value).encode("ascii", "backslashreplace").decode()
+
+
 def error_body(status: int, message: str, request_id: str) -> dict[str, dict[str, str]]:
     """The JSON form of an error; a status that has no type of its own is a bad request or an internal error."""
     kind = TYPES.get(status) or TYPES[500 if status >= 500 else 400]
@@ -110,7 +115,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 def _shown(value: Any, quoted: bool = True) -> str:
     """A value as ASCII of bounded length, so that no request can make an answer that is not UTF-8."""
-    shown = ascii(value) if quoted else str(value).encode("ascii", "backslashreplace").decode()
+    shown = ascii(value) if quoted else in_ascii(value)
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
 
 
