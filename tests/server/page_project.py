@@ -19,10 +19,12 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import Dataset, Document, Run, load_dataset, write_run
 from rabtriever.data.metrics import METRICS, score_queries, summarise
 from rabtriever.data.preparation import write_dataset
+from rabtriever.evaluation.calibration import calibration_report
 from rabtriever.search.calibration import Calibration
 from rabtriever.search.explanation import Explanation
 from rabtriever.search.live import Query
 from rabtriever.search.retriever import Hit
+from rabtriever.training.calibrating import fit_calibration, judged_hits
 from tests.closure import ROOT
 
 SKILL = {"frequency": 0.05, "bm25": 0.5, "biencoder": 2.6, "student": 2.75, "teacher": 2.8}
@@ -106,9 +108,13 @@ def _evaluation(dataset: Dataset, per_query: dict[str, dict[str, dict[str, float
         means = {metric: round(value, 2) for metric, value in summarise(values).items()}
         rows[name] = {**means, "ms_per_query": median, "ms_per_query_p95": p95, "bytes_per_document": stored}
     kept = round(100 * rows["student"]["nDCG@10"] / rows["teacher"]["nDCG@10"], 2)
+    hits = judged_hits(drawn(dataset, "student"), dataset.qrels["test"])
+    fitted = fit_calibration(hits, 0.9).calibration
+    assert fitted is not None
     return {
         "retriever": RETRIEVER,
         "dataset": "household",
+        "calibration": calibration_report(fitted, hits),
         "split": "test",
         "num_queries": len(per_query["student"]),
         "num_documents": len(dataset.corpus),

@@ -205,6 +205,21 @@ def test_wins_and_losses_count_as_the_run_does(watched: Watched, site: Site):
     assert len(page.query_selector_all(".chart .bar")) == lost_first
 
 
+def test_calibration_is_drawn_bin_by_bin(watched: Watched, site: Site):
+    """A promise that is not kept stays unseen."""
+    from rabtriever.server.project import Project
+
+    found = Project(site.folder).finished().evaluation["calibration"]
+    page = go(watched, site, "#/cost")
+    chart = page.wait_for_selector("svg[aria-label^='Share of right hits']")
+    told = [title.text_content() for title in chart.query_selector_all("circle title")]
+    assert [int(one.split(" ")[0].replace(",", "")) for one in told] == [one["hits"] for one in found["bins"]]
+    assert f"Brier score {found['brier']:.3f}" in page.inner_text("figcaption >> text=promise")
+    y = [float(dot.get_attribute("cy")) for dot in chart.query_selector_all("circle")]
+    right = [one["right"] for one in found["bins"]]
+    assert [one - y[0] for one in y] == pytest.approx([282 * (right[0] - one) for one in right], abs=0.5)
+
+
 def test_the_keyboard_is_enough(watched: Watched, site: Site):
     """Nobody needs a mouse."""
     page = go(watched, site, "#/search")

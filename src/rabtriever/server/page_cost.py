@@ -44,6 +44,7 @@ def cost(finished: Finished) -> dict[str, Any]:
         "systems": systems,
         "documents": evaluation["num_documents"],
         "scope": evaluation.get("teacher_scope", ""),
+        "calibration": evaluation.get("calibration"),
         "others_cpu_percent": evaluation.get("timing", {}).get("others_cpu_percent"),
     }
     if lacking := [name for name in ("biencoder", "student", "teacher") if name not in finished.runs]:

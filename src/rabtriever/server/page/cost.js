@@ -1,6 +1,6 @@
-// View 5: what a query costs and how good its answer is, and from which corpus size the student pays.
+// View 5: what a query costs and how good its answer is, from which corpus size the student pays, and what scores promise.
 
-import { el, svg, duration, label, note, number, put, table } from "./dom.js";
+import { count, el, svg, duration, label, note, number, put, table } from "./dom.js";
 import { view } from "./source.js";
 import { address } from "./route.js";
 import { axes, canvas, figure, powers, room, scale, tickTime, ticks } from "./chart.js";
@@ -17,8 +17,9 @@ export async function show(root, parameters) {
   put(
     root,
     found.missing ? note(found.missing) : "",
-    el("div", { class: "charts wide" }, quality(found, parameters), found.sizes ? growth(found) : ""),
+    el("div", { class: "charts wide" }, quality(found, parameters), found.sizes ? growth(found) : "", found.calibration ? reliability(found.calibration) : ""),
     figures(found),
+    found.calibration ? bins(found.calibration) : "",
   );
 }
 
@@ -146,6 +147,37 @@ function growthTitle(found) {
   if (range === null) return `${teacher}. A reranked bi-encoder ${equal} is faster at every size (extrapolated)`;
   const to = range[1] === sizes.at(-1) ? "on" : `to ${number(range[1], 0)}`;
   return `${teacher}. It is faster than a reranked bi-encoder ${equal} from ${number(range[0], 0)} documents ${to} (extrapolated)`;
+}
+
+/** Shares of right hits against what their scores promise; points on the diagonal keep the promise. */
+function reliability(found) {
+  const width = room(700, 2);
+  const [height, box] = [380, [50, 40, width - 24, 322]];
+  const [x, y] = [scale([0, 1], [box[0], box[2]]), scale([0, 1], [box[3], box[1]])];
+  const percent = (value) => `${number(100 * value, 0)} %`;
+  const picture = canvas(width, height, "Share of right hits by the probability that their score promises");
+  axes(picture, {
+    box, x, y, xs: ticks(0, 1), ys: ticks(0, 1), xText: percent, yText: percent,
+    xName: "promised: relevance_score", yName: "right, of the first ten hits of test queries",
+  });
+  picture.append(
+    svg("path", { d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}`, class: "line dashed" }),
+    svg("path", { d: `M${found.bins.map((one) => `${x(one.probability)} ${y(one.right)}`).join("L")}`, class: "line student" }),
+    ...found.bins.map((one) => svg("circle", { cx: x(one.probability), cy: y(one.right), r: 5, class: "dot student" }, svg("title", {}, `${count(one.hits, "hit")}: ${percent(one.probability)} promised, ${percent(one.right)} right`))),
+  );
+  if (found.threshold !== null) picture.append(svg("line", { x1: x(found.threshold), x2: x(found.threshold), y1: box[1], y2: box[3], class: "mark" }));
+  return figure(
+    `What scores promise is ${percent(found.expected_calibration_error)} off on average (Brier score ${number(found.brier, 3)})`,
+    picture,
+    el("p", { class: "legend" }, found.threshold === null
+      ? `No score reaches the wanted precision of ${percent(found.wanted_precision)} on dev queries, so there is no threshold.`
+      : `From the line on, ${found.precision === null ? "no test hit is left" : `${percent(found.precision)} of test hits are right`} (wanted: ${percent(found.wanted_precision)}); ${percent(found.answered ?? 0)} of the queries have such a hit.`),
+  );
+}
+
+function bins(found) {
+  const rows = found.bins.map((one) => [`${number(one.from, 1)} to ${number(one.to, 1)}`, number(one.hits, 0), number(one.probability, 3), number(one.right, 3)]);
+  return table("Calibration in figures", ["relevance_score", "hits", "promised", "right"], rows);
 }
 
 function figures(found) {
