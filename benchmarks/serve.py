@@ -101,7 +101,7 @@ def soak(root: Path, texts: list[str], versions: tuple[str, str], arguments: arg
     """Load with documents added all the time, a hot swap at a third and a rollback at two thirds of it."""
     bodies, seconds = [{"query": text, "k": K} for text in texts], 60 * arguments.minutes
     first, second = versions
-    with serve_project.served(root, "--poll-seconds", "2") as server:
+    with serve_project.served(root, "--set", "poll_seconds=2") as server:
         return asyncio.run(_soaked(server, bodies, seconds, first, second))
 
 

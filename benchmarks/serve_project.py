@@ -108,7 +108,8 @@ def _running(command: list[str], root: Path, url: str, ready: str) -> Iterator[S
     try:
         while not _answers(url + ready):
             if process.poll() is not None or time.perf_counter() - start > STARTS:
-                raise RuntimeError(f"{' '.join(command)} is not ready; its words are in {root / 'server.log'}")
+                said = (root / "server.log").read_text()[-2000:]  # the folder is gone afterwards
+                raise RuntimeError(f"{' '.join(command)} is not ready: {said}")
             time.sleep(0.05)
         yield Server(process, url, round(time.perf_counter() - start, 2))
     finally:

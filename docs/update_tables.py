@@ -19,7 +19,8 @@ DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
-PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md", DOCS / "concepts/calibration.md"]
+PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md"]
+PAGES += [DOCS / "concepts/calibration.md", DOCS / "guides/serve.md"]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -72,6 +73,36 @@ def abstention_table(report: dict) -> str:
     return "\n".join([*lines, *_at_threshold(report["threshold"])])
 
 
+def serve_table(report: dict) -> str:
+    """Markdown tables of benchmarks/serve.py: both servers under load, and what changes under load have done."""
+    found, soak, kills = report["throughput"], report["soak"], report["kills"]
+    ours, theirs = found["rabtriever"], found["mlflow"]
+    lines = [
+        "| connections | requests/s | p50 ms | p95 ms | p99 ms | MLflow's | p50 ms | p95 ms | p99 ms | ratio |",
+        "|---:|" + "---:|" * 9,
+    ]
+    for name, ratio in found["ratio"].items():
+        cells = [f"{row[key]:,.1f}" for row in (ours[name], theirs[name]) for key in _LOAD]
+        lines.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
+    ready = f"{ours['ready_after_seconds']:.1f} s, MLflow's after {theirs['ready_after_seconds']:.1f} s"
+    rows = {
+        "ready": f"after {ready}",
+        "encoding of one query": f"{found['encoder_ms']:.1f} ms, "
+        f"{100 * found['encoder_share']:.0f} % of a lone request",
+        f"{soak['minutes']:g} minutes at {soak['connections']} connections": f"{soak['requests_per_second']:,.1f} "
+        f"requests/s, {soak['documents_added']} documents added, versions {' and '.join(soak['versions_served'])} "
+        "taken over meanwhile",
+        "failed requests in these": f"{soak['failed']}",
+        "memory in these": " to ".join(f"{size:,} MB" for size in soak["resident_megabytes"])
+        + f" ({soak['resident_change_percent']:+.1f} %)",
+        f"{kills['kills']} times `kill -9` while documents are written": f"{kills['acknowledged']:,} acknowledged, "
+        f"{kills['lost']} lost",
+    }
+    return "\n".join(
+        [*lines, "", "| measured | |", "|---|---|", *(f"| {name} | {row} |" for name, row in rows.items())]
+    )
+
+
 def _at_threshold(found: dict | None) -> list[str]:
     if found is None:
         return []
@@ -112,7 +143,12 @@ def rendered(page: Path) -> str:
     return BLOCK.sub(fill, page.read_text())
 
 
-_DRAWN = {"rows": drills_table, "out_of_scope": abstention_table}  # by a key that only such reports have
+_LOAD = ("requests_per_second", "p50", "p95", "p99")
+_DRAWN = {  # by a key that only such reports have
+    "rows": drills_table,
+    "out_of_scope": abstention_table,
+    "throughput": serve_table,
+}
 
 
 def examples(folder: Path) -> dict[str, Any]:

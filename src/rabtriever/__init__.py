@@ -2,7 +2,7 @@
 
 >>> from rabtriever import Retriever
 >>> retriever = Retriever.load("champion")  # doctest: +SKIP
->>> query = "The baby has only just gone down. And now the beans are as good as in a safe."
+>>> query = "I forgot to take the meat out last night. My arms are weak and I can see the guests coming."
 >>> hits = retriever.search(query, k=5)  # doctest: +SKIP
 
 Importing the package is cheap: a name is loaded when it is first used.

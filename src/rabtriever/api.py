@@ -18,7 +18,7 @@ class Retriever(FolderRetriever):
     """A retriever over one corpus, ready to search.
 
     >>> retriever = Retriever.load("champion")  # doctest: +SKIP
-    >>> query = "The baby has only just gone down. And now the beans are as good as in a safe."
+    >>> query = "I forgot to take the meat out last night. My arms are weak and I can see the guests coming."
     >>> retriever.search(query, k=5)  # doctest: +SKIP
     """
 

@@ -14,7 +14,7 @@ from rabtriever.data.beir_io import Document
 from rabtriever.server.reference import docs_page, examples
 from tests.server.fakes import DOCUMENTS, FakeRegistry, FakeStore
 
-KNOWN = {**DOCUMENTS, "d281": Document("d281", "Pliers", "hold the rim")}
+KNOWN = {**DOCUMENTS, "d426": Document("d426", "Hot tap", "thaws")}
 
 
 def described(api: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -135,7 +135,7 @@ def _add_documents(app: FastAPI, backend: Backend) -> None:
         dependencies=[Depends(may_write)],
     )
     async def remove_document(
-        id: Annotated[str, Path(description="The document's id.", examples=["d281"])],
+        id: Annotated[str, Path(description="The document's id.", examples=["d426"])],
     ) -> schemas.ChangeResponse:
         """Removes a document of the corpus, or one that was added."""
         return await backend.remove(id)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from rabtriever.data.beir_io import Document
 from rabtriever.search.texts import check_query
 
-QUERY = "The baby has only just gone down. And now the beans are as good as in a safe."
+QUERY = "I forgot to take the meat out last night. My arms are weak and I can see the guests coming."
 
 
 def _finite(value: Any) -> Any:
@@ -161,7 +161,7 @@ class RerankRequest(BaseModel):
         json_schema_extra={
             "examples": [
                 {"model": "rabtriever", "query": QUERY, "documents": ["A hammer.", "A camping knife."], "top_n": 1},
-                {"query": QUERY, "documents": [{"id": "d281"}, {"text": "A hammer."}], "return_documents": True},
+                {"query": QUERY, "documents": [{"id": "d426"}, {"text": "A hammer."}], "return_documents": True},
             ]
         },
     )
