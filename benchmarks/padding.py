@@ -60,9 +60,9 @@ def _modules(folder: Path) -> dict[str, StepModule]:
     backbone, built, _ = open_model(folder / "models/biencoder", "biencoder", prompt, data)
     inputs = training_inputs(dataset, built)
     facts = inputs.judgements, inputs.query_ids, inputs.document_ids
-    mined = mine_with_cosine(backbone, *facts, reading.mining_depth)
+    mined = mine_with_cosine(backbone, *facts)
     biencoder = ContrastiveModule(backbone, *facts, contrastive, seed=0)
-    biencoder.mine = lambda: mined[0]  # type: ignore[method-assign]
+    biencoder.mine = lambda: mined  # type: ignore[method-assign]
     return {"bi-encoder": biencoder, "teacher": TeacherModule(backbone, built, *facts, mined, reading, seed=0)}
 
 

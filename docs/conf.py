@@ -38,8 +38,8 @@ html_theme_options = {
 
 # pages of the site that are written elsewhere in the repository
 TAKEN_IN = {
-    "site/log": "research/log.md",
-    "site/method": "research/method.md",
+    "site/log": "research/archive-0.1/log.md",
+    "site/method": "research/archive-0.1/method.md",
     "site/changelog": "CHANGELOG.md",
     "site/contributing": "CONTRIBUTING.md",
     "site/household": "data/household/README.md",

@@ -3,7 +3,8 @@
 `python docs/update_tables.py` redraws the tables. With `--take` it first copies reports/evaluation.json to
 docs/evaluation, with DVC's lock as the record of what it was made with, and asks models/retriever the example queries
 of the documentation for docs/evaluation/examples.json.
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, where NAME is a file of docs/evaluation. The rows with
+the document prior are in it where the mark says `<!-- table: NAME with prior -->`.
 """
 
 from __future__ import annotations
@@ -19,24 +20,47 @@ DOCS = Path(__file__).resolve().parent
 EVALUATIONS = DOCS / "evaluation"
 EXAMPLES_DATA = DOCS.parent / "data/household"
 EXAMPLES_DEPTH = 5  # documents kept per example query
-PAGES = [DOCS.parent / "README.md", DOCS / "guides/backup-and-move.md", DOCS / "concepts/calibration.md"]
+PAGES = [
+    DOCS.parent / "README.md",
+    DOCS / "results.md",
+    DOCS / "guides/backup-and-move.md",
+    DOCS / "concepts/calibration.md",
+    DOCS / "guides/serve.md",
+    DOCS.parent / "examples/rag/README.md",
+]
 COLUMNS = ("nDCG@10", "MRR@10", "R@1", "R@10", "R@100", "S@1", "ms_per_query", "ms_per_query_p95", "bytes_per_document")
 TITLES = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table: (\w+)( with prior)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(report: dict) -> str:
-    """A Markdown table of one evaluation report, with a line that says what it was measured on."""
+def table(report: dict[str, Any], with_prior: bool = False) -> str:
+    """A Markdown table of one evaluation report, below a line on what was measured and what reading adds."""
     lines = [
         f"`{report['dataset']}`: {report['num_queries']} {report['split']} queries, "
-        f"{report['num_documents']} documents{_kept(report['retention'])}.",
+        f"{report['num_documents']} documents.{gap(report)}",
         "",
         "| | " + " | ".join(TITLES.get(column, column) for column in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
     for name, row in report["systems"].items():
-        lines.append(f"| {name} | " + " | ".join(_cell(column, row.get(column)) for column in COLUMNS) + " |")
+        if with_prior or not name.endswith("_prior"):
+            lines.append(f"| {name} | " + " | ".join(_cell(column, row.get(column)) for column in COLUMNS) + " |")
     return "\n".join(lines)
+
+
+def gap(report: dict[str, Any]) -> str:
+    """What reading adds, and how much of it the student keeps, as sentences; empty for a report that does not tell."""
+    if "gap" not in report:
+        return ""
+    told = f"\nReading adds {_interval(report['gap'], '+.1f')} points of {report['metric']} to the bi-encoder"
+    if report["gap_closed"] is None:
+        return told + ", which is not significant."
+    return f"{told}; the student closes **{_interval(report['gap_closed'], '.0f', ' %')}** of this gap."
+
+
+def _interval(found: dict[str, float], form: str, unit: str = "") -> str:
+    middle = found.get("mean", found.get("value"))
+    return f"{middle:{form}}{unit} ({found['low']:{form}} to {found['high']:{form}})".replace("-", "−")
 
 
 def drills_table(report: dict) -> str:
@@ -72,6 +96,43 @@ def abstention_table(report: dict) -> str:
     return "\n".join([*lines, *_at_threshold(report["threshold"])])
 
 
+def serve_table(report: dict) -> str:
+    """Markdown tables of benchmarks/serve.py: both servers under load, and what changes under load have done."""
+    found, soak, kills = report["throughput"], report["soak"], report["kills"]
+    ours, theirs = found["rabtriever"], found["mlflow"]
+    lines = [
+        "| connections | requests/s | p50 ms | p95 ms | p99 ms | MLflow's | p50 ms | p95 ms | p99 ms | ratio |",
+        "|---:|" + "---:|" * 9,
+    ]
+    for name, ratio in found["ratio"].items():
+        cells = [f"{row[key]:,.1f}" for row in (ours[name], theirs[name]) for key in _LOAD]
+        lines.append(f"| {name} | {' | '.join(cells)} | {ratio} |")
+    ready = f"{ours['ready_after_seconds']:.1f} s, MLflow's after {theirs['ready_after_seconds']:.1f} s"
+    rows = {
+        "ready": f"after {ready}",
+        "encoding of one query": f"{found['encoder_ms']:.1f} ms, "
+        f"{100 * found['encoder_share']:.0f} % of a lone request",
+        f"{soak['minutes']:g} minutes at {soak['connections']} connections": f"{soak['requests_per_second']:,.1f} "
+        f"requests/s, {soak['documents_added']} documents added, versions {' and '.join(soak['versions_served'])} "
+        "taken over meanwhile",
+        "failed requests in these": f"{soak['failed']}",
+        "memory in these": " to ".join(f"{size:,} MB" for size in soak["resident_megabytes"])
+        + f" ({soak['resident_change_percent']:+.1f} %)",
+        f"{kills['kills']} times `kill -9` while documents are written": f"{kills['acknowledged']:,} acknowledged, "
+        f"{kills['lost']} lost",
+    }
+    return "\n".join(
+        [*lines, "", "| measured | |", "|---|---|", *(f"| {name} | {row} |" for name, row in rows.items())]
+    )
+
+
+def rag_table(report: dict) -> str:
+    """A Markdown table of examples/rag/answer.py: how often the first thing that an answer names is right."""
+    rows = [f"| {way} | {value:.0f} |" for way, value in report["right_percent"].items()]
+    asked = f"{report['queries']} {report['split']} queries, {report['documents_read']} documents read"
+    return "\n".join([f"`{report['dataset']}`: {asked}.", "", "| answer | right, % |", "|---|---:|", *rows])
+
+
 def _at_threshold(found: dict | None) -> list[str]:
     if found is None:
         return []
@@ -89,10 +150,6 @@ def _last_words(row: dict) -> str:
     return f"`{last[0].replace(row['stage'], 'STAGE')}`" if last else "none: it was killed"
 
 
-def _kept(retention: float | None) -> str:
-    return "" if retention is None else f"; the student keeps **{retention:.1f} %** of the teacher's nDCG@10"
-
-
 def _cell(column: str, value: float | None) -> str:
     if value is None:
         return "–"
@@ -106,13 +163,19 @@ def rendered(page: Path) -> str:
 
     def fill(match: re.Match[str]) -> str:
         report = json.loads((EVALUATIONS / f"{match.group(2)}.json").read_text())
-        drawn = next((draw(report) for key, draw in _DRAWN.items() if key in report), None) or table(report)
-        return f"{match.group(1)}{drawn}\n{match.group(3)}"
+        drawn = next((draw(report) for key, draw in _DRAWN.items() if key in report), None)
+        return f"{match.group(1)}{drawn or table(report, bool(match.group(3)))}\n{match.group(4)}"
 
     return BLOCK.sub(fill, page.read_text())
 
 
-_DRAWN = {"rows": drills_table, "out_of_scope": abstention_table}  # by a key that only such reports have
+_LOAD = ("requests_per_second", "p50", "p95", "p99")
+_DRAWN = {
+    "rows": drills_table,
+    "out_of_scope": abstention_table,
+    "throughput": serve_table,
+    "right_percent": rag_table,
+}  # by a key that only such reports have
 
 
 def examples(folder: Path) -> dict[str, Any]:

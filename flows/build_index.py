@@ -1,4 +1,4 @@
-"""Flow of stage build_index, `python -m flows.build_index --round R`."""
+"""Flow of stage build_index, `python -m flows.build_index`."""
 
 from prefect import flow
 
@@ -7,9 +7,9 @@ from rabtriever.training.stages import build_index as stage
 
 
 @flow(name="build_index")
-def build_index(round: int) -> str:
-    """Builds the retriever folder from the student of the last round, ready to search."""
-    return tracked(stage, "build_index", round=round)
+def build_index() -> str:
+    """Builds the retriever folder from the student, ready to search."""
+    return tracked(stage, "build_index")
 
 
 if __name__ == "__main__":

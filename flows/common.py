@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import os
 import signal
 import sys
@@ -34,28 +33,24 @@ EXPECTED_ERRORS = (ValueError, ArtifactMismatchError, OSError, FloatingPointErro
 PARENT_FLOW_RUN = "RABTRIEVER_PARENT_FLOW_RUN"
 
 
-def tracked(stage: ModuleType, name: str, **arguments: Any) -> Any:
+def tracked(stage: ModuleType, name: str) -> Any:
     """Runs a stage with its settings, in an MLflow run of its own.
 
     Args:
         stage: a module with `Sections` and `run(sections, paths, tracker)`.
         name: of the stage.
-        arguments: what else its `run` takes, such as `round`.
 
     Returns:
         What `run` returns.
     """
     paths = Paths()
     sections = load_sections(stage.Sections, paths.params)
-    label = f"{name}-{arguments['round']}" if "round" in arguments else name
-    with stage_run(label, sections._asdict()) as tracker:
-        return stage.run(sections, paths, tracker, **arguments)
+    with stage_run(name, sections._asdict()) as tracker:
+        return stage.run(sections, paths, tracker)
 
 
 def command(flow_fn: Flow[..., Any], *others: Flow[..., Any]) -> None:
     """Runs a flow as a program, whose --help is what the flow's docstring says.
-
-    A flow of a round takes --round.
 
     Args:
         flow_fn: the flow.
@@ -63,8 +58,6 @@ def command(flow_fn: Flow[..., Any], *others: Flow[..., Any]) -> None:
     """
     parser = argparse.ArgumentParser(prog=f"python -m flows.{Path(sys.argv[0]).stem}", description=flow_fn.description)
     parser.set_defaults(flow=flow_fn)
-    if "round" in inspect.signature(flow_fn.fn).parameters:
-        parser.add_argument("--round", type=int, required=True, help="number of the round, from 0")
     for other in others:
         parser.add_argument(f"--{other.name}", dest="flow", action="store_const", const=other, help=other.description)
     arguments = vars(parser.parse_args())

@@ -1,4 +1,4 @@
-"""Flow of stage distill, `python -m flows.distill_student --round R`."""
+"""Flow of stage distill, `python -m flows.distill_student`."""
 
 from prefect import flow
 
@@ -7,9 +7,9 @@ from rabtriever.training.stages import distill_student as stage
 
 
 @flow(name="distill")
-def distill(round: int) -> str:
-    """Distils the teacher into the student on the candidates of a round."""
-    return tracked(stage, "distill", round=round)
+def distill() -> str:
+    """Distils the teacher into the student on the mined candidates."""
+    return tracked(stage, "distill")
 
 
 if __name__ == "__main__":

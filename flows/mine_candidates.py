@@ -1,4 +1,4 @@
-"""Flow of stage mine, `python -m flows.mine_candidates --round R`."""
+"""Flow of stage mine, `python -m flows.mine_candidates`."""
 
 from prefect import flow
 
@@ -7,9 +7,9 @@ from rabtriever.training.stages import mine_candidates as stage
 
 
 @flow(name="mine")
-def mine(round: int) -> str:
-    """Mines candidates with the student of the round before, and has the teacher score them."""
-    return tracked(stage, "mine", round=round)
+def mine() -> str:
+    """Encodes the corpus, mines candidates with the student, and has the teacher score them."""
+    return tracked(stage, "mine")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from rabtriever.data.beir_io import Dataset
-from rabtriever.data.preparation import sampled, with_dev
+from rabtriever.data.preparation import sampled
 
 
 def subset(dataset: Dataset, limits: Mapping[str, int], documents: int) -> Dataset:
@@ -40,21 +40,6 @@ def subset(dataset: Dataset, limits: Mapping[str, int], documents: int) -> Datas
     qrels["train"] = {query_id: judged for query_id, judged in qrels["train"].items() if any(judged.values())}
     corpus = {doc: document for doc, document in fewer.corpus.items() if doc in kept}
     return sampled(Dataset(corpus, fewer.queries, qrels), {})
-
-
-def with_dev_as_test(dataset: Dataset, fraction: float) -> Dataset:
-    """The data set with its dev split in the place of test, which is left out; to choose settings without seeing test.
-
-    Args:
-        dataset: with train and test, and perhaps dev.
-        fraction: of train that takes the place of test where there is no dev, and as much that becomes dev.
-    """
-    complete, cut = with_dev(dataset, fraction)
-    qrels = {"train": complete.qrels["train"], "test": complete.qrels["dev"]}
-    chosen = Dataset(complete.corpus, complete.queries, qrels)
-    if cut:  # the next queries by hash, as those below the fraction are in the place of test now
-        chosen, _ = with_dev(chosen, 2 * fraction)
-    return sampled(chosen, {})
 
 
 def _hash(doc_id: str) -> bytes:

@@ -1,191 +1,199 @@
-"""What the finished trials of a study say: means over seeds, intervals over queries, and the goals, reached or not."""
+"""What the finished trials of a study say together: summary.json, a page and a picture beside them.
+
+Values of a query are averaged over seeds, and queries are resampled. All figures are in per cent or points.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rabtriever.core.artifacts import ArtifactMismatchError
-from research.ablations import ablation_details, ablation_rows
+from rabtriever.core.artifacts import atomic_write, write_json
+from rabtriever.core.settings import ParamsError
+from rabtriever.data.metrics import Interval, paired_bootstrap
+from rabtriever.evaluation.gap import CONFIDENCE, SAMPLES, SEED, Share, gap, gap_closed
 from research.definition import Study, Trial
-from research.differences import Values, by_seed, difference, ends, interval, mean_metric
-from research.finished import TrialResult
-from research.goals import RIVAL_TITLES, RIVALS, goals
-from research.resampling import Groups, grouped_bounds
 
-SHOWN = ("nDCG@10", "R@1", "MRR@10", "S@1")
-FURTHER = ("R@3", "R@10", "R@100", "ms_per_query", "bytes_per_document")
-FORMS = (("student_paper", "student"), ("teacher_dpo", "teacher"))  # of the method, each less the default's
-OTHERS = tuple(rival for rival in RIVAL_TITLES if rival not in RIVALS)  # of which no goal speaks
+Values = dict[str, float]
+METRIC = "nDCG@10"
 
 
-def summarise(
-    study: Study,
-    finished: Mapping[Trial, TrialResult],
-    missing: Mapping[Trial, str],
-    command: str,
-    groups: Mapping[str, Groups] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The summary in the form others read, and the details that the page shows beside it.
+def write_summary(study: Study, finished: Mapping[Trial, dict[str, Any]]) -> dict[str, Any]:
+    """Writes summary.json, README.md and differences.svg to research/results/<study>; returns the summary."""
+    found = summarise(study, finished)
+    folder = study.results
+    write_json(folder / "summary.json", found)
+    with atomic_write(folder / "README.md") as file:
+        file.write(page(study.name, found))
+    if any(row["student_vs"] for row in found["sets"].values()):
+        draw_differences(found, folder / "differences.svg")
+    return found
 
-    Figures are per cent. An interval is the 95 % bootstrap over queries of nDCG@10, of each query's mean over seeds.
 
-    Args:
-        study: the definition.
-        finished: what was measured.
-        missing: why the other trials are not there.
-        command: what to type to measure it again.
-        groups: of `finished.read_groups`.
+def summarise(study: Study, finished: Mapping[Trial, dict[str, Any]]) -> dict[str, Any]:
+    """The content of summary.json.
 
     Raises:
-        ArtifactMismatchError: trials of one set were measured on different data.
+        ParamsError: the seeds of a set have other test queries.
     """
-    bases = {name: by_seed(finished, name) for name in study.sets}
-    bases = {name: trials for name, trials in bases.items() if trials}
-    for name in bases:
-        _check_data(study, name, [one for trial, one in finished.items() if trial.set == name])
-    data = {name: spec.data for name, spec in study.sets.items()}
-    alike = {name: (groups or {}).get(data[name], {}) for name in bases}
-    devices = dict.fromkeys(
-        device for one in finished.values() for device in (one.info["device"], *one.info.get("added", {}).values())
-    )
-    summary = {
-        "sets": {name: _set_row(study, name, list(trials.values())) for name, trials in bases.items()},
-        "ablations": ablation_rows(study, finished),
-        "command": command,
+    sets = {}
+    for name in study.sets:
+        if trials := [content for trial, content in finished.items() if trial.set == name]:
+            sets[name] = _set(name, trials)
+    devices = dict.fromkeys(content["device"] for content in finished.values())
+    spent = sum(sum(content["seconds"].values()) for content in finished.values())
+    return {
+        "sets": sets,
+        "command": f"make study STUDY={study.name}",
         "device": "; ".join(devices),
-    }
-    details = {
-        "study": study.name,
-        "split": study.split,
-        "sets": {name: _set_details(study, name, list(trials.values())) for name, trials in bases.items()},
-        **ablation_details(study, finished, alike),
-        "missing": [{"trial": str(trial), "why": why} for trial, why in missing.items()],
-        "hours": _hours(finished.values()),
-        "further_hours": _hours(one for trial, one in finished.items() if study.is_further(trial)),
-        "workers": study.workers,
-    }
-    for name, trials in bases.items():
-        details["sets"][name]["resampled"] = _resampled(list(trials.values()), alike[name])
-    details["goals"] = goals(summary, details, data) if study.split == "test" else []
-    return summary, details
-
-
-def systems_measured(summary: Mapping[str, Any]) -> list[str]:
-    """The systems of all sets, in the order of the set that has most of them."""
-    fullest = sorted(summary["sets"].values(), key=lambda row: -len(row["systems"]))
-    return list(dict.fromkeys(system for row in fullest for system in row["systems"]))
-
-
-def student_changes(summary: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, dict[str, Values | None]]:
-    """How far the student is above each of `RIVAL_TITLES`, by set; None for what was not measured.
-
-    Args:
-        summary, details: of `summarise`. Sets without a student are left out.
-    """
-    return {
-        name: {
-            rival: row.get(f"student_vs_{rival}") or details["sets"][name]["student_vs"].get(rival)
-            for rival in RIVAL_TITLES
-        }
-        for name, row in summary["sets"].items()
-        if "student" in row["systems"]
+        "hours": round(spent / 3600, 2),
     }
 
 
-def _hours(results: Iterable[TrialResult]) -> float:
-    return round(sum(one.info["spent"] for one in results) / 3600, 2)
-
-
-def _check_data(study: Study, name: str, results: Sequence[TrialResult]) -> None:
-    hashes = {one.info["data_hash"] for one in results}
-    if len(hashes) > 1:
-        raise ArtifactMismatchError(
-            f"trials of {name} were measured on {len(hashes)} versions of the data; remove those of the earlier ones, "
-            f"{study.folder}/{name}-* and {study.committed}/{name}-*, so that all are measured on the present one"
+def _set(name: str, trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    if any(trial["queries"] != trials[0]["queries"] for trial in trials):
+        raise ParamsError(
+            f"{name}: the seeds have other test queries, expected the same; measure them on the same data"
         )
-
-
-def _set_row(study: Study, name: str, results: Sequence[TrialResult]) -> dict[str, Any]:
-    info = results[0].info
-    systems = {system: _system_row(results, system) for system in _measured(study, name, results)}
-    versus = {f"student_vs_{rival}": difference(results, "student", results, rival) for rival in RIVALS}
+    points = {system: by_query(trials, system) for system in trials[0]["systems"]}
+    lead = gap(points["teacher"], points["biencoder"]) if {"teacher", "biencoder"} <= set(points) else None
+    three = [points.get(system) for system in ("student", "teacher", "biencoder")]
+    closed = gap_closed(*three) if None not in three else None
+    others = [system for system in points if system != "student"] if "student" in points else []
     return {
-        "num_queries": len(next(iter(results[0].per_query.values()))),  # with a relevant document
-        "num_documents": info["num_documents"],
-        "backbone": study.sets[name].backbone,
-        "seeds": [one.info["seed"] for one in results],
-        "systems": systems,
-        "retention": _retention(systems),
-        **versus,
+        "backbone": trials[0]["profile"],
+        "num_queries": len(trials[0]["queries"]),
+        "num_documents": trials[0]["num_documents"],
+        "seeds": [trial["seed"] for trial in trials],
+        "systems": {system: _system(trials, system, values) for system, values in points.items()},
+        "gap": lead and difference(lead),
+        "gap_closed": closed and _rounded(closed),
+        "student_vs": {system: difference(paired(points["student"], points[system])) for system in others},
     }
 
 
-def _system_row(results: Sequence[TrialResult], system: str) -> Values:
+def by_query(trials: Sequence[dict[str, Any]], system: str, metric: str = METRIC) -> Values:
+    """A metric of each query in per cent, averaged over trials with the same queries."""
+    values = 100 * np.mean([trial["per_query"][system][metric] for trial in trials], axis=0)
+    return dict(zip(trials[0]["queries"], values.tolist(), strict=True))
+
+
+def paired(ours: Values, theirs: Values) -> Interval:
+    """Mean of ours less theirs by query, with its interval."""
+    return paired_bootstrap(ours, theirs, SAMPLES, SEED, CONFIDENCE)
+
+
+def difference(found: Interval) -> dict[str, float]:
+    """A difference as the summary has it."""
+    return {"difference": round(found.mean, 2), "low": round(found.low, 2), "high": round(found.high, 2)}
+
+
+def _system(trials: Sequence[dict[str, Any]], system: str, points: Values) -> dict[str, float]:
+    metrics = {metric: by_query(trials, system, metric) for metric in trials[0]["per_query"][system]}
+    spread = paired(points, dict.fromkeys(points, 0.0))
     return {
-        **{metric: mean_metric(results, system, metric) for metric in SHOWN},
-        **interval(results, system),
+        **{metric: round(float(np.mean(list(values.values()))), 2) for metric, values in metrics.items()},
+        "ms_per_query": round(float(np.mean([trial["systems"][system]["ms_per_query"] for trial in trials])), 3),
+        "low": round(spread.low, 2),
+        "high": round(spread.high, 2),
     }
 
 
-def _retention(systems: Mapping[str, Values]) -> float | None:
-    if "student" not in systems or systems.get("teacher", {}).get("nDCG@10", 0) <= 0:
-        return None
-    return round(100 * systems["student"]["nDCG@10"] / systems["teacher"]["nDCG@10"], 2)
+def _rounded(found: Share) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in found._asdict().items()}
 
 
-def _resampled(results: Sequence[TrialResult], groups: Groups) -> dict[str, Any]:
-    """Of each rival the ends of the student's difference, in points, from groups of queries, and from seeds as well."""
-    queries = next(iter(results[0].per_query.values()))
-    if not set(queries) <= set(groups):
-        return {"groups": None, "student_vs": {}}
-    found: dict[str, Any] = {}
-    for rival in RIVAL_TITLES:
-        if any({"student", rival} - set(one.per_query) for one in results):
-            continue
-        differences = [
-            {query: value - one.per_query[rival][query] for query, value in one.per_query["student"].items()}
-            for one in results
-        ]
-        found[rival] = {
-            "groups": ends(grouped_bounds(differences, groups)),
-            "seeds": ends(grouped_bounds(differences, groups, seeds=True)),
-        }
-    return {"groups": len({groups[query_id] for query_id in queries}), "student_vs": found}
+def page(name: str, summary: Mapping[str, Any]) -> str:
+    """The summary as Markdown."""
+    sets = summary["sets"]
+    systems = list(dict.fromkeys(system for row in sets.values() for system in row["systems"]))
+    rivals = [system for system in systems if system != "student"]
+    facts = ("backbone", "documents", "queries", "seeds")
+    parts = [
+        f"# Study `{name}`",
+        f"`{summary['command']}` measured this on {summary['device']}, in {summary['hours']} hours. "
+        "The page is generated. Figures are nDCG@10 in per cent, means over seeds.\n"
+        "Intervals are of 95 %, from resampling queries. Bold differences exclude zero.",
+        _table(("set", *facts, *systems), {key: [*_facts(row), *_each(row, systems)] for key, row in sets.items()}),
+        "## What reading adds, and how much of it the student keeps",
+        "The gap is the teacher less the bi-encoder, in points. "
+        "The share that the student closes is told where the gap is significant.",
+        _table(("set", "gap", "gap closed"), {key: [_signed(row["gap"]), _share(row)] for key, row in sets.items()}),
+        "## The student less each other system, in points",
+        "![differences](differences.svg)",
+        _table(
+            ("set", *rivals),
+            {key: [_signed(row["student_vs"].get(one)) for one in rivals] for key, row in sets.items()},
+        ),
+        "## Milliseconds of one query",
+        _table(("set", *systems), {key: _each(row, systems, "ms_per_query") for key, row in sets.items()}),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _set_details(study: Study, name: str, results: Sequence[TrialResult]) -> dict[str, Any]:
-    spec = study.sets[name]
-    shown = [metric for metric in FURTHER if metric not in SHOWN]
-    return {
-        "data": spec.data,
-        "profile": study.backbones[spec.backbone].profile,
-        "rationale": spec.rationale,
-        "student_vs": {rival: difference(results, "student", results, rival) for rival in OTHERS},
-        "forms": {form: difference(results, form, results, usual) for form, usual in FORMS},
-        "device": "; ".join(dict.fromkeys(one.info["device"] for one in results)),
-        "teacher_scope": results[0].info["teacher_scope"],
-        "documents_limit": spec.documents,
-        "train_queries": results[0].info["train_queries"],
-        "added": [
-            system
-            for system in _measured(study, name, results)
-            if any(system in one.info.get("added", {}) for one in results)
-        ],
-        "missing_seeds": [seed for seed in spec.seeds if seed not in {one.info["seed"] for one in results}],
-        "minutes": round(float(np.mean([one.info["spent"] for one in results])) / 60, 1),
-        "systems": {
-            system: {
-                **{metric: mean_metric(results, system, metric) for metric in shown},
-                "per_seed": [one.info["systems"][system]["nDCG@10"] for one in results],
-            }
-            for system in _measured(study, name, results)
-        },
-    }
+def _table(titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *([key, *cells] for key, cells in rows.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _measured(study: Study, name: str, results: Sequence[TrialResult]) -> list[str]:
-    """The systems of a set that every one of its trials has measured."""
-    return [system for system in study.systems_of(name) if all(system in one.info["systems"] for one in results)]
+def _facts(row: Mapping[str, Any]) -> list[str]:
+    return [row["backbone"], f"{row['num_documents']:,}", f"{row['num_queries']:,}", str(len(row["seeds"]))]
+
+
+def _each(row: Mapping[str, Any], systems: Sequence[str], field: str = METRIC) -> list[str]:
+    return [f"{row['systems'][one][field]:.1f}" if one in row["systems"] else "–" for one in systems]
+
+
+def _signed(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    text = f"{found['difference']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})"
+    return (f"**{text}**" if found["low"] > 0 or found["high"] < 0 else text).replace("-", "−")
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    found = row["gap_closed"]
+    return "–" if found is None else f"{found['value']:.0f} % ({found['low']:.0f} to {found['high']:.0f})"
+
+
+def draw_differences(summary: Mapping[str, Any], path: str | Path) -> None:
+    """The student less each other system on every set, with the interval, as an SVG: a panel for each system."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sets = summary["sets"]
+    rivals = list(dict.fromkeys(one for row in sets.values() for one in row["student_vs"]))
+    columns = min(4, len(rivals))
+    lines = -(-len(rivals) // columns)
+    size = (2 + 2.4 * columns, 0.6 + lines * (0.8 + 0.26 * len(sets)))
+    with matplotlib.rc_context({"svg.hashsalt": "rabtriever", "svg.fonttype": "none"}):
+        figure, panels = pyplot.subplots(
+            lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+        )
+        for panel in panels.flat[len(rivals) :]:
+            panel.set_axis_off()
+        for panel, rival in zip(panels.flat, rivals, strict=False):
+            for place, row in enumerate(sets.values()):
+                _draw(panel, place, row["student_vs"].get(rival))
+            panel.axvline(0, color="0.3", linewidth=0.8)
+            panel.set_title(rival.replace("_", " "), fontsize="medium")
+            panel.set_yticks(range(len(sets)), list(sets))
+            panel.set_ylim(len(sets) - 0.5, -0.5)
+        figure.suptitle("The student beats a system where a line is blue, and loses where it is orange")
+        figure.supxlabel("student less the system, points of nDCG@10, with 95 % interval", fontsize="medium")
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+
+
+def _draw(panel: Any, place: int, found: Mapping[str, float] | None) -> None:
+    if found is None:
+        return
+    colour = "#0072b2" if found["low"] > 0 else "#d55e00" if found["high"] < 0 else "#6e7781"
+    face = "white" if colour == "#6e7781" else colour
+    panel.plot([found["low"], found["high"]], [place, place], color=colour)
+    panel.plot([found["difference"]], [place], marker="o", color=colour, markerfacecolor=face)

@@ -1,6 +1,6 @@
-"""A folder in which the pipeline's stages run in process, each only when its inputs are not those of its stamp.
+"""A folder in which steps run in process, each only when its inputs are not those of its stamp.
 
-What a study measures is what is shipped: the stages are the flows' own functions, and what each reads and writes is
+What a study measures is what is shipped: the stages are the package's own functions, and what each reads and writes is
 taken from dvc.yaml. A workspace may start from another one: what that one made is linked, and made anew only where
 inputs differ.
 """
@@ -10,46 +10,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
 
 from rabtriever.core.artifacts import ArtifactMismatchError, atomic_write, content_hash, read_json, write_json
-from rabtriever.core.settings import read_settings
-from research.definition import FORMAT
-from research.overlay import Settings
+from rabtriever.core.settings import load_sections, read_settings
+from rabtriever.core.stages import NoTracker, Paths
+from research.definition import Settings
 
+FORMAT = 3  # stands for the code: raise it when finished steps no longer count
 _STAMPS = ".stamps"
-CODE = ".cache/code/"  # what a stage of dvc.yaml depends on and a trial does not: FORMAT stands for it
-_told_to_end = threading.Event()
-
-
-@contextlib.contextmanager
-def heeding_sigterm() -> Iterator[None]:
-    """Starts no step after SIGTERM, even if what the present handler raises is lost.
-
-    Python drops an exception that a signal's handler raises while an object is being finalised, and a training leaves
-    many to finalise. Works in the main thread.
-    """
-    present = signal.getsignal(signal.SIGTERM)
-
-    def note(number: int, frame: Any) -> None:
-        _told_to_end.set()
-        if callable(present):
-            present(number, frame)
-
-    signal.signal(signal.SIGTERM, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, present)
+_CODE = ".cache/code/"  # what a stage of dvc.yaml depends on and a step does not
 
 
 @dataclass(frozen=True)
@@ -57,7 +34,7 @@ class Step:
     """One piece of work in a workspace.
 
     Attributes:
-        name: unique in the workspace; a stage of a round ends in `-` and its number.
+        name: unique in the workspace.
         sections: what it reads of params.yaml.
         inputs: files and folders that it reads.
         outputs: files and folders that it writes, each all or nothing.
@@ -65,52 +42,34 @@ class Step:
     """
 
     name: str
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    sections: Sequence[str]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
     run: Callable[[], object]
 
 
-def pipeline_steps(pipeline: Path, runs: Mapping[str, Callable[..., object]], settings: Settings) -> list[Step]:
-    """The stages of dvc.yaml that `runs` names; a stage of every round once for each.
+def run_stage(stage: ModuleType, paths: Paths = Paths()) -> object:  # noqa: B008
+    """Runs a stage of the pipeline with the settings of its params.yaml, without MLflow."""
+    return stage.run(load_sections(stage.Sections, paths.params), paths, NoTracker())
+
+
+def pipeline_steps(pipeline: Path, stages: Mapping[str, ModuleType], source: str) -> list[Step]:
+    """The stages of dvc.yaml that `stages` names, each with its module.
 
     Args:
         pipeline: dvc.yaml.
-        runs: each stage's function; one whose command has `--round` is given that number.
-        settings: name the last round and the data source.
+        stages: by name.
+        source: the raw data.
     """
-    final_round, source = settings["final_round"], settings["prepare"]["source"]
-    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+    listed = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
     steps = []
     for name, stage in stages.items():
-        if name not in runs:
-            continue
-        for number in range(final_round + 1) if "foreach" in stage else [None]:
-            start = f"models/student/{number - 1}" if number else "models/teacher/manifest.json"
-            values = {"item.number": number, "item.start": start, "final_round": final_round, "prepare.source": source}
-            label = name if number is None else f"{name}-{number}"
-            steps.append(_step(label, stage.get("do", stage), runs[name], functools.partial(_filled, values)))
+        read = [path.replace("${prepare.source}", source) for path in listed[name]["deps"]]
+        inputs = [path for path in read if not path.startswith(_CODE)]
+        steps.append(
+            Step(name, listed[name]["params"], inputs, listed[name]["outs"], functools.partial(run_stage, stage))
+        )
     return steps
-
-
-def _step(name: str, stage: Mapping[str, Any], run: Callable[..., object], fill: Callable[[str], str]) -> Step:
-    written = [*stage.get("outs", []), *stage.get("metrics", [])]
-    read = [fill(path) for path in stage["deps"] if not path.startswith(CODE)]
-    asked = re.search(r"--round (\S+)", fill(stage["cmd"]))
-    last = ("final_round",) if "${final_round}" in stage["cmd"] else ()
-    return Step(
-        name,
-        (*stage["params"], *last),
-        tuple(read),
-        tuple(fill(path) for path in written),
-        functools.partial(run, round=int(asked[1])) if asked else run,
-    )
-
-
-def _filled(values: Mapping[str, object], text: str) -> str:
-    for name, value in values.items():
-        text = text.replace("${" + name + "}", str(value))
-    return text
 
 
 class Workspace:
@@ -132,76 +91,41 @@ class Workspace:
             for step in steps:
                 self._link(step, base)
 
-    def make(self, *outputs: str) -> None:
-        """Brings outputs up to date, and before them whatever they are made from.
+    def make(self, output: str) -> None:
+        """Brings an output up to date, and before it whatever it is made from.
 
         Raises:
             KeyError: an output that no step writes.
         """
-        settled: set[str] = set()
-        for output in outputs:
-            self._settle(self._writer[output], settled)
+        for name in self._chain(self._writer[output]):
+            if not self._current(self._steps[name]):
+                self._run(self._steps[name])
 
     def path(self, output: str) -> Path:
         """Where an output lies."""
         return self.folder / output
 
-    def seconds(self, *outputs: str) -> dict[str, float]:
-        """What the steps took that the outputs were made by, also those that were done in the base."""
-        names = dict.fromkeys(name for output in outputs for name in self.steps(output))
-        return {name: read_json(self._stamp(name))["seconds"] for name in names}
-
-    def reads(self, output: str) -> set[str]:
-        """The sections of the settings that an output depends on."""
-        return self._sections(self._writer[output])
-
-    def _sections(self, name: str) -> set[str]:
-        """Those that a step reads, and all it depends on."""
-        return {section for one in self._chain(name) for section in self._steps[one].sections}
+    def seconds(self) -> dict[str, float]:
+        """What each step took that was really done here."""
+        stamps = {path.stem: read_json(path) for path in sorted((self.folder / _STAMPS).glob("*.json"))}
+        return {name: stamp["seconds"] for name, stamp in stamps.items() if stamp["own"]}
 
     def _chain(self, name: str) -> list[str]:
         """A step after all it depends on."""
         found: dict[str, None] = {}
         for path in self._steps[name].inputs:
-            if (before := self._maker(path)) is not None:
-                found.update(dict.fromkeys(self._chain(before)))
+            if path in self._writer:
+                found.update(dict.fromkeys(self._chain(self._writer[path])))
         return [*found, name]
 
-    def _maker(self, path: str) -> str | None:
-        """The step that writes a path, or the folder that it is in."""
-        inside = [output for output in self._writer if path == output or path.startswith(output + "/")]
-        return self._writer[inside[0]] if inside else None
-
-    def _settle(self, name: str, settled: set[str]) -> None:
-        for one in self._chain(name):
-            if one not in settled and not self._current(self._steps[one]):
-                self._run(self._steps[one])
-            settled.add(one)
-
     def _run(self, step: Step) -> None:
-        if _told_to_end.is_set():
-            raise SystemExit(128 + signal.SIGTERM)
         self._stamp(step.name).unlink(missing_ok=True)
-        inputs = self._inputs(step)
-        start = time.perf_counter()
+        inputs, start = self._inputs(step), time.perf_counter()
         with contextlib.chdir(self.folder):
             step.run()
         seconds = round(time.perf_counter() - start, 2)
         stamp = {"inputs": inputs, "outputs": self._outputs(step), "seconds": seconds, "own": True}
         write_json(self._stamp(step.name), stamp)
-
-    def own_seconds(self) -> float:
-        """Seconds of all steps that were really done here."""
-        stamps = (read_json(path) for path in (self.folder / _STAMPS).glob("*.json"))
-        return sum(stamp["seconds"] for stamp in stamps if stamp["own"])
-
-    def steps(self, output: str) -> list[str]:
-        """The steps that an output is made by, in their order."""
-        return self._chain(self._writer[output])
-
-    def alike(self, name: str, other: Workspace) -> bool:
-        """Whether a step here has the settings that it has there, and so has all that it depends on."""
-        return all(self.settings[section] == other.settings[section] for section in self._sections(name))
 
     def _current(self, step: Step) -> bool:
         path = self._stamp(step.name)
@@ -224,7 +148,7 @@ class Workspace:
     def _link(self, step: Step, base: Workspace) -> None:
         """Links a step's outputs from the base and takes its stamp over, unless the step was done here before.
 
-        A link is never written through: every stage replaces its outputs as a whole.
+        A link is never written through: every step replaces its outputs as a whole.
         """
         own, stamp = self._stamp(step.name), base._stamp(step.name)
         if not stamp.is_file() or (own.is_file() and read_json(own)["own"]):
@@ -237,25 +161,6 @@ class Workspace:
             if not target.exists():
                 target.symlink_to(os.path.relpath(source.resolve(), target.parent))
         write_json(self._stamp(step.name), {**read_json(stamp), "own": False})
-
-
-def seconds_beside(base: Workspace, known: Collection[str], added: Mapping[str, Workspace]) -> float:
-    """Seconds that more outputs would have taken in one run with others, wherever they were really made.
-
-    Args:
-        base: the workspace of that run.
-        known: its outputs there.
-        added: the others, each with the workspace that it was made in. What has the settings of the base counts once,
-            and not at all where what is known takes it too.
-    """
-    done = {step for output in known for step in base.steps(output)}
-    found: dict[tuple[str, Path], float] = {}
-    for output, workspace in added.items():
-        for step, seconds in workspace.seconds(output).items():
-            alike = workspace.alike(step, base)
-            if not alike or step not in done:
-                found[step, base.folder if alike else workspace.folder] = seconds
-    return sum(found.values())
 
 
 def _identity(path: Path) -> str:

@@ -95,7 +95,6 @@ def prompt_params() -> Any:
     from rabtriever.lm.prompt import PromptParams
 
     return PromptParams(
-        order="document_first",
         document="Item: {document}\n",
         query="Need: {query}\nUseful?",
         yes=" yes",

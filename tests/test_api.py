@@ -13,7 +13,7 @@ import pytest
 import rabtriever
 from rabtriever.ops.lookup import Found
 from rabtriever.search.retriever import Retriever as FolderRetriever
-from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: F401
+from tests.small_retriever import documents, folder, retriever, scorer  # noqa: F401
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

@@ -64,6 +64,6 @@ def test_values_reach_the_programs_as_typed(checkout: Path, value: str) -> None:
 def test_what_is_not_given_is_not_handed_on(checkout: Path) -> None:
     """O41: prevents an empty folder's name where none was given, and words of ARGS that are taken for one."""
     assert called(checkout, "run") == ["-m", "flows.retrain"]
-    assert called(checkout, "study", "ARGS=--only 'a b'") == ["-m", "research.study", "cpu", "--only", "a b"]
+    assert called(checkout, "study", "ARGS=--only 'a b'") == ["-m", "research.study", "small", "--only", "a b"]
     assert called(checkout, "test", "ARGS=-k 'a or b'")[-2:] == ["-k", "a or b"]
     assert called(checkout, "test", "WORKERS=3")[2:5] == ["-n", "3", "--dist"]

@@ -26,7 +26,12 @@ from rabtriever.data.metrics import METRICS, score_queries, summarise
 from rabtriever.ops import registry, tracking
 
 ROOT = Path(__file__).resolve().parent.parent
-NUM_DOCUMENTS, NUM_QUERIES = 12, 40
+NUM_DOCUMENTS, NUM_QUERIES = 12, 40  # queries of test, and as many of dev
+FIGURES = {  # of reports/evaluation.json: the student closes a significant gap
+    "gap": {"mean": 10.0, "low": 8.0, "high": 12.0},
+    "gap_closed": {"value": 90.0, "low": 70.0, "high": 110.0},
+    "student_vs_biencoder": {"mean": 9.0, "low": 7.0, "high": 11.0},
+}
 
 
 class ToyHit(NamedTuple):
@@ -70,16 +75,17 @@ class ToyRetriever:
 def dataset(prefix: str = "need") -> beir_io.Dataset:
     """A data set whose queries name nothing but themselves; another prefix gives another data hash."""
     corpus = {f"d{i:02}": Document(f"d{i:02}", f"Thing {i}", f"What thing {i} is for.") for i in range(NUM_DOCUMENTS)}
-    queries = {f"q{i:02}": f"{prefix} {i}" for i in range(NUM_QUERIES)}
+    names = {split: [f"{mark}{i:02}" for i in range(NUM_QUERIES)] for split, mark in (("test", "q"), ("dev", "v"))}
+    queries = {name: f"{prefix} {i}" for i, name in enumerate([*names["test"], *names["dev"]])}
     # the first documents are no query's answer, so that a miss is a miss
-    grades = {query_id: {f"d{5 + i % 7:02}": 1} for i, query_id in enumerate(queries)}
-    return beir_io.Dataset(corpus, queries, {"train": {}, "dev": {}, "test": grades})
+    qrels = {split: {name: {f"d{5 + i % 7:02}": 1} for i, name in enumerate(names[split])} for split in names}
+    return beir_io.Dataset(corpus, queries, {"train": {}, **qrels})
 
 
-def write_retriever(folder: str | Path, data: beir_io.Dataset, quality: float) -> None:
-    """A retriever folder that answers this share of the test queries rightly."""
-    answers = {data.queries[query_id]: next(iter(grades)) for query_id, grades in data.qrels["test"].items()}
-    kept = dict(list(answers.items())[: round(quality * len(answers))])
+def write_retriever(folder: str | Path, data: beir_io.Dataset, quality: float, dev: float | None = None) -> None:
+    """A retriever folder that answers this share of the queries rightly; of the dev queries `dev` where it is given."""
+    right = _right(data, "test", quality) + _right(data, "dev", quality if dev is None else dev)
+    kept = {data.queries[query]: doc_id for query, doc_id in right}
     with atomic_folder(folder) as target:
         beir_io.write_corpus(target / "corpus.jsonl", data.corpus)
         write_json(target / "best.json", kept)
@@ -87,9 +93,15 @@ def write_retriever(folder: str | Path, data: beir_io.Dataset, quality: float) -
 
 
 def per_query(data: beir_io.Dataset, quality: float) -> dict[str, dict[str, float]]:
-    """The metrics per test query of the retriever that `write_retriever` writes."""
-    right = round(quality * len(data.qrels["test"]))
-    return {q: dict.fromkeys(METRICS, float(place < right)) for place, q in enumerate(data.qrels["test"])}
+    """The metrics per dev query of the retriever that `write_retriever` writes."""
+    right = dict(_right(data, "dev", quality))
+    return {query: dict.fromkeys(METRICS, float(query in right)) for query in data.qrels["dev"]}
+
+
+def _right(data: beir_io.Dataset, split: str, share: float) -> list[tuple[str, str]]:
+    """Query and document of this share of a split."""
+    pairs = [(query, next(iter(grades))) for query, grades in data.qrels[split].items()]
+    return pairs[: round(share * len(pairs))]
 
 
 PIPELINE = """
@@ -103,7 +115,7 @@ PIPELINE = """
         cmd: python -m tests.toy index
         deps: [data/prepared]
         params: [index]
-        outs: [models/retriever, reports/evaluation.json, reports/samples.json, reports/runs]
+        outs: [models/retriever, reports/evaluation.json, reports/gate.json, reports/samples.json, reports/runs]
     """
 PARAMS = """
     prepare:  # as the real stage's, so that a change of the source can be tested
@@ -119,7 +131,6 @@ PARAMS = """
       tolerance: 1.0
       confidence: 0.95
       bootstrap_samples: 1000
-      seed: 1
       min_ndcg_10: 10.0
       min_recall_100: 50.0
       max_total_loss: 2.0
@@ -198,11 +209,24 @@ def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield store
 
 
-def build(quality: float, prefix: str = "need") -> None:
-    """Leaves in the working folder what the stages would, without DVC."""
+def build(quality: float, prefix: str = "need", dev: float | None = None, biencoder: float = 0.0) -> None:
+    """Leaves in the working folder what the stages would, without DVC.
+
+    Args:
+        quality: share of the queries that the retriever answers rightly.
+        prefix: of the data set.
+        dev: the share where that of the dev queries is another one.
+        biencoder: nDCG@10 of the run's bi-encoder on the dev queries, per cent.
+    """
     Path("raw.txt").write_text(prefix)
     _prepare()
-    _index(quality)
+    _index(quality, dev=dev, biencoder=biencoder)
+
+
+def measured(quality: float) -> None:
+    """The retriever in the working folder, measured anew on dev queries as if it answered this share of them."""
+    data = beir_io.load_dataset("data/prepared")
+    write_json("reports/gate.json", {**read_json("reports/gate.json"), "per_query": per_query(data, quality)})
 
 
 def _prepare() -> None:
@@ -213,7 +237,9 @@ def _prepare() -> None:
     write_json("reports/data.json", {"hash": data.hash})
 
 
-def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
+def _index(
+    quality: float, fail: bool = False, wait: float = 0, dev: float | None = None, biencoder: float = 0.0
+) -> None:
     if wait:
         subprocess.Popen(["sleep", str(wait)])  # a grandchild, as a data loader would be
         Path("started").write_text(str(os.getpgrp()))
@@ -221,23 +247,17 @@ def _index(quality: float, fail: bool = False, wait: float = 0) -> None:
     if fail:
         raise ValueError("shard 3 has 7 vectors, expected 8; encode the corpus again")
     data = beir_io.load_dataset("data/prepared")
-    write_retriever("models/retriever", data, quality)
-    run = ToyRetriever.load("models/retriever").rank(data.split_queries("test"), k=100)
-    beir_io.write_run("reports/runs/student.trec", run)
-    student = {**summarise(score_queries(data.qrels["test"], run)), "ms_per_query": 0.1, "bytes_per_document": 64}
-    student["ms_per_query_p95"] = 0.2
-    write_json(
-        "reports/evaluation.json",
-        {
-            "retriever": read_manifest("models/retriever", "retriever").hash,
-            "dataset": "toy",
-            "split": "test",
-            "num_queries": NUM_QUERIES,
-            "num_documents": NUM_DOCUMENTS,
-            "retention": 1.0,
-            "systems": {"student": student, "teacher": {**student, "ms_per_query": None}},
-        },
-    )
+    write_retriever("models/retriever", data, quality, dev)
+    retriever, found = read_manifest("models/retriever", "retriever").hash, ToyRetriever.load("models/retriever")
+    runs = {split: found.rank(data.split_queries(split), k=100) for split in ("test", "dev")}
+    beir_io.write_run("reports/runs/student.trec", runs["test"])
+    gate = {"split": "dev", "biencoder_ndcg_10": biencoder, "per_query": score_queries(data.qrels["dev"], runs["dev"])}
+    write_json("reports/gate.json", {"retriever": retriever, **gate})
+    student = {**summarise(score_queries(data.qrels["test"], runs["test"])), "ms_per_query": 0.1}
+    student |= {"ms_per_query_p95": 0.2, "bytes_per_document": 64}
+    facts = {"dataset": "toy", "split": "test", "num_queries": NUM_QUERIES, "num_documents": NUM_DOCUMENTS}
+    systems = {"student": student, "teacher": {**student, "ms_per_query": None}}
+    write_json("reports/evaluation.json", {"retriever": retriever, **facts, **FIGURES, "systems": systems})
     hits = [{"doc_id": "d05", "score": 1.5, "title": "Thing 5", "text": "What thing 5 is for.", "grade": 1}]
     write_json("reports/samples.json", [{"query_id": "q00", "query": "need 0", "hits": hits}])
 

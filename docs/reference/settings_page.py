@@ -24,8 +24,6 @@ _MEANINGS = {
     "small_model.heads": "Attention heads; they share the width.",
     "small_model.feed_forward": "Width of the layers between the attention layers.",
     "small_model.context": "Tokens it can read at once; both segments must fit.",
-    "embed_corpus.shard_size": "Documents of one file of embeddings; finished files survive a stop.",
-    "embed_corpus.batch_size": "Documents of one forward pass.",
 }
 _INTRODUCTION = """\
 # Settings
@@ -37,22 +35,13 @@ Unknown keys, wrong types and values out of range are refused before the first s
 
 Defaults are those of the shipped file. [Decisions](../decisions/001-document-first.md) say why they are what they are.
 """
-_ROUNDS = """\
-## `rounds` and `final_round`
-
-The rounds of mining and distillation, read by `dvc.yaml` itself.
-`rounds` is a list; each entry has a `number`, counted from 0, and a `start`.
-Round 0 starts from `models/teacher/manifest.json`, each later one from the folder of the student before it.
-`final_round` is the round whose student the index is built from.
-To add a round, add an entry and raise `final_round`.
-"""
 
 
 def text() -> str:
     """The page."""
     defaults = read_settings(PARAMS)
     order = [name for name in defaults if name in SECTIONS] + [name for name in SECTIONS if name not in defaults]
-    return "\n".join([_INTRODUCTION, *(section(name, defaults.get(name, {})) for name in order), _ROUNDS])
+    return "\n".join([_INTRODUCTION, *(section(name, defaults.get(name, {})) for name in order)])
 
 
 def section(name: str, defaults: dict[str, Any]) -> str:

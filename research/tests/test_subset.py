@@ -1,9 +1,9 @@
-"""A data set cut to a size, and its dev split in the place of test."""
+"""A data set cut to a size."""
 
 from __future__ import annotations
 
 from rabtriever.data.beir_io import Dataset, Document
-from research.subset import subset, with_dev_as_test
+from research.subset import subset
 
 
 def dataset() -> Dataset:
@@ -41,21 +41,3 @@ def test_a_query_left_with_wrong_documents_alone_goes():
 def test_without_limits_the_data_stay_as_they_are():
     """A subset that always cuts something would change figures that claim the whole set."""
     assert subset(dataset(), {"train": 0}, 0) == dataset()
-
-
-def test_dev_takes_the_place_of_test():
-    """Settings chosen on test queries would be too good on them."""
-    data = with_dev_as_test(dataset(), 0.2)
-    assert data.qrels["test"] == dataset().qrels["dev"] and "dev" not in data.qrels
-    assert not any(query.startswith("c") for query in data.queries)
-
-
-def test_where_there_is_no_dev_split_train_gives_both():
-    """The preparation cuts dev by the same hashes: when those were in the place of test, one query was left to it."""
-    whole = dataset()
-    train = {f"a{place}": {f"d{place % 40:02}": 1} for place in range(200)}
-    qrels = {"train": train, "test": whole.qrels["test"]}
-    queries = {query: f"query {query}" for part in qrels.values() for query in part}
-    data = with_dev_as_test(Dataset(whole.corpus, queries, qrels), 0.2)
-    sizes = {split: len(judged) for split, judged in data.qrels.items()}
-    assert 25 < sizes["dev"] < 55 and 25 < sizes["test"] < 55 and sum(sizes.values()) == 200

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import threading
+import types
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from rabtriever.core.artifacts import atomic_folder, write_manifest
+from rabtriever.core.seeding import SeedParams
 from research import workspace as module
-from research.workspace import Step, Workspace, pipeline_steps
+from research.workspace import Step, Workspace, pipeline_steps, run_stage
 from tests.closure import ROOT
 
-SETTINGS = {"first": {"text": "a"}, "second": {"text": "b"}, "third": {"text": "c"}, "final_round": 1}
+SETTINGS = {"first": {"text": "a"}, "second": {"text": "b"}, "third": {"text": "c"}}
 
 
 class Work:
@@ -53,7 +53,7 @@ def work() -> Work:
 def test_finished_steps_are_not_done_again(work: Work, tmp_path: Path):
     """A study that is started again must not train what it has."""
     work.workspace(tmp_path).make("out/third")
-    work.workspace(tmp_path).make("out/third", "out/first")
+    work.workspace(tmp_path).make("out/third")
     assert work.ran == ["first", "second", "third"]
 
 
@@ -65,22 +65,6 @@ def test_a_killed_step_is_done_again_and_those_before_it_are_not(work: Work, tmp
     work.killed = ""
     work.workspace(tmp_path).make("out/third")
     assert work.ran == ["first", "second", "second", "third"]
-
-
-def test_no_step_starts_after_sigterm(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A SIGTERM that lands while an object is finalised is swallowed there, and the study would go on for hours."""
-    monkeypatch.setattr(module, "_told_to_end", threading.Event())
-    present = signal.signal(signal.SIGTERM, lambda *_: None)  # as if its exception had been lost
-    try:
-        with module.heeding_sigterm():
-            workspace = work.workspace(tmp_path)
-            workspace.make("out/first")
-            os.kill(os.getpid(), signal.SIGTERM)
-            with pytest.raises(SystemExit, match="143"):
-                workspace.make("out/second")
-    finally:
-        signal.signal(signal.SIGTERM, present)
-    assert work.ran == ["first"]
 
 
 def test_a_changed_setting_redoes_its_step_and_what_changes_with_it(work: Work, tmp_path: Path):
@@ -113,7 +97,6 @@ def test_a_variant_links_what_is_alike_and_leaves_its_base_alone(work: Work, tmp
     assert variant.path("out/first").is_symlink() and not variant.path("out/second").is_symlink()
     assert base.path("out/second/text").read_text() == "secondb"
     assert variant.path("out/second/text").read_text() == "secondother"
-    assert set(variant.seconds("out/third")) == {"first", "second", "third"}
     work.workspace(tmp_path / "base/variants/one", work.workspace(tmp_path / "base"), second="other").make("out/third")
     assert len(work.ran) == 5, "a finished variant was redone"
 
@@ -130,47 +113,39 @@ def test_a_variant_follows_a_base_that_was_made_anew(work: Work, tmp_path: Path)
     assert variant.path("out/second").is_symlink() and variant.path("out/second/text").read_text() == "secondnew"
 
 
-def test_what_more_outputs_cost_is_what_one_run_would_have_taken(
-    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Hours of a study would grow by every step that was done again elsewhere, or a changed one would be free."""
+def test_seconds_are_those_of_what_was_done_here(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Hours of a study would count a linked step again for every variant."""
     monkeypatch.setattr(module.time, "perf_counter", itertools.count().__next__)  # a step takes a second
     base = work.workspace(tmp_path / "base")
-    base.make("out/first")
-    wide = work.workspace(tmp_path / "wide", base, second="x")
-    wide.make("out/third")
-    assert module.seconds_beside(base, ["out/first"], {"out/third": wide}) == 2
-    assert module.seconds_beside(base, ["out/third"], {"out/third": wide}) == 2, "changed, so not what is known"
-    assert module.seconds_beside(base, [], {"out/third": wide}) == 3
-    apart = work.workspace(tmp_path / "apart", third="x")
-    apart.make("out/third")
     base.make("out/second")
-    both = {"out/second": base, "out/third": apart}
-    assert module.seconds_beside(base, ["out/first"], both) == 2, "the second step is the same, and counts once"
+    variant = work.workspace(tmp_path / "variant", base, second="x")
+    variant.make("out/third")
+    assert base.seconds() == {"first": 1, "second": 1} and variant.seconds() == {"second": 1, "third": 1}
 
 
-def test_what_an_output_reads_is_known(work: Work, tmp_path: Path):
-    """Decides which systems an ablation changes."""
-    workspace = work.workspace(tmp_path)
-    assert workspace.reads("out/second") == {"first", "second"}
-
-
-def test_the_pipeline_is_taken_from_dvc():
+def test_the_pipeline_is_taken_from_dvc(monkeypatch: pytest.MonkeyPatch):
     """A stage whose inputs the study does not know would not be redone when they change."""
-    settings = {"final_round": 2, "prepare": {"source": "some/data"}}
-    names = ["prepare", "mine", "distill", "build_index", "evaluate"]
-    calls: list[tuple] = []
-    runs = {name: lambda round=None, name=name: calls.append((name, round)) for name in names}
-    steps = {step.name: step for step in pipeline_steps(ROOT / "dvc.yaml", runs, settings)}
-    assert list(steps) == ["prepare", *(f"mine-{r}" for r in range(3)), *(f"distill-{r}" for r in range(3)),
-                           "build_index", "evaluate"]  # fmt: skip
-    assert steps["prepare"].inputs == ("some/data",)
-    assert "models/teacher/manifest.json" in steps["mine-0"].inputs
-    assert {"models/student/1", "data/candidates/2"} <= set(steps["distill-2"].inputs)
-    assert "models/student/2" in steps["build_index"].inputs and "final_round" in steps["build_index"].sections
-    assert "reports/evaluation.json" in steps["evaluate"].outputs
+    calls: list[object] = []
+    monkeypatch.setattr(module, "run_stage", calls.append)
+    names = ["prepare", "train_biencoder", "train_teacher", "mine", "distill"]
+    stages = {name: types.ModuleType(name) for name in names}
+    steps = {step.name: step for step in pipeline_steps(ROOT / "dvc.yaml", stages, "some/data")}
+    assert list(steps) == names
+    assert steps["prepare"].inputs == ["some/data"] and "data/prepared" in steps["prepare"].outputs
+    assert steps["mine"].inputs == ["data/prepared", "models/teacher"]
+    assert set(steps["distill"].inputs) >= {"models/teacher", "data/embeddings", "data/candidates"}
+    assert steps["distill"].outputs == ["models/student"] and "predictor" in steps["distill"].sections
     for step in steps.values():
         assert not [path for path in (*step.inputs, *step.outputs) if "$" in path or path.startswith(".cache/")]
         step.run()
-    assert calls == [("prepare", None), *(("mine", r) for r in range(3)), *(("distill", r) for r in range(3)),
-                     ("build_index", 2), ("evaluate", None)]  # fmt: skip
+    assert calls == list(stages.values())
+
+
+def test_a_stage_reads_the_settings_of_its_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A trial would be run with the settings of the repository."""
+    (tmp_path / "params.yaml").write_text("random:\n  seed: 41\n")
+    monkeypatch.chdir(tmp_path)
+    stage = types.ModuleType("stage")
+    stage.Sections = NamedTuple("Sections", [("random", SeedParams)])
+    stage.run = lambda sections, paths, tracker: (sections.random.seed, paths.params, tracker.lightning_logger())
+    assert run_stage(stage) == (41, Path("params.yaml"), False)

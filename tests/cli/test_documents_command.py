@@ -15,7 +15,7 @@ from rabtriever.data.documents import Document
 from rabtriever.ops import lookup
 from rabtriever.ops.lookup import Found
 from rabtriever.server.documents import DocumentStore
-from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: F401
+from tests.small_retriever import documents, folder, retriever, scorer  # noqa: F401
 from tests.states import groups_of_one_length  # noqa: F401
 
 MUG = {"_id": "mug", "title": "Mug", "text": "holds tea", "metadata": {"room": "kitchen"}}
@@ -57,7 +57,6 @@ def _ids(out: str) -> list[str]:
     return [hit["doc_id"] for hit in json.loads(out)["hits"]]
 
 
-@pytest.mark.parametrize("scorer", [False], indirect=True, ids=["one model"])
 def test_what_was_added_and_removed_is_searched(shown, folder: Path) -> None:  # noqa: F811
     """Prevents a command that shows another corpus than the server, and one that does not say which."""
     out, err = shown("search", "tea", "-k", "50", "--json")
@@ -80,7 +79,6 @@ def test_what_was_added_and_removed_is_searched(shown, folder: Path) -> None:  #
     assert shown("changes")[1] == "removed: kettle\n"
 
 
-@pytest.mark.parametrize("scorer", [False], indirect=True, ids=["one model"])
 def test_only_known_documents_are_removed(shown) -> None:
     """Prevents a typing error that is taken for a removal, and one of several that goes through alone."""
     told = shown("remove", "kettle", "kettel", status=1)[1]

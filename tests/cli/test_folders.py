@@ -61,4 +61,4 @@ def test_evaluate_prints_metrics(
     assert metrics["S@1"] == 50.0 and metrics["queries"] == 40 and metrics["documents"] == 12
     assert main(["evaluate", "data", "--model", "half"]) == 0
     assert "S@1           50.00 %" in capsys.readouterr().out.splitlines()
-    assert main(["evaluate", "data", "--model", "half", "--split", "dev"]) == 1
+    assert main(["evaluate", "data", "--model", "half", "--split", "train"]) == 1

@@ -35,7 +35,7 @@ def all_values(path: Path) -> dict:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with small settings and two profiles."""
-    (tmp_path / "params.yaml").write_text("model:\n  source: ''  # comment\n  steps: 10\n  rate: 0.5\nrounds: [1, 2]\n")
+    (tmp_path / "params.yaml").write_text("model:\n  source: ''  # comment\n  steps: 10\n  rate: 0.5\nsizes: [1, 2]\n")
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "small.yaml").write_text("model: {source: '', steps: 10}\n")
     (tmp_path / "profiles" / "large.yaml").write_text("model: {steps: 20}\n")
@@ -111,8 +111,8 @@ def test_changes_are_told(home):
         ("model: {steps: many}", "large.yaml: model.steps is 'many', expected a number, as params.yaml has there (10)"),
         ("model: {rate: .nan}", "large.yaml: model.rate is nan, expected a number"),
         ("model: {source: true}", "large.yaml: model.source is True, expected a string"),
-        ("rounds: [1]", "large.yaml: rounds is a list, but a profile sets single values only"),
-        ("rounds: 3", "large.yaml: rounds is 3, expected a list"),
+        ("sizes: [1]", "large.yaml: sizes is a list, but a profile sets single values only"),
+        ("sizes: 3", "large.yaml: sizes is 3, expected a list"),
         ("model: {steps: {a: 1}}", "large.yaml: model.steps is a mapping"),
         ("model: 3", "large.yaml: unknown key model"),
         ("model: {steps: 3, steps: 4}", 'duplicate key "steps"'),

@@ -33,24 +33,16 @@ def test_rows(judgements):
 def test_hard_negatives_are_judged_documents_that_are_wrong(judgements):
     """A positive, or a document new to the corpus, is trained on as wrong."""
     scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0], [0.3, 0.8, 1.0, 0.9, 2.0]])
-    assert judgements.hardest(scores, 0, 2, eligible=True).tolist() == [[3, -1], [2, 0]]
-    assert judgements.hardest(scores[1:], 1, 1, eligible=True).tolist() == [[2]]
-
-
-def test_unjudged_documents_are_kept_apart(judgements):
-    """A document new to the corpus lands among the negatives, or a judged one among the unlabelled."""
-    scores = np.array([[0.9, 0.8, 1.0, 0.1, 2.0]])
-    assert judgements.unjudged.tolist() == [2, 4]
-    assert judgements.hardest(scores, 0, 3, eligible=False).tolist() == [[4, 2, -1]]
+    assert judgements.hardest(scores, 0, 2).tolist() == [[3, -1], [2, 0]]
+    assert judgements.hardest(scores[1:], 1, 1).tolist() == [[2]]
 
 
 def test_what_was_judged_wrong_is_a_negative_of_its_query(judgements):
     """Negatives that a user has written down are never trained on, or easy ones push the hard ones out."""
     assert judgements.rejected == [frozenset(), {2}]
     scores = np.array([[0.3, 0.8, -1.0, 0.9, 2.0]])
-    assert judgements.hardest(scores, 1, 3, eligible=True).tolist() == [[0, 2, -1]]
-    assert judgements.hardest(-scores, 1, 1, eligible=True).tolist() == [[2]]
-    assert judgements.hardest(scores, 1, 3, eligible=False).tolist() == [[4, -1, -1]]
+    assert judgements.hardest(scores, 1, 3).tolist() == [[0, 2, -1]]
+    assert judgements.hardest(-scores, 1, 1).tolist() == [[2]]
 
 
 def test_hard_negatives_are_the_best_scored():
@@ -59,7 +51,7 @@ def test_hard_negatives_are_the_best_scored():
     qrels = {"q": {"0": 1, "1": 1, "2": 1}, "r": {f"{n}": 1 for n in range(3, 8)}}
     many = Judgements.build(corpus, qrels, {"q": "q", "r": "r"})
     scores = np.array([[9.0, 8.0, 7.0, 1.0, 3.0, 2.0, 3.0, 0.0]])
-    assert many.hardest(scores, 0, 3, eligible=True).tolist() == [[4, 6, 5]]
+    assert many.hardest(scores, 0, 3).tolist() == [[4, 6, 5]]
 
 
 def test_positives_are_drawn_by_grade(judgements):
@@ -95,7 +87,7 @@ def test_judgements_of_equal_query_texts_are_united():
     assert found.grades == [{0: 2, 1: 1}, {2: 1, 3: 1}], "of two grades the higher one"
     assert found.rejected == [{2, 3, 4}, frozenset()]
     scores = np.array([[5.0, 4.0, 3.0, 2.0, 1.0]])
-    assert found.hardest(scores, 0, 4, eligible=True).tolist() == [[2, 3, 4, -1]]
+    assert found.hardest(scores, 0, 4).tolist() == [[2, 3, 4, -1]]
 
 
 COPIES = {
@@ -109,11 +101,10 @@ def test_documents_of_equal_text_are_one():
     qrels = {"q": {"a2": 2, "c": 0}, "r": {"b": 1}}
     found = Judgements.build(COPIES, qrels, {"q": "need", "r": "another"})
     assert found.grades == [{0: 2, 2: 2}, {1: 1, 4: 1}]
-    assert found.positive_for_any.tolist() == [0, 1, 2, 4] and found.unjudged.tolist() == [3]
+    assert found.positive_for_any.tolist() == [0, 1, 2, 4]
     assert found.negatives.tolist() == [0, 1]
     scores = np.array([[9.0, 1.0, 8.0, 3.0, 2.0]] * 2)
-    assert found.hardest(scores, 0, 4, eligible=True).tolist() == [[3, 1, -1, -1], [0, -1, -1, -1]]
-    assert found.hardest(scores[1:], 1, 2, eligible=False).tolist() == [[3, -1]]
+    assert found.hardest(scores, 0, 4).tolist() == [[3, 1, -1, -1], [0, -1, -1, -1]]
     rng = np.random.default_rng(0)
     assert {found.positive(0, rng) for _ in range(9)} == {0}, "a text with copies is drawn no more often"
     assert found.distinct([2, 4, 0, 3]) == [2, 4, 3]
@@ -123,7 +114,7 @@ def test_one_copy_judged_right_and_another_wrong():
     """P07, neighbour: a text is a positive and a negative of one query."""
     found = Judgements.build(COPIES, {"q": {"a": 1, "a2": 0, "b2": 0}}, {"q": "need"})
     assert found.grades == [{0: 1, 2: 1}] and found.rejected == [{1, 4}]
-    assert found.hardest(np.zeros((1, 5)), 0, 3, eligible=True).tolist() == [[1, -1, -1]]
+    assert found.hardest(np.zeros((1, 5)), 0, 3).tolist() == [[1, -1, -1]]
 
 
 def test_a_query_is_no_document_of_its_own():
@@ -134,7 +125,7 @@ def test_a_query_is_no_document_of_its_own():
     assert found.grades[0] == {1: 1, 4: 1} and found.rejected[0] == frozenset()
     assert found.grades[1] == {0: 1, 2: 1, 3: 1}, "judged relevant, so not ignored"
     assert found.eligible(0, range(5)).tolist() == [False, True, False, True, True]
-    assert found.hardest(np.zeros((3, 5)), 0, 2, eligible=True).tolist() == [[3, -1], [1, -1], [0, 3]]
+    assert found.hardest(np.zeros((3, 5)), 0, 2).tolist() == [[3, -1], [1, -1], [0, 3]]
     assert without([0, 1, 2, 3], found.ignored[0], 2) == [1, 3] and most(found.ignored) == 2
 
 

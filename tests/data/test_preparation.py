@@ -201,6 +201,15 @@ def test_smaller_test_is_reported_and_stable(here):
     assert set(prepared.qrels["test"]) < set(larger.qrels["test"])
 
 
+def test_a_smaller_dev_is_a_sample_of_the_cut():
+    """The cut and the sample take the lowest numbers of one hash: the sample is the dev set of a smaller fraction."""
+    cut = with_dev(_train_only({f"q{n}": f"text {n}" for n in range(2000)}), 0.4)[0]
+    lowest = set(with_dev(_train_only({f"q{n}": f"text {n}" for n in range(2000)}), 0.2)[0].qrels["dev"])
+    kept = set(sampled(cut, {"dev": 400}).qrels["dev"])
+    assert len(kept) == 400 and kept < set(cut.qrels["dev"])
+    assert 150 < len(kept & lowest) < 250, "about half of them, as by chance"
+
+
 def test_smaller_test_keeps_queries_that_count():
     """The sample is of queries without a relevant document, and no metric can be computed."""
     qrels = {"test": {**{f"n{n}": {"d": 0} for n in range(50)}, "p": {"d": 1}}}

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.closure import ROOT
 
 GENERATED = {"docs/reference/settings.md", "docs/reference/cli.md", "docs/reference/api.md"}
-NOTEBOOK = ("research/log.md", "research/method.md")  # kept as it was written
+NOTEBOOK = ("research/archive-0.1/log.md", "research/archive-0.1/method.md")  # kept as it was written
 _FENCE = re.compile(r"^(?P<mark>```+|~~~+|:::+)(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=mark)\s*$", re.DOTALL | re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: [^>]+ -->\s*\Z")

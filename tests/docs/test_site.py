@@ -56,8 +56,8 @@ def test_links_stay_on_the_site(conf: ModuleType):
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("[log](../../research/log.md)", "[log](../site/log.md)"),
-        ("[log](../../research/log.md#ablations)", "[log](../site/log.md#ablations)"),
+        ("[log](../../research/archive-0.1/log.md)", "[log](../site/log.md)"),
+        ("[log](../../research/archive-0.1/log.md#ablations)", "[log](../site/log.md#ablations)"),
         ("[start](../../README.md)", "[start](../index.md)"),
         ("[gate](gate-and-rollback.md)", "[gate](gate-and-rollback.md)"),
         ("[params.yaml](../../params.yaml)", "params.yaml"),
@@ -65,7 +65,10 @@ def test_links_stay_on_the_site(conf: ModuleType):
         ("[results](../../research/results)", "results (`research/results`)"),
         ("[paper](https://arxiv.org/abs/2604.23336)", "[paper](https://arxiv.org/abs/2604.23336)"),
         ("![plot](../../research/results/a.png)", "![plot](../../research/results/a.png)"),
-        ("```md\n[log](../../research/log.md)\n```\n", "```md\n[log](../../research/log.md)\n```\n"),
+        (
+            "```md\n[log](../../research/archive-0.1/log.md)\n```\n",
+            "```md\n[log](../../research/archive-0.1/log.md)\n```\n",
+        ),
     ],
 )
 def test_links_are_changed(conf: ModuleType, written: str, shown: str):

@@ -15,18 +15,7 @@ from rabtriever.data import beir_io
 from rabtriever.search.retriever import Retriever
 from rabtriever.training.calibrating import JudgedHits
 from tests.closure import ROOT
-from tests.small_retriever import documents, folder, memory, retriever  # noqa: F401
-from tests.small_retriever import scorer as small_scorer
-
-
-@pytest.fixture
-def scorer(make_backbone: Any, prompt_params: Any) -> Any:
-    """The student with one model; its other form makes no difference here."""
-
-    class One:
-        param = False
-
-    return small_scorer.__wrapped__(One, make_backbone, prompt_params)
+from tests.small_retriever import documents, folder, retriever, scorer  # noqa: F401
 
 
 def drawn(queries: int = 200) -> JudgedHits:

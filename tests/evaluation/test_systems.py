@@ -10,7 +10,6 @@ from rabtriever.core.vectors import unit
 from rabtriever.data.beir_io import Dataset
 from rabtriever.evaluation import systems as evaluation
 from rabtriever.evaluation.systems import EvaluateParams, System
-from rabtriever.models.document_terms import ScoreWeights, encoded_documents
 from rabtriever.models.reranker import Reranker
 
 PARAMS = EvaluateParams(teacher_all_up_to=8, teacher_pool=2, batch_size=16, timed_queries=1, samples=2)
@@ -26,18 +25,6 @@ def dataset(toy) -> Dataset:
 @pytest.fixture
 def queries(dataset) -> dict[str, str]:
     return dataset.split_queries("test")
-
-
-def test_frequency_knows_the_training_judgements_alone(dataset, queries):
-    """The row that says what guessing is worth has seen the answers, or counts what was judged wrong."""
-    dataset.qrels["train"]["sponge-0"] = {"sponge": 2, "torch": 1, "kettle": 0}
-    found = evaluation.frequency_system(dataset, queries).run
-    assert found["sponge-0"] == found["torch-1"]
-    assert found["sponge-0"] == {
-        "torch": 8.0, "blanket": 2.0, "broom": 2.0, "kettle": 2.0, "ladder": 2.0, "sponge": 2.0, "bucket": 0.0,
-        "scissors": 0.0,
-    }  # fmt: skip
-    assert list(found["sponge-0"])[0] == "torch"
 
 
 def test_bm25_names_the_documents_that_it_ranks(dataset):
@@ -64,18 +51,18 @@ def test_biencoder_is_the_cosine(dataset, queries, backbone, prompt):
 def teacher(dataset, queries, backbone, prompt, document_ids):
     """The teacher's row, and the score of every document for a query."""
     backbone.configure(similarity=3.0)
-    encoded = encoded_documents(backbone.encode(document_ids, 8), ScoreWeights(similarity=3.0))
+    embeddings = backbone.encode(document_ids, 8)
     reranker = Reranker(backbone, prompt)
 
     def rank(others, **changes) -> tuple[System, str]:
         params = dataclasses.replace(PARAMS, **changes)
-        return evaluation.teacher_system(dataset, queries, reranker, encoded, others, params)
+        return evaluation.teacher_system(dataset, queries, reranker, embeddings, others, params)
 
     scores = {}
     for number, query_id in enumerate(queries):
         pairs = np.array([(number, row) for row in range(len(dataset.corpus))])
         ids = prompt.query.ids(list(queries.values()))
-        (part,) = reranker.annotate(ids, document_ids, pairs, 16, encoded=encoded)
+        (part,) = reranker.score_pairs(ids, document_ids, pairs, 16, document_embeddings=embeddings)
         found = dict(zip(part.pairs.tolist(), part.scores.tolist(), strict=True))
         scores[query_id] = {name: found[row] for row, name in enumerate(dataset.corpus)}
     return rank, scores
@@ -114,7 +101,7 @@ def test_no_system_ranks_the_document_of_a_query(dataset, backbone, prompt, docu
     known = Dataset(dataset.corpus, asked, {**dataset.qrels, "test": test})
     queries = known.split_queries("test")
     backbone.configure(similarity=3.0)
-    encoded = encoded_documents(backbone.encode(document_ids, 8), ScoreWeights(similarity=3.0))
+    embeddings = backbone.encode(document_ids, 8)
     ranking = {"ladder": 9.0, **{name: -float(place) for place, name in enumerate(dataset.corpus) if name != "ladder"}}
 
     class Retriever:
@@ -124,11 +111,10 @@ def test_no_system_ranks_the_document_of_a_query(dataset, backbone, prompt, docu
             return {query_id: dict(list(ranking.items())[:k]) for query_id in texts}
 
     systems = [
-        evaluation.frequency_system(known, queries),
         evaluation.bm25_system(known, queries),
         evaluation.biencoder_system(known, queries, backbone, prompt, 4),
         evaluation.student_system(known, queries, Retriever()),
-        evaluation.teacher_system(known, queries, Reranker(backbone, prompt), encoded, [], PARAMS)[0],
+        evaluation.teacher_system(known, queries, Reranker(backbone, prompt), embeddings, [], PARAMS)[0],
     ]
     for system in systems:
         assert "ladder" not in system.run["ladder"] and {len(run) for run in system.run.values()} == {5}
@@ -139,18 +125,14 @@ def test_table_is_of_the_judgements_given(dataset):
     asked: list[str] = []
     right = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"ladder": 2.0, "bucket": 1.0}}, asked.append, 8.06)
     half = System({"sponge-0": {"kettle": 1.0}, "torch-1": {"broom": 2.0}}, None, 4.0, 1.23456)
-    rows, per_query = evaluation.table(dataset.qrels["test"], {"one": right, "other": half}, ["first", "second"])
+    systems = {"one": right, "other": half, "untimed": System(half.run, None, 4.0)}
+    rows, per_query = evaluation.table(dataset.qrels["test"], systems, ["first", "second"])
     assert rows["one"]["nDCG@10"] == 100.0 and rows["other"]["nDCG@10"] == 50.0
     assert rows["other"]["ms_per_query"] == 1.235 and rows["other"]["ms_per_query_p95"] is None
+    assert rows["untimed"]["ms_per_query"] is rows["untimed"]["ms_per_query_p95"] is None
     assert asked == ["first", "first", "second"] and 0 <= rows["one"]["ms_per_query"] <= rows["one"]["ms_per_query_p95"]
     assert rows["one"]["bytes_per_document"] == 8.1
     assert per_query["other"]["torch-1"]["nDCG@10"] == 0.0 and per_query["one"]["torch-1"]["nDCG@10"] == 1.0
-
-
-def test_retention_is_the_students_share_of_the_teacher():
-    """The two change places, and a student that loses half looks twice as good."""
-    assert evaluation.retention({"student": {"nDCG@10": 40.0}, "teacher": {"nDCG@10": 50.0}}) == 80.0
-    assert evaluation.retention({"student": {"nDCG@10": 40.0}, "teacher": {"nDCG@10": 0.0}}) is None
 
 
 def test_samples_show_what_was_found_with_its_grade(dataset):

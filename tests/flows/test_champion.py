@@ -12,9 +12,10 @@ import pytest
 
 from flows import retrain
 from flows.register import register
-from rabtriever.core.artifacts import ArtifactMismatchError
-from rabtriever.ops import gate, registry, report, tracking
-from tests.toy import ToyRetriever, alias, build, dataset, set_params, write_retriever
+from rabtriever.core.artifacts import ArtifactMismatchError, read_json, write_json
+from rabtriever.ops import gate, registry, report, tracking, verify
+from rabtriever.ops.answering import FORMAT_TAG
+from tests.toy import ToyRetriever, alias, build, dataset, measured, set_params, write_retriever
 
 
 def run_gate(quality: float, prefix: str = "need") -> dict[str, Any]:
@@ -71,8 +72,8 @@ def test_refused_version_is_heard_again_under_other_limits(project: Path) -> Non
     assert run_gate(0.5)["promoted"] and alias("champion") == "1"
 
 
-def test_other_data_meets_the_champion_on_the_new_test_set(project: Path) -> None:
-    """Prevents comparing metrics of two different test sets, and a champion kept for data it was not made for."""
+def test_other_data_meets_the_champion_on_the_new_dev_queries(project: Path) -> None:
+    """Prevents comparing metrics of two different sets of queries, and a champion kept for data it was not made for."""
     stored = run_gate(0.9)["ndcg_10"]
     decision = run_gate(0.5, prefix="wish")
     # the champion knows none of the new queries, whatever it scored on its own
@@ -84,8 +85,14 @@ def test_other_data_meets_the_champion_on_the_new_test_set(project: Path) -> Non
 def test_figures_of_another_retriever_are_refused(project: Path) -> None:
     """Prevents a retriever that is registered with the metrics of the one before, and judged by them."""
     build(0.5)
+    before = read_json("reports/evaluation.json")
     write_retriever("models/retriever", dataset(), 0.9)
-    with pytest.raises(ArtifactMismatchError, match="evaluate this one first"):
+    with pytest.raises(ArtifactMismatchError, match=r"evaluation\.json is of the retriever .*evaluate this one first"):
+        register.fn()
+    build(0.9)
+    write_json("reports/gate.json", {**read_json("reports/gate.json"), "retriever": before["retriever"]})
+    told = rf"gate\.json is of the retriever {before['retriever'][:12]}, models/retriever is .*evaluate this one first"
+    with pytest.raises(ArtifactMismatchError, match=told):
         register.fn()
     assert num_versions() == 0
 
@@ -131,7 +138,7 @@ def test_other_code_or_metrics_make_another_version(project: Path, monkeypatch: 
         assert not gate.settled(gate.challenger())
         assert run_gate(0.5)["promoted"] and alias("champion") == "2", "also where DVC has nothing to run"
         registry.rollback(to="1")
-        Path("reports/runs/student.trec").write_text("")  # as if it were measured otherwise
+        measured(0.4)
         register.fn()
         assert num_versions() == 3 and registry.is_withdrawn(registry.get("3")), "the retriever is out of service"
         run_gate(0.5)
@@ -176,7 +183,7 @@ def test_a_run_killed_before_the_promotion_is_completed(project: Path, monkeypat
 def test_the_same_weights_that_rank_worse_are_refused(project: Path) -> None:
     """Prevents a fault of the serving code from going into service as the equal of the champion with these weights."""
     run_gate(0.9)
-    Path("reports/runs/student.trec").write_text("")  # as it is measured with such a fault
+    measured(0.0)  # as it is with such a fault
     register.fn()
     decision = retrain._refresh([]).decision
     assert decision["champion_ndcg_10"] > decision["ndcg_10"] == 0.0
@@ -241,3 +248,18 @@ def test_lost_registry_is_filled_again(project: Path, store_template: Path, monk
     shutil.copy(store_template, "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/other.db")
     assert run_gate(0.5)["promoted"] and alias("champion") == "1"
+
+
+def test_an_upgrade_with_a_champion_of_an_older_format(project: Path) -> None:
+    """Prevents a run that stops at a champion registered by an earlier rabtriever, or that takes it for a bar."""
+    run_gate(0.9)
+    tracking.client().set_model_version_tag(registry.MODEL, "1", FORMAT_TAG, "1")
+    verify.check_files()
+    decision = run_gate(0.5)
+    assert decision["promoted"] and decision["reason"].startswith("version 1 has format 1, not answered here")
+    assert decision["best"] is None and (alias("champion"), alias("previous")) == ("2", "1")
+    assert gate.settled(gate.challenger())
+    assert not run_gate(0.2)["promoted"], "from then on versions are compared"
+    with pytest.raises(ArtifactMismatchError, match="version 1 has format 1, this rabtriever answers 2"):
+        registry.rollback()
+    assert alias("champion") == "2"

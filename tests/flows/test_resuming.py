@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ PATHS = Paths()
 
 
 @pytest.fixture
-def settings(prepared: str) -> None:
-    """Settings for a few steps of every stage."""
-    few = {"steps": 3, "learning_rate": 0.01}
-    for section in ("warmup", "train_biencoder"):
-        set_params(section, **few, batch_size=3, hard_negatives=1, mining_depth=4)
-    set_params("train_teacher", **few, queries=3, random_negatives=1, reader_steps=0, dpo_steps=0, fit_depth=4)
-    set_params("polish", steps=0)
+def settings(prepared: str, prompt_params: PromptParams, make_backbone: Callable[..., Backbone]) -> None:
+    """Settings for a few steps of every stage, and a model to start from in the folder `given`."""
+    few = {"steps": 3, "learning_rate": 0.01, "hard_negatives": 1}
+    set_params("prompt", **asdict(prompt_params))
+    set_params("backbone", source="given")
+    set_params("train_biencoder", **few, batch_size=3)
+    set_params("train_teacher", **few, queries=3)
+    make_backbone(seed=0).save(Path("given"))
 
 
 def stopped(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,10 +46,14 @@ def run(stage: str) -> None:
     getattr(importlib.import_module(f"flows.{stage}"), stage).fn()
 
 
-@pytest.mark.parametrize(
-    ("stage", "start", "kind"),
-    [("train_biencoder", PATHS.backbone, "backbone"), ("train_teacher", PATHS.biencoder, "biencoder")],
-)
+def start(data: str, params: PromptParams, backbone: Backbone) -> str:
+    """The hash of a bi-encoder for the teacher to start from, of a prompt that the settings have too."""
+    set_params("prompt", **asdict(params))
+    prompt = Prompt(backbone.tokenizer, params, backbone.context)
+    return save_model(PATHS.biencoder, "biencoder", backbone, prompt, {"data": data}).hash
+
+
+@pytest.mark.parametrize("stage", ["train_biencoder", "train_teacher"])
 def test_a_training_with_another_prompt_begins_anew(
     settings: None,
     prepared: str,
@@ -57,25 +62,15 @@ def test_a_training_with_another_prompt_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     stage: str,
-    start: Path,
-    kind: str,
 ) -> None:
     """Weights trained with one prompt that pass for those of another: what they started from has the same bytes."""
-
-    def write(**changed: Any) -> str:
-        params = PromptParams(**{**asdict(prompt_params), **changed})
-        set_params("prompt", **asdict(params))
-        backbone = make_backbone()
-        prompt = Prompt(backbone.tokenizer, params, backbone.context)
-        parents = {"data": prepared, "backbone": "none"}
-        return save_model(start, kind, backbone, prompt, parents).hash
-
-    before = write()
+    before = start(prepared, prompt_params, make_backbone())
     stopped(stage, monkeypatch)
     assert "resuming" not in capsys.readouterr().out
     stopped(stage, monkeypatch)
     assert "resuming" in capsys.readouterr().out
-    assert write(max_query_tokens=prompt_params.max_query_tokens - 1) == before
+    shorter = replace(prompt_params, max_query_tokens=prompt_params.max_query_tokens - 1)
+    assert start(prepared, shorter, make_backbone()) == before
     run(stage)
     assert "resuming" not in capsys.readouterr().out
 
@@ -83,17 +78,13 @@ def test_a_training_with_another_prompt_begins_anew(
 def test_other_weights_in_the_same_folder_are_trained_anew(
     settings: None,
     make_backbone: Callable[..., Backbone],
-    prompt_params: PromptParams,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A model that was put in the place of another and is not used: `dvc repro --force backbone` says it is."""
-    set_params("prompt", **asdict(prompt_params))
-    set_params("backbone", source="given")
-    make_backbone(seed=0).save(Path("given"))
-    stopped("backbone", monkeypatch)
-    stopped("backbone", monkeypatch)
+    """A model put in the place of another and not used: `dvc repro --force train_biencoder` says it is."""
+    stopped("train_biencoder", monkeypatch)
+    stopped("train_biencoder", monkeypatch)
     assert "resuming" in capsys.readouterr().out
     make_backbone(seed=1).save(Path("given"))
-    run("backbone")
+    run("train_biencoder")
     assert "resuming" not in capsys.readouterr().out

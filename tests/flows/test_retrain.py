@@ -102,27 +102,9 @@ def test_misspelt_section_stops_before_any_stage(project: Path) -> None:
         run_plain()
 
 
-@pytest.mark.parametrize(
-    ("rounds", "final"),
-    [
-        ("[{number: 0, start: models/teacher/manifest.json}, {number: 1, start: models/student/0}]", 0),
-        ("[{number: 0, start: models/teacher/manifest.json}, {number: 1, start: models/teacher/manifest.json}]", 1),
-        ("[{number: 1, start: models/student/0}]", 1),
-        ("[]", -1),
-        ("null", "many"),
-    ],
-)
-def test_rounds_that_do_not_follow_each_other_stop_it(project: Path, rounds: str, final: Any) -> None:
-    """Prevents an older student that is served, or a round that is trained for nothing."""
-    with open("params.yaml", "a") as file:
-        file.write(f"\nrounds: {rounds}\nfinal_round: {final}\n")
-    with pytest.raises(ValueError, match=r"rounds is .*expected a line for each round up to final_round.*number: 0"):
-        run_plain()
-
-
 def test_a_wrong_entry_stops_before_any_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents hours of training before the settings of the last stage are read."""
-    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("tests.toy index", "flows.build_index --round 0"))
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("tests.toy index", "flows.build_index"))
     with pytest.raises(ValueError, match=r"unknown key index\.quality"):
         run_plain()
 

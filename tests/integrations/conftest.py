@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from rabtriever.search.calibration import Calibration
-from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: F401
+from tests.small_retriever import documents, folder, retriever, scorer  # noqa: F401
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when haystack is imported
 

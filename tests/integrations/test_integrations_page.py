@@ -27,7 +27,6 @@ def test_every_framework_has_an_example():
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=framework)
-@pytest.mark.parametrize("scorer", [False], indirect=True, ids=["one model"])
 def test_an_example_runs(
     block: Block, folder: Path, toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

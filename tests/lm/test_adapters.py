@@ -38,7 +38,7 @@ def test_lora_round_trip(make_backbone, tokenizer, family, query_ids, tmp_path):
 
 
 def test_lora_twice(make_backbone, query_ids):
-    """The second round of a student with an adapter cannot adapt what the first round model."""
+    """The teacher cannot be adapted, because the bi-encoder it starts from was trained with adapters too."""
     model = make_backbone()
     merge_lora(model, add_lora(model, 2))
     before = model.encode(query_ids, 8)

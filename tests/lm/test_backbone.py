@@ -9,8 +9,7 @@ from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.padding import last_states, pad, segment_mask
 from rabtriever.lm.small_model import SmallModelParams, build_small_model, build_tokenizer
-from rabtriever.models.document_terms import ScoreWeights, score_weights
-from rabtriever.models.reranker import check_reading
+from rabtriever.models.reranker import check_reading, similarity_of
 from tests.language_models import small_bert, small_llama
 
 TOLERANCE = 2e-5  # float32, states of unit variance; sums are taken in another order when shapes change
@@ -268,10 +267,11 @@ def test_what_a_token_sees_of_two_segments():
 
 def test_pooling_and_similarity_travel_with_the_folder(backbone, tmp_path):
     """A teacher loaded again scores by other states, or without the similarity, than it was trained with."""
+    assert (backbone.pooling, similarity_of(backbone)) == ("last", 0.0)
     backbone.configure(pooling="mean", similarity=4.0)
     backbone.save(tmp_path / "model")
     again = load_backbone(tmp_path / "model")
-    assert (again.pooling, score_weights(again)) == ("mean", ScoreWeights(similarity=4.0))
+    assert (again.pooling, similarity_of(again)) == ("mean", 4.0)
     ids = [[1, 2, 3], [4, 5]]
     ids_, mask = pad(ids)
     with torch.no_grad():

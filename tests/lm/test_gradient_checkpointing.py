@@ -11,7 +11,6 @@ from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.gradient_checkpointing import checkpointed, read_pairs
 from rabtriever.lm.padding import pad
 from rabtriever.models.reranker import ask, read_documents
-from rabtriever.training.preference import PreferenceModule
 from rabtriever.training.teacher import TeacherModule
 from rabtriever.training.trainer import fit
 from tests.language_models import small_bert
@@ -98,39 +97,30 @@ def test_pairs_read_as_one_sequence(build, rank, pooling, attention):
     read_documents(backbone, *pad(DOCUMENTS))  # the cache is back
 
 
-@pytest.mark.parametrize("kind", [TeacherModule, PreferenceModule])
 @pytest.mark.parametrize("rank", [0, 4])
-def test_the_teacher_learns_the_same(build, prompt, judgements, query_ids, document_ids, kind, rank):
+def test_the_teacher_learns_the_same(build, prompt, judgements, query_ids, document_ids, rank):
     """A term of the loss is lost, or candidates and queries are mixed up, as soon as memory is saved."""
     rows = np.full((len(judgements.query_ids), 3), -1)
     for query, grades in enumerate(judgements.grades):
         rows[query, :2] = [row for row in judgements.positive_for_any if row not in grades][:2]
-    mined = rows, np.tile(judgements.unjudged, (len(rows), 1))
-    weights = {
-        "similarity": 3.0,
-        "yes_no_logit": 0.7,
-        "agreement": 0.5,
-        "unlabelled": 1,
-        "contrastive": 0.3,
-        "dpo_steps": 1,
-    }
+    weights = {"similarity": 3.0, "pointwise": 0.7, "listwise": 0.5, "listwise_score": 1.5, "contrastive": 0.3}
     found = []
     for on in (False, True):
         params = dataclasses.replace(PARAMS, gradient_checkpointing=on, **weights)
         backbone = adapted(build(), rank)
         with checkpointed(backbone) if on else torch.enable_grad():
-            module = kind(backbone, prompt, judgements, query_ids, document_ids, mined, params, seed=0)
+            module = TeacherModule(backbone, prompt, judgements, query_ids, document_ids, rows, params, seed=0)
             terms = module.losses(np.random.default_rng(2))
             found.append((terms, gradients(module, torch.stack(list(terms.values())).sum())))
     (without, expected), (with_it, gradient) = found
-    assert without.keys() == with_it.keys() and len(without) == (5 if kind is TeacherModule else 2)
+    assert without.keys() == with_it.keys() and len(without) == 4
     for name, term in without.items():
         assert torch.allclose(term, with_it[name], atol=1e-4), name
     assert_alike(gradient, expected)
 
 
 def test_the_cache_works_in_evaluation(backbone):
-    """Mining, or the reference of DPO, in the middle of such a training reads no documents."""
+    """Mining in the middle of such a training reads no documents."""
     with checkpointed(backbone.train()):
         backbone.eval()
         with torch.no_grad():
@@ -142,7 +132,7 @@ def test_the_cache_works_in_evaluation(backbone):
 
 def test_a_fit_under_checkpointing(make_backbone, prompt, judgements, query_ids, document_ids):
     """The trainer's steps differ from those without it by more than the order of sums."""
-    mined = (np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1)),) * 2
+    mined = np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1))
     trained = []
     for on in (False, True):
         params = dataclasses.replace(PARAMS, steps=3, gradient_checkpointing=on)

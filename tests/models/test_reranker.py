@@ -104,16 +104,16 @@ def direct_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
 
 
 def all_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
-    """(Q, D) scores of all pairs by annotation."""
+    """(Q, D) scores of all pairs, as the reranker gives them."""
     pairs = all_pairs(queries, documents)
     scores = np.empty((len(queries), len(documents)), dtype=np.float32)
-    for part in Reranker(model, prompt).annotate(queries, documents, pairs, 32):
+    for part in Reranker(model, prompt).score_pairs(queries, documents, pairs, 32):
         scores[tuple(pairs[part.pairs].T)] = part.scores
     return scores
 
 
 @pytest.mark.parametrize("group", [3, 32])
-def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
+def test_every_pair_is_scored_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
     """Pairs are lost or mixed up between groups of documents; or the batch size changes what the teacher says."""
     monkeypatch.setattr(reranker, "PREFIX_BATCH", group)
     teacher = Reranker(backbone, prompt)
@@ -122,7 +122,7 @@ def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document
     expected = direct_scores(backbone, prompt, queries, documents)[pairs[:, 0], pairs[:, 1]]
     states = backbone.encode([documents[d] + queries[q] for q, d in pairs], 8)
     for batch_size in (1, 4, 1000):
-        parts = list(teacher.annotate(queries, documents, pairs, batch_size))
+        parts = list(teacher.score_pairs(queries, documents, pairs, batch_size))
         order = np.concatenate([part.pairs for part in parts])
         assert sorted(order.tolist()) == list(range(len(pairs)))
         assert all(len(part.pairs) <= batch_size for part in parts)
@@ -130,28 +130,28 @@ def test_annotation_covers_every_pair_once(backbone, prompt, query_ids, document
         np.testing.assert_allclose(np.concatenate([part.states for part in parts]), states[order], atol=TOLERANCE)
 
 
-def test_annotation_of_a_few_pairs(backbone, prompt, query_ids, document_ids):
+def test_a_few_pairs(backbone, prompt, query_ids, document_ids):
     """Documents without a pair are read, a repeated pair is answered once, or no pair at all is an error."""
     reranker = Reranker(backbone, prompt)
     pairs = np.array([[4, 6], [0, 2], [4, 6], [1, 2]])
     expected = direct_scores(backbone, prompt, query_ids, document_ids)[pairs[:, 0], pairs[:, 1]]
     found = np.full(4, np.nan)
-    for part in reranker.annotate(query_ids, document_ids, pairs, 3):
+    for part in reranker.score_pairs(query_ids, document_ids, pairs, 3):
         found[part.pairs] = part.scores
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert list(reranker.annotate(query_ids, document_ids, np.zeros((0, 2), int), 3)) == []
+    assert list(reranker.score_pairs(query_ids, document_ids, np.zeros((0, 2), int), 3)) == []
 
 
 def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_ids):
     """The score and the state that the student learns to predict come from different places."""
     pairs = np.array([[0, 0], [1, 3]])
-    (part,) = Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 8)
+    (part,) = Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 8)
     head = backbone.head_weight.detach().numpy()
     np.testing.assert_allclose(part.states @ (head[prompt.yes_id] - head[prompt.no_id]), part.scores, atol=1e-5)
 
 
 def test_score_is_yes_no_logit_and_similarity(any_backbone, prompt_params, toy):
-    """The similarity is added in training and forgotten when pairs are annotated, or taken of other states."""
+    """The similarity is added in training and forgotten when pairs are scored, or taken of other states."""
     prompt = Prompt(any_backbone.tokenizer, prompt_params, any_backbone.context)
     queries = prompt.query.ids(list(toy.queries.values())[:3])
     documents = prompt.document.ids([document.contents for document in toy.corpus.values()])
@@ -161,9 +161,40 @@ def test_score_is_yes_no_logit_and_similarity(any_backbone, prompt_params, toy):
         for weight in (0.0, 7.0):
             any_backbone.configure(similarity=weight, pooling=pooling)
             found = np.empty(len(pairs), dtype=np.float32)
-            for part in Reranker(any_backbone, prompt).annotate(queries, documents, pairs, 4):
+            for part in Reranker(any_backbone, prompt).score_pairs(queries, documents, pairs, 4):
                 found[part.pairs] = part.scores
             scores[weight] = found
         asked, read = any_backbone.encode(queries, 3), any_backbone.encode(documents, 8)
         cosine = torch.cosine_similarity(torch.from_numpy(asked[pairs[:, 0]]), torch.from_numpy(read[pairs[:, 1]]))
         assert np.allclose(scores[7.0] - scores[0.0], 7.0 * cosine.numpy(), atol=1e-3)
+
+
+def test_embeddings_of_the_corpus_are_looked_up_by_row(backbone, prompt, query_ids, document_ids, monkeypatch):
+    """Mining gives a document another one's cosine; or it encodes the corpus a second time for each part of it."""
+    pairs = np.array([[3, 6], [0, 1], [3, 1]])
+    known = np.eye(8, 32, dtype=np.float32)[::-1] * 7.0  # row d has a 1 at 7 - d
+    backbone.configure(similarity=0.0)
+    plain, found = np.empty(3), np.empty(3)
+    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2):
+        plain[part.pairs] = part.scores
+    backbone.configure(similarity=5.0)
+    asked = backbone.encode(query_ids, 4)
+    encoded, encode = [], Backbone.encode
+    monkeypatch.setattr(Backbone, "encode", lambda self, ids, *rest: encoded.extend(ids) or encode(self, ids, *rest))
+    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2, None, known):
+        found[part.pairs] = part.scores
+    wanted = [5.0 * asked[q, 7 - d] / np.linalg.norm(asked[q]) for q, d in pairs]
+    np.testing.assert_allclose(found - plain, wanted, atol=1e-4)
+    assert encoded == [query_ids[0], query_ids[3]], "each query once, and no document"
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_cosines_in_parts(backbone, prompt, query_ids, document_ids, monkeypatch, size):
+    """Of millions of pairs, those after the first part have no cosine."""
+    backbone.configure(similarity=9.0)
+    pairs = all_pairs(query_ids[:3], document_ids[:2])
+    monkeypatch.setattr(reranker, "PAIR_BLOCK", size)
+    found = Reranker(backbone, prompt)._cosines(query_ids, document_ids, pairs, 4, None)
+    asked, read = (torch.from_numpy(backbone.encode(ids, 4)) for ids in (query_ids, document_ids))
+    wanted = torch.cosine_similarity(asked[pairs[:, 0]], read[pairs[:, 1]])
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rabtriever.data.metrics import METRICS
 from rabtriever.data.preparation import write_dataset
 from rabtriever.ops import gate, registry, tracking
 from rabtriever.ops import register as stage
+from rabtriever.ops.answering import FORMAT_TAG
 from rabtriever.ops.registry import RegisteredVersion
 from tests import toy
 from tests.toy import alias, build, set_params
@@ -32,6 +34,7 @@ class MemoryRegistry:
         self.quality: dict[str, float] = {}
         self.decisions: dict[str, dict[str, Any]] = {}
         self.withdrawn: set[str] = set()
+        self.formats: dict[str, str] = {}
         self.in_service: str | None = None
 
     def add(self, quality: float) -> RegisteredVersion:
@@ -41,7 +44,8 @@ class MemoryRegistry:
         return self.version(version)
 
     def version(self, number: str) -> RegisteredVersion:
-        return RegisteredVersion(number, f"retriever {number}", "data", "run", {})
+        tags = {FORMAT_TAG: self.formats.get(number, "2")}
+        return RegisteredVersion(number, f"retriever {number}", "data", "run", tags)
 
     def versions(self) -> list[RegisteredVersion]:
         return [self.version(number) for number in self.quality]
@@ -80,13 +84,10 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
     return made
 
 
-def judged(memory: MemoryRegistry, quality: float, biencoder: float | None = None) -> dict[str, Any]:
+def judged(memory: MemoryRegistry, quality: float, biencoder: float = 0.0) -> dict[str, Any]:
     """The decision on a new version of this quality."""
     version = memory.add(quality)
-    systems = {"student": {"nDCG@10": quality}}
-    if biencoder is not None:
-        systems["biencoder"] = {"nDCG@10": biencoder}
-    write_json("reports/evaluation.json", {"retriever": version.retriever_hash, "systems": systems})
+    write_json("reports/gate.json", {"retriever": version.retriever_hash, "biencoder_ndcg_10": biencoder})
     return gate.judge(version)
 
 
@@ -110,14 +111,14 @@ def test_s04_the_setting_is_the_bound(memory: MemoryRegistry) -> None:
 
 
 def test_s04_other_data_and_withdrawn_versions_are_no_bar(memory: MemoryRegistry) -> None:
-    """S04: prevents a version that was taken out of service, or one of another test set, from barring all others."""
+    """S04: prevents a version that was taken out of service, or one of other data, from barring all others."""
     judged(memory, 90.0)
     memory.withdrawn.add("1")
     memory.in_service = None
     assert judged(memory, 60.0)["promoted"]
     memory.withdrawn.clear()
     before = memory.version
-    memory.version = lambda number: before(number) if number != "1" else RegisteredVersion("1", "r", "old", "run", {})
+    memory.version = lambda number: replace(before(number), data_hash="old" if number == "1" else "data")
     assert judged(memory, 59.5)["best"]["version"] == "2"
 
 
@@ -135,13 +136,44 @@ def test_s04_a_student_far_below_its_biencoder_is_refused(memory: MemoryRegistry
     assert judged(memory, 50.0, biencoder=51.9)["promoted"]
 
 
-def test_s04_the_table_must_be_of_the_challenger(memory: MemoryRegistry) -> None:
-    """S04: prevents a comparison with the bi-encoder of another run."""
+def test_s04_the_figures_must_be_of_the_challenger(memory: MemoryRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S04: prevents a comparison with the bi-encoder of another run, told after minutes of evaluating the champion."""
+    memory.in_service = memory.add(50.0).version
     version = memory.add(50.0)
-    write_json("reports/evaluation.json", {"retriever": "another", "systems": {}})
-    with pytest.raises(ArtifactMismatchError, match="is of the retriever another, version 1 is retriever 1"):
+    monkeypatch.setattr(gate, "_champion_scores", lambda *_: pytest.fail("evaluated first"))
+    write_json("reports/gate.json", {"retriever": "another", "biencoder_ndcg_10": 0.0})
+    told = (
+        r"reports/gate\.json is of the retriever another, version 2 is retriever 2; evaluate this one first \(dvc repro"
+    )
+    with pytest.raises(ArtifactMismatchError, match=told):
         gate.judge(version)
-    assert memory.in_service is None and not memory.decisions
+    assert memory.in_service == "1" and not memory.decisions
+
+
+def test_a_champion_of_an_older_format_is_told(memory: MemoryRegistry) -> None:
+    """Prevents a run that stops at a champion that is not opened here, and one that passes for compared."""
+    judged(memory, 90.0)
+    memory.formats["1"] = "1"
+    set_params("promote", min_ndcg_10=40.0)
+    refused = judged(memory, 39.0)
+    assert not refused["promoted"] and memory.in_service == "1"
+    told = "version 1 has format 1, not answered here: judged as a first version; "
+    assert refused["reason"] == told + "nDCG@10 39.0 is under a first version's floor of 40.0"
+    taken = judged(memory, 41.0)
+    assert taken["promoted"] and taken["reason"].startswith(told) and memory.in_service == "3"
+    assert taken["champion"] == "1", "which version it replaces is recorded"
+    assert taken["champion_ndcg_10"] is None and taken["interval"] is None and taken["best"] is None
+    assert "format" not in judged(memory, 41.0)["reason"], "from then on versions are compared"
+
+
+def test_a_version_of_an_older_format_is_no_bar(memory: MemoryRegistry) -> None:
+    """Prevents figures that were measured on other queries from barring all versions to come."""
+    judged(memory, 90.0)
+    judged(memory, 89.5)
+    memory.formats["1"] = "1"
+    assert judged(memory, 89.5)["best"] == {"version": "2", "ndcg_10": pytest.approx(89.5)}
+    memory.formats["2"] = "0"
+    assert judged(memory, 89.5)["best"]["version"] == "3"
 
 
 def test_a_decision_that_cannot_be_recorded_moves_no_alias(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,15 +198,15 @@ def test_a_decision_that_cannot_be_recorded_moves_no_alias(project: Path, monkey
 
 @pytest.mark.parametrize(("quality", "promoted"), [(0.6, False), (0.95, True)])
 def test_a_good_champion_holds_on_new_data(project: Path, quality: float, promoted: bool) -> None:
-    """Prevents ranking the champion on other queries than the new test queries: dev queries, or those of its own data.
+    """Prevents ranking the champion on other queries than the new dev queries: test queries, or those of its own data.
 
-    The champion knows the test queries of the new data, and the new data have no dev queries.
+    The champion knows the dev queries of the new data, and none of the test queries.
     """
-    build(0.9)
+    build(0.0, dev=0.9)
     gate.judge(register())
     data = toy.dataset()
     corpus = {**data.corpus, "d99": data.corpus["d00"]._replace(doc_id="d99", title="Another thing")}
-    grown = data.__class__(corpus, data.queries, {**data.qrels, "train": {}, "dev": {}})
+    grown = data.__class__(corpus, data.queries, data.qrels)
     write_dataset(grown, "data/prepared")
     write_json("reports/data.json", {"hash": grown.hash})
     toy._index(quality)
@@ -184,3 +216,36 @@ def test_a_good_champion_holds_on_new_data(project: Path, quality: float, promot
     assert decision["champion_ndcg_10"] == pytest.approx(registry.last_decision(registry.get("1"))["ndcg_10"], abs=2)
     assert decision["promoted"] is promoted and alias("champion") == ("2" if promoted else "1")
     assert read_json("reports/promotion.json")["champion_ndcg_10"] > 85
+
+
+@pytest.mark.parametrize(("dev", "promoted"), [(0.5, False), (0.9, True)])
+def test_the_gate_judges_on_dev_queries(project: Path, dev: float, promoted: bool) -> None:
+    """Prevents promotions that choose by the test queries, which the table then reports as if nobody had looked."""
+    build(0.5, dev=0.9)
+    assert gate.judge(register())["ndcg_10"] > 90
+    build(1.0, dev=dev)  # all test queries are answered
+    decision = gate.judge(register())
+    assert decision["promoted"] is promoted and alias("champion") == ("2" if promoted else "1")
+    assert decision["interval"]["mean"] == pytest.approx(decision["ndcg_10"] - decision["champion_ndcg_10"])
+    found = registry.per_query(registry.get("2"))
+    assert sorted(found) == sorted(toy.dataset().qrels["dev"])
+    assert sum(scores["MRR@10"] == 1 for scores in found.values()) == round(dev * toy.NUM_QUERIES)
+
+
+def test_worse_on_dev_and_equal_on_test_is_refused(project: Path) -> None:
+    """Prevents a loss that only the queries of the gate show."""
+    build(0.5, dev=0.9)
+    gate.judge(register())
+    before = read_json("reports/evaluation.json")["systems"]
+    build(0.5, dev=0.6)
+    decision = gate.judge(register())
+    assert read_json("reports/evaluation.json")["systems"] == before
+    assert not decision["promoted"] and decision["interval"]["high"] < 0 and alias("champion") == "1"
+
+
+def test_s04_the_biencoder_is_measured_on_dev(project: Path) -> None:
+    """S04: prevents comparing the student's dev queries with the bi-encoder's test queries."""
+    build(1.0, dev=0.5, biencoder=90.0)
+    decision = gate.judge(register())
+    assert not decision["promoted"] and "the 90.0 of the bi-encoder of the same run" in decision["reason"]
+    assert decision["biencoder_ndcg_10"] == 90.0

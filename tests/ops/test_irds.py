@@ -189,7 +189,7 @@ def test_a_retraining_and_the_command_take_it(project: Path, docs: Docs, capsys:
     """The address is taken for a folder, or params.yaml names what DVC cannot read."""
     data, registry = dataset(), ir_datasets.registry
     shared = Docs([TitledDoc(one.doc_id, one.text, one.title) for one in data.corpus.values()])
-    ids = sorted(data.queries)
+    ids = sorted(data.qrels["test"])
     for split, part in {"train": ids[:20], "test": ids[20:]}.items():
         grades = {query_id: data.qrels["test"][query_id] for query_id in part}
         registry.register(f"things/{split}", Dataset(shared, Queries(data.queries), Qrels(grades)))

@@ -61,7 +61,7 @@ def test_pyfunc_answers_with_ranked_documents(model: Any) -> None:
     assert answer["hits"][0][0]["doc_id"] == "d05" and set(answer["hits"][0][0]) == {"doc_id", "score", "title", "text"}
     assert len(model.predict(pd.DataFrame({"query": ["need 0"]}), params={"k": 2})["hits"][0]) == 2
     assert len(model.predict(pd.DataFrame({"query": ["need 0"]}))["hits"][0]) == 10
-    assert model.metadata.metadata == {"rabtriever_format": 1}
+    assert model.metadata.metadata == {"rabtriever_format": 2}
     with pytest.raises(MlflowException, match="query"):
         model.predict(pd.DataFrame({"question": ["need 0"]}))
     for missing in (None, float("nan")):

@@ -104,7 +104,7 @@ def test_code_of_a_version_is_never_executed(
     [
         ("artifact_path", "model/artifacts/../../..", "is not trusted: its tag artifact_path"),
         ("retriever_hash", "0" * 64, "is not trusted: its files are the retriever"),
-        ("format", "9", "has format '9', this rabtriever knows"),
+        ("format", "9", "has format 9, this rabtriever answers 2"),
     ],
 )
 def test_a_version_that_is_not_trusted_is_named(

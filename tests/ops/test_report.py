@@ -20,7 +20,9 @@ def test_table_has_fixed_columns() -> None:
         "split": "test",
         "num_queries": 3,
         "num_documents": 9,
-        "retention": 97.5,
+        "gap": {"mean": 4.04, "low": 2.5, "high": 5.5},
+        "gap_closed": {"value": 97.4, "low": 80.0, "high": 115.2},
+        "student_vs_biencoder": {"mean": 3.9, "low": 2.3, "high": 5.4},
         "systems": {
             "teacher": {**system, "ms_per_query": 1234.5, "ms_per_query_p95": None, "bytes_per_document": None},
             "bm25": {**system, "ms_per_query": 0.125, "ms_per_query_p95": 0.5, "bytes_per_document": 1024},
@@ -31,9 +33,30 @@ def test_table_has_fixed_columns() -> None:
     assert len({len(line) for line in lines[2:6]}) == 1
     assert lines[4].startswith("bm25") and lines[4].endswith("1,024") and lines[5].endswith("-")
     assert lines[4].split()[-3:] == ["0.12", "0.50", "1,024"] and lines[5].split()[-3:] == ["1234.50", "-", "-"]
-    assert "97.5 %" in lines[-1]
+    assert lines[-2:] == [
+        "student - bi-encoder: +3.9 (+2.3 to +5.4) points of nDCG@10 (95 % interval)",
+        "teacher - bi-encoder: +4.0 (+2.5 to +5.5); gap closed: 97 (80 to 115) %",
+    ]
     evaluation["timing"]["others_cpu_percent"] = 60.0
     assert "other programs used 60 % of the processors" in report.evaluation_table(evaluation)
+
+
+def test_a_share_of_a_gap_that_may_be_nothing_is_not_told() -> None:
+    """Prevents "100 % of the gap" where the teacher is no better than the bi-encoder."""
+    row = dict.fromkeys(METRICS, 33.1)
+    evaluation = {
+        **{"dataset": "toy", "split": "test", "num_queries": 3, "num_documents": 9},
+        "gap": {"mean": 0.52, "low": -0.4, "high": 1.4},
+        "gap_closed": None,
+        "student_vs_biencoder": {"mean": -1.0, "low": -2.0, "high": 0.04},
+        "systems": {"biencoder": row, "student": row, "teacher": row, "student_prior": row},
+    }
+    lines = report.evaluation_table(evaluation).splitlines()
+    assert lines[-2:] == [
+        "student - bi-encoder: -1.0 (-2.0 to +0.0) points of nDCG@10 (95 % interval)",
+        "teacher - bi-encoder: +0.5 (-0.4 to +1.4): no significant gap for the student to close",
+    ]
+    assert [line.split()[0] for line in lines[4:8]] == ["biencoder", "student", "teacher", "student_prior"]
 
 
 def test_a_teacher_that_training_made_worse_is_told() -> None:

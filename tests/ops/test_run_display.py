@@ -31,10 +31,10 @@ def test_a_log_tells_stages_and_what_is_left(tmp_path: Path, now: list[float], c
         display.end(ran=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "retrain: 2 stages to run, about 16 s (typical of the embedded data set on two cores)",
+        "retrain: 2 stages to run, about 13 s (typical of the embedded data set on two cores)",
         "",
         "[1/2] prepare",
-        "[1/2] prepare: done in 20 s, about 12 s left",
+        "[1/2] prepare: done in 20 s, about 5 s left",
         "",
         "[2/2] register",
         "[2/2] register: nothing to do",
@@ -42,23 +42,23 @@ def test_a_log_tells_stages_and_what_is_left(tmp_path: Path, now: list[float], c
 
 
 def test_a_stage_at_work_has_its_phase(tmp_path: Path, now: list[float], capsys: pytest.CaptureFixture[str]):
-    """A stage of five trainings seems to end five times."""
+    """A stage of two phases seems to end twice."""
     history = tmp_path / "seconds.json"
     with RunDisplay(["train_teacher", "register"], history) as display:
         display.begin("train_teacher")
-        now[0] += 113
+        now[0] += 43
         for line in (
             ProgressLine("train_teacher: hard negatives", 8, 8, 2, 0),
-            ProgressLine("train_teacher", 100, 280, 50, 90, "loss 4"),
-            ProgressLine("train_teacher", 230, 280, 113, 24, "loss 3"),
+            ProgressLine("train_teacher", 100, 280, 15, 27, "loss 4"),
+            ProgressLine("train_teacher", 230, 280, 40, 9, "loss 3"),
         ):
             display.progress(line)
         head, doing, left = display._parts()
-        assert head == "[1/2] train_teacher · 2 of 8"
-        assert doing == "train_teacher: 230/280 | 113 s, about 24 s left | loss 3"
-        assert left == "whole run: about 6 min 53 s left", "520 s and 6 s, less the 113 s"
-        display.progress(ProgressLine("train_teacher-polish", 1, 250, 1, 249))
-        assert display._parts()[:2] == ("[1/2] train_teacher · 3 of 8", "polish: 1/250 | 1 s, about 249 s left")
+        assert head == "[1/2] train_teacher · 2 of 2"
+        assert doing == "train_teacher: 230/280 | 40 s, about 9 s left | loss 3"
+        assert left == "whole run: about 52 s left", "90 s and 5 s, less the 43 s"
+        display.progress(ProgressLine("train_teacher: more", 1, 250, 1, 249))
+        assert display._parts()[:2] == ("[1/2] train_teacher · 3 of 3", "more: 1/250 | 1 s, about 249 s left")
         display.end(ran=True)
     with RunDisplay(["train_teacher"], history) as display:
         display.begin("train_teacher")

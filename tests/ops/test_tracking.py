@@ -27,7 +27,7 @@ def test_stage_run_keeps_what_is_logged(store: Path) -> None:
     """Prevents metrics without steps, names MLflow refuses, and artefacts outside mlruns."""
     Path("reports").mkdir()
     Path("reports/data.json").write_text('{"hash": "0123456789abcdef"}')
-    gate = GateParams(1.0, 0.95, 1000, 1, 10.0, 50.0, 2.0)
+    gate = GateParams(1.0, 0.95, 1000, 10.0, 50.0, 2.0)
     with tracking.stage_run("prepare", {"source": "raw", "nested": {"depth": 2}, "promote": gate}) as run:
         for step in range(3):
             run.log_metrics({"nDCG@10": step / 2, "loss": 1.0}, step=step)
@@ -51,7 +51,7 @@ def test_stages_of_one_process_group_share_a_parent(store: Path, monkeypatch: py
     """Prevents a flat list of runs, and stages of an outer flow attached to a parent of their own."""
     client = tracking.client()
     parents = []
-    for stage in ("prepare", "backbone"):
+    for stage in ("prepare", "train_biencoder"):
         with tracking.stage_run(stage, {}) as run:
             parents.append(client.get_run(run.run_id).data.tags["mlflow.parentRunId"])
             assert client.get_run(parents[-1]).info.status == "RUNNING"
@@ -78,10 +78,10 @@ def test_run_of_a_stage_that_ends_badly_says_so(store: Path, error: type[BaseExc
 
 def test_hashes_of_upstream_outputs_are_tags(store: Path) -> None:
     """Prevents a run that cannot be traced to the data it saw."""
-    Path("dvc.yaml").write_text("stages: {mine: {foreach: [0], do: {cmd: x, deps: [models/teacher, src/a.py]}}}")
+    Path("dvc.yaml").write_text("stages: {mine: {cmd: x, deps: [models/teacher, src/a.py]}}")
     lock = "{path: models/teacher, md5: abc.dir}"
     Path("dvc.lock").write_text(f"stages: {{train_teacher: {{cmd: x, outs: [{lock}]}}}}")
-    assert tracking._dependency_tags("mine@0") == {"dvc.models/teacher": "abc.dir"}
+    assert tracking._dependency_tags("mine") == {"dvc.models/teacher": "abc.dir"}
 
 
 def test_same_artefact_is_one_version(store: Path) -> None:

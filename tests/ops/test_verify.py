@@ -12,6 +12,7 @@ import pytest
 
 from rabtriever.core.artifacts import ArtifactMismatchError, write_json
 from rabtriever.ops import registry, tracking, verify
+from rabtriever.ops.answering import FORMAT_TAG
 from tests.ops.test_tracking import register
 from tests.toy import dataset, write_retriever
 
@@ -77,6 +78,24 @@ def test_a_champion_that_does_not_answer_is_told(
     with pytest.raises(ArtifactMismatchError, match="does not answer"):
         verify.check_answer()
     assert asked == ["1"]
+
+
+@pytest.mark.parametrize("found", ["1", None])
+def test_a_champion_of_an_older_format_stops_nothing(
+    champion: registry.RegisteredVersion, capsys: pytest.CaptureFixture[str], found: str | None
+) -> None:
+    """Prevents an upgrade after which no run can train the version that would replace the champion."""
+    client = tracking.client()
+    client.delete_model_version_tag(registry.MODEL, "1", FORMAT_TAG)
+    if found is not None:
+        client.set_model_version_tag(registry.MODEL, "1", FORMAT_TAG, found)
+    told = f"version 1 has format {found or 0}, which is not answered here; make run trains a new one\n"
+    verify.check_files()
+    assert capsys.readouterr().out == told
+    verify.check_answer()
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ArtifactMismatchError, match=f"version 1 has format {found or 0}, this rabtriever answers 2"):
+        registry.check_answers(registry.champion())
 
 
 def _lose_database() -> None:

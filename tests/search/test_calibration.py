@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -104,16 +103,6 @@ def test_a_folder_carries_calibration_and_card(retriever: Retriever, folder: Pat
     assert (tmp_path / "made/MODEL_CARD.md").read_bytes() == b"# A card\n"
     again = retriever.save(tmp_path / "again", {"data": "0" * 64}, {"round": 0}, card="# A card\n")
     assert again.hash == made.hash
-
-
-def test_a_folder_of_an_earlier_release_is_opened(folder: Path, toy: Any):
-    """A champion from before calibrations, whose settings know no precision, could not be served or compared with."""
-    settings = json.loads((folder / "settings.json").read_text())
-    assert settings["index"].pop("precision") == 0.9
-    (folder / "settings.json").write_text(json.dumps(settings))
-    write_manifest(folder, "retriever", {}, {})
-    loaded = Retriever.load(folder)
-    assert loaded.calibration is None and len(loaded.search(toy.queries["sponge-0"], 3)) == 3
 
 
 def test_a_broken_calibration_is_told_with_its_folder(folder: Path):

@@ -17,19 +17,19 @@ from rabtriever.data.beir_io import Document
 from rabtriever.search.live import Filter, LiveRetriever, Query
 from rabtriever.search.retriever import Hit, Retriever
 from rabtriever.search.scorer import Scorer
+from rabtriever.search.shortlist import Projections
 from rabtriever.search.text_states import TextStates, encoder_identity
 from tests.conftest import TOOLS
 from tests.small_retriever import PARAMS
 
 ASKED = ["I spilled my coke", "it is dark in the cellar", "tea"]
-# ladder and kettle are remembered by the training queries
 IDS = st.sampled_from([*TOOLS, "rope", "mug", "lamp"])
 FORMS = st.sampled_from(["removed", "as it was", "edited", "another text", "other metadata"])
 BATCHES = st.lists(st.dictionaries(IDS, FORMS, min_size=1, max_size=5), min_size=1, max_size=4)
 
 
 def _document(doc_id: str, form: str) -> Document | None:
-    """What is put for an id; of a tool an edited text is still the same document, and another text is not."""
+    """What is put for an id."""
     text = TOOLS.get(doc_id, f"a {doc_id} of good quality for many uses")
     if form == "removed":
         return None
@@ -73,19 +73,6 @@ def test_answers_are_those_of_an_index_built_anew(retriever: Retriever, toy: Any
     assert _scores(at_once.search([Query("tea", 50)])[0]) == pytest.approx(_scores(anew.search("tea", 50)), abs=1e-4)
 
 
-def test_what_training_queries_told_is_kept_by_the_rule_of_reindexed(retriever: Retriever, toy: Any):
-    """A document with another text keeps the popularity of the one that it replaced, or an edited one loses it."""
-    assert retriever.memory.rows.tolist() == [1, 2], "kettle and ladder"
-    live = LiveRetriever.of(
-        retriever, {"kettle": _document("kettle", "edited"), "ladder": _document("ladder", "another text")}
-    )
-    forgetful = LiveRetriever.of(retriever, {"mug": toy.corpus["kettle"]._replace(doc_id="mug")})
-    wanted = retriever.reindexed(_changed(toy.corpus, live.changes)).search(ASKED[2], 50)
-    assert _scores(live.search([Query(ASKED[2], 50)])[0]) == pytest.approx(_scores(wanted), abs=1e-4)
-    found = _scores(forgetful.search([Query(ASKED[2], 50)])[0])
-    assert abs(found["mug"] - found["kettle"]) > 1e-2, "the memory is at work, and a new id has none"
-
-
 def test_only_what_was_put_is_encoded(retriever: Retriever, monkeypatch: pytest.MonkeyPatch):
     """One new document costs the encoding of the corpus, or of all that were put before."""
     encoded: list[str] = []
@@ -122,14 +109,15 @@ def test_a_document_is_put_under_its_own_id(retriever: Retriever):
 
 
 @pytest.fixture
-def rooms(retriever: Retriever, toy: Any) -> LiveRetriever:
+def rooms(scorer: Scorer, documents: torch.Tensor, toy: Any) -> LiveRetriever:
     """Documents of the base and new ones with metadata."""
     put = [toy.corpus["kettle"]._replace(metadata={"room": "kitchen", "tags": ["hot", "wet"], "price": 20})]
     put += [toy.corpus["torch"]._replace(metadata={"room": "cellar", "price": 5.0, "new": True})]
     put += [Document("mug", "", "holds tea", {"room": "kitchen", "tags": ["wet"], "price": 5, "new": 1})]
-    return LiveRetriever.of(retriever.reindexed({**toy.corpus, **{one.doc_id: one for one in put[:2]}})).changed(
-        {put[2].doc_id: put[2], "broom": None}
-    )
+    corpus = {**toy.corpus, **{one.doc_id: one for one in put[:2]}}
+    projections = Projections(scorer.encoder.width, PARAMS.dimension)
+    base = Retriever.assemble(scorer, corpus, documents, PARAMS, projections)
+    return LiveRetriever.of(base).changed({put[2].doc_id: put[2], "broom": None})
 
 
 @pytest.mark.parametrize(
@@ -290,7 +278,7 @@ def test_versions_with_the_same_encoder_share_states(scorer: Scorer, retriever: 
     with torch.no_grad():
         scorer.predictor.query_in.weight.add_(0.1)
     second = retriever.reindexed(toy.corpus).save(tmp_path / "second", {}, {})
-    scorer.document_encoder.compared.model.get_input_embeddings().weight.data.add_(0.1)
+    scorer.encoder.model.get_input_embeddings().weight.data.add_(0.1)
     third = retriever.reindexed(toy.corpus).save(tmp_path / "third", {}, {})
     params = scorer.prompt.params
     one, other, changed = (encoder_identity(manifest, params) for manifest in (first, second, third))

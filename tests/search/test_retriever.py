@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -15,11 +14,11 @@ import pytest
 import torch
 
 from rabtriever.core.artifacts import ArtifactMismatchError, write_manifest
-from rabtriever.models.document_terms import EncodedDocuments
+from rabtriever.models.document_prior import PriorFeatures, PriorWeights, with_prior
 from rabtriever.search.retriever import Retriever
 from rabtriever.search.scorer import Scorer
 from rabtriever.search.shortlist import Projections
-from tests.small_retriever import PARAMS
+from tests.small_retriever import FACTS, PARAMS
 
 
 def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path, toy: Any):
@@ -32,48 +31,30 @@ def test_saved_and_loaded_gives_the_same_run(retriever: Retriever, folder: Path,
     assert loaded.manifest.info["num_documents"] == len(toy.corpus)
 
 
-def test_a_champion_from_before_the_order_could_be_chosen(folder: Path, toy: Any):
-    """A retriever registered with the release before cannot be opened, so that nothing can be compared with it."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    (folder / "settings.json").unlink()
-    del manifest["files"]["settings.json"]
-    pairs = sorted((name, record["sha256"]) for name, record in manifest["files"].items())
-    manifest["hash"] = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
-    assert manifest["info"]["prompt"].pop("order") == "document_first"
-    path.write_text(json.dumps(manifest))
-    assert len(Retriever.load(folder).search([toy.queries["sponge-0"]], 3)[0]) == 3
-
-
 def test_saving_twice_gives_the_same_identity(retriever: Retriever, folder: Path, tmp_path: Path):
     """A hash that differs for equal retrievers would register and promote the same one again and again."""
-    again = retriever.save(tmp_path / "again", {"data": "0" * 64}, {"round": 0})
+    again = retriever.save(tmp_path / "again", {"data": "0" * 64}, FACTS)
     assert again.hash == Retriever.load(folder).manifest.hash
 
 
 def test_searching_otherwise_is_another_identity(retriever: Retriever, folder: Path, tmp_path: Path):
     """A retriever that takes the shortlist and not the scan is known to the registry, and never judged or served."""
     retriever.params = replace(PARAMS, exact_up_to=0)
-    other = retriever.save(tmp_path / "other", {"data": "0" * 64}, {"round": 0})
+    other = retriever.save(tmp_path / "other", {"data": "0" * 64}, FACTS)
     assert other.hash != Retriever.load(folder).manifest.hash
     assert not Retriever.load(tmp_path / "other").exact
 
 
 def test_scores_are_the_unfolded_predictor_on_states_encoded_alone(
-    retriever: Retriever, scorer: Scorer, toy: Any, documents: EncodedDocuments
+    retriever: Retriever, scorer: Scorer, toy: Any, documents: torch.Tensor
 ):
     """The index must score what the distillation trained, for every document."""
     query = toy.queries["sponge-0"]
     state = torch.from_numpy(scorer.encoder.encode(scorer.prompt.query.ids([query]), 1))
     with torch.no_grad():
-        predicted = scorer.predictor(state, documents.states)
-        near = torch.nn.functional.normalize(state[:, : scorer.predictor.width], dim=-1) @ documents.document_vectors.T
-        scores = predicted @ scorer.direction + 3.0 * near[0] + documents.document_bias
-    assert (
-        float((documents.document_vectors[1:3].norm(dim=-1) - 1).abs().min())
-        > 1e-3
-        < float(documents.document_bias.abs().min())
-    )
+        predicted = scorer.predictor(state, documents)
+        cosines = (state @ documents.T)[0] / (state.norm() * documents.norm(dim=-1))
+        scores = predicted @ scorer.direction + 3.0 * cosines
     wanted = dict(zip(toy.corpus, scores.tolist(), strict=True))
     found = {hit.doc_id: hit.score for hit in retriever.search([query], 8)[0]}
     assert found == pytest.approx(wanted, abs=1e-4)
@@ -101,13 +82,22 @@ def test_a_missing_file_and_a_missing_folder_are_refused(folder: Path):
         Retriever.load(folder.parent / "nowhere")
 
 
-def test_settings_of_other_code_are_told(retriever: Retriever, folder: Path):
+def without_depth(settings: dict[str, Any]) -> None:
+    del settings["index"]["depth"]
+
+
+def with_order(settings: dict[str, Any]) -> None:
+    settings["prompt"]["order"] = "document_first"
+
+
+@pytest.mark.parametrize(("edit", "key"), [(without_depth, "depth"), (with_order, "order")])
+def test_settings_of_other_code_are_told(folder: Path, edit: Callable[[dict[str, Any]], None], key: str):
     """A champion of an earlier release ends in a bare TypeError."""
     settings = json.loads((folder / "settings.json").read_text())
-    del settings["index"]["depth"]
+    edit(settings)
     (folder / "settings.json").write_text(json.dumps(settings))
     write_manifest(folder, "retriever", {}, {})
-    with pytest.raises(ArtifactMismatchError, match="other settings than this code knows.*depth.*code that wrote it"):
+    with pytest.raises(ArtifactMismatchError, match=f"other settings than this code knows.*{key}.*code that wrote it"):
         Retriever.load(folder)
 
 
@@ -132,7 +122,7 @@ def test_a_failed_save_leaves_the_old_folder(
 
     monkeypatch.setattr("rabtriever.search.retriever_io.write_corpus", full)
     with pytest.raises(OSError, match="No space left"):
-        retriever.save(folder, {"data": "1" * 64}, {"round": 1})
+        retriever.save(folder, {"data": "1" * 64}, FACTS)
     assert Retriever.load(folder).manifest.hash == before
 
 
@@ -231,7 +221,7 @@ def test_cells_with_too_few_documents(scorer: Scorer, toy: Any, documents: Any, 
     """P10: an index of cells searches one of them, and three documents are found though ten were asked for."""
     projections = Projections(scorer.encoder.width, PARAMS.dimension)
     exact, cells = (
-        Retriever.assemble(scorer, toy.corpus, documents, projections, params)
+        Retriever.assemble(scorer, toy.corpus, documents, params, projections)
         for params in (PARAMS, replace(PARAMS, exact_up_to=0, factory="IVF4,Flat"))
     )
     assert (cells.shortlist(cells.encode(["tea"]), 8) < 0).any(), "the index alone does not have them"
@@ -267,16 +257,6 @@ def test_reindexed_covers_the_new_corpus_with_the_old_weights(retriever: Retriev
     assert found == pytest.approx({doc_id: wanted[doc_id] for doc_id in corpus}, abs=1e-4)
 
 
-def test_reindexed_forgets_what_was_told_of_another_text(retriever: Retriever, toy: Any):
-    """Ids that are numbers of rows give a champion the memory of other documents, and the gate a wrong comparison."""
-    first, second, third, *rest = toy.corpus.values()
-    edited = second._replace(text=f"{second.text} indeed")
-    changed = {one.doc_id: one for one in (first, edited, third._replace(title="", text="quite unlike"), *rest)}
-    assert retriever.memory.rows.tolist() == [1, 2]
-    assert retriever.reindexed(toy.corpus).memory.rows.tolist() == [1, 2]
-    assert retriever.reindexed(changed).memory.rows.tolist() == [1]
-
-
 def test_batch_of_queries_does_not_change_a_score(retriever: Retriever, toy: Any, make_backbone: Callable[..., Any]):
     """Serving one query at a time must give what evaluation measured in batches."""
     texts = list(toy.queries.values())
@@ -287,12 +267,98 @@ def test_batch_of_queries_does_not_change_a_score(retriever: Retriever, toy: Any
         assert [hit.doc_id for hit in first] == [hit.doc_id for hit in second]
 
 
-def test_reindexed_encodes_documents_on_their_own_side(
-    scorer: Scorer, retriever: Retriever, toy: Any, make_backbone: Callable[..., Any]
+@pytest.fixture
+def prior() -> tuple[PriorFeatures, PriorWeights]:
+    """What training queries might tell of the toy documents, and weights of it."""
+    rng = np.random.default_rng(5)
+    centroids = rng.normal(size=(8, 32)).astype(np.float32) / 6
+    hubness = rng.uniform(0.1, 0.9, 8).astype(np.float32)
+    popularity = np.log1p(np.arange(8, dtype=np.float32))
+    return PriorFeatures(centroids, hubness, popularity), PriorWeights(6.0, 2.0, 0.5)
+
+
+@pytest.fixture
+def with_layer(scorer: Scorer, toy: Any, documents: torch.Tensor, prior: Any) -> Retriever:
+    """The untrained student with the document prior, scanned."""
+    folded = with_prior(scorer.fold(documents), *prior, similarity=3.0)
+    return Retriever.assemble(scorer, toy.corpus, documents, PARAMS, folded=folded)
+
+
+def test_the_prior_is_added_to_every_score(
+    with_layer: Retriever, scorer: Scorer, toy: Any, documents: torch.Tensor, prior: Any
 ):
-    """A champion with a query adapter is compared on documents that its query encoder has read."""
-    adapted = replace(scorer, encoder=replace(scorer.encoder, compared=make_backbone(seed=7)))
-    retriever._scorer = adapted
-    found = retriever.reindexed(toy.corpus)
-    for one, other in zip(found._folded, retriever._folded, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    """The layer is lost in the folded index, takes another query's side, or moves scores by another amount."""
+    (centroids, hubness, popularity), query = prior[0], toy.queries["sponge-0"]
+    state = scorer.encode([query])[0].numpy()
+    more = 6.0 * centroids @ (state / np.linalg.norm(state)) + 0.5 * popularity - 2.0 * hubness
+    plain = Retriever.assemble(scorer, toy.corpus, documents, PARAMS).rank({"q": query}, 8)["q"]
+    wanted = {name: plain[name] + float(one) for name, one in zip(toy.corpus, more, strict=True)}
+    assert np.ptp(more) > 1, "the layer changes the ranking"
+    assert with_layer.rank({"q": query}, 8)["q"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_prior_saved_and_loaded_gives_the_same_scores(with_layer: Retriever, toy: Any, tmp_path: Path):
+    """What is served lacks the layer that was evaluated."""
+    with_layer.save(tmp_path / "retriever", {"data": "0" * 64}, {**FACTS, "document_prior": True})
+    before, after = (one.rank(toy.queries, 8) for one in (with_layer, Retriever.load(tmp_path / "retriever")))
+    for query_id, scores in before.items():
+        assert list(after[query_id]) == list(scores)
+        assert after[query_id] == pytest.approx(scores, abs=1e-5)
+
+
+def test_the_parts_of_a_score_with_prior_sum_to_it(with_layer: Retriever, retriever: Retriever, toy: Any, prior: Any):
+    """The layer is in the score that is shown, and in no part of its explanation."""
+    query, row = toy.queries["sponge-0"], list(toy.corpus).index("broom")
+    shown = {hit.doc_id: hit.score for hit in with_layer.search(query, 8)}["broom"]
+    found, plain = with_layer.explain(query, "broom"), retriever.explain(query, "broom")
+    assert found.total == pytest.approx(shown, abs=1e-4)
+    biased = 0.5 * prior[0].popularity[row] - 2.0 * prior[0].hubness[row]
+    assert found.document_bias - plain.document_bias == pytest.approx(float(biased), abs=1e-4)
+    assert (found.relu_units, found.product_units) == (plain.relu_units, plain.product_units)
+
+
+def test_reindexed_leaves_the_prior_behind(with_layer: Retriever, retriever: Retriever, toy: Any):
+    """A champion is compared on new documents with what training queries told of old ones in the same rows."""
+    corpus = dict(reversed(list(toy.corpus.items())))
+    wanted, found = retriever.rank(toy.queries, 8), with_layer.reindexed(corpus).rank(toy.queries, 8)
+    for query_id, scores in wanted.items():
+        assert found[query_id] == pytest.approx(scores, abs=1e-4)
+
+
+@pytest.fixture
+def scanned(scorer: Scorer, toy: Any, documents: torch.Tensor) -> Retriever:
+    """The untrained student without a shortlist."""
+    return Retriever.assemble(scorer, toy.corpus, documents, replace(PARAMS, exact_up_to=8))
+
+
+def test_a_scanned_corpus_has_no_shortlist(scanned: Retriever, retriever: Retriever, toy: Any, tmp_path: Path):
+    """A corpus that is scanned costs the training of a shortlist, or a search that asks for one ends in a traceback."""
+    manifest = scanned.save(tmp_path / "retriever", {"data": "0" * 64}, FACTS)
+    assert not [name for name in manifest.files if "shortlist" in name]
+    assert not list((tmp_path / "retriever").glob("shortlist*"))
+    wanted = retriever.rank(toy.queries, 5)
+    for one in (scanned, Retriever.load(tmp_path / "retriever")):
+        assert one.exact
+        found = one.rank(toy.queries, 5)
+        assert {name: list(scores) for name, scores in found.items()} == {name: list(wanted[name]) for name in wanted}
+        with pytest.raises(ValueError, match="8 documents are scanned; there is no shortlist up to index.exact_up_to"):
+            one.shortlist(one.encode(["tea"]), 3)
+
+
+def test_a_corpus_that_is_not_scanned_needs_a_shortlist(scorer: Scorer, toy: Any, documents: torch.Tensor):
+    """A retriever is assembled that fails at its first search."""
+    with pytest.raises(ValueError, match="8 documents are over index.exact_up_to: train a shortlist for them"):
+        Retriever.assemble(scorer, toy.corpus, documents, replace(PARAMS, exact_up_to=7))
+
+
+def test_a_shortlist_of_another_corpus_is_refused(retriever: Retriever, folder: Path, toy: Any):
+    """An index that proposes rows of other documents answers with texts that have nothing to do with the scores."""
+    import faiss
+
+    index = faiss.read_index(str(folder / "shortlist.faiss"))
+    index.add(np.zeros((1, index.d), dtype=np.float32))
+    faiss.write_index(index, str(folder / "shortlist.faiss"))
+    write_manifest(folder, "retriever", {}, FACTS)
+    loaded = Retriever.load(folder)
+    with pytest.raises(ArtifactMismatchError, match=r"counts disagree \(\{'texts': 8, 'shortlist vectors': 9\}\)"):
+        loaded.shortlist(loaded.encode(["tea"]), 3)

@@ -1,57 +1,32 @@
 """The learned shortlist: its vectors, its training, its index."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
-from rabtriever.models.document_terms import EncodedDocuments, ScoreWeights, encoded_documents
-from rabtriever.search.shortlist import IndexParams, Projections, build_faiss, overlap
+from rabtriever.search.shortlist import Projections, build_faiss, overlap
 from rabtriever.training.shortlist_training import ShortlistModule
-
-PARAMS = IndexParams(
-    exact_up_to=0,
-    depth=5,
-    dimension=6,
-    factory="Flat",
-    steps=1,
-    learning_rate=0.01,
-    queries=16,
-    documents=24,
-    precision=0.9,
-)
 
 
 def test_inner_product_is_the_projected_score():
     """The document's bias, by which popular documents are proposed at all, is lost in the index."""
     projections = Projections(8, 6)
-    queries, plain = torch.randn(3, 8), encoded_documents(torch.randn(4, 8), ScoreWeights())
-    vectors = projections.queries(queries), projections.documents(plain)
-    assert [tuple(v.shape) for v in vectors] == [(3, 7), (4, 7)]
-    expected = projections.query(queries) @ projections.document(plain.states)[:, :6].T
-    expected = expected + projections.document(plain.states)[:, 6]
-    assert torch.allclose(vectors[0] @ vectors[1].T, expected, atol=1e-5)
-
-
-def test_what_training_queries_tell_is_proposed_too():
-    """A document that its anchor or its offset makes the best one is never proposed."""
-    projections = Projections(8, 6)
-    queries, plain = torch.randn(3, 8), encoded_documents(torch.randn(4, 8), ScoreWeights())
-    vectors = projections.queries(queries), projections.documents(plain)
-    moved = plain._replace(document_bias=torch.tensor([0.0, 5.0, 0.0, -2.0]))
-    found = vectors[0] @ projections.documents(moved).T - vectors[0] @ vectors[1].T
-    assert torch.allclose(found, moved.document_bias.expand(3, 4), atol=1e-5)
-    turned = EncodedDocuments(plain.states, plain.document_vectors.flip(0), plain.document_bias)
-    assert float((projections.documents(turned) - vectors[1]).detach().abs().max()) > 0.1
+    queries, documents = torch.randn(20, 8) * 3 + 1, torch.randn(30, 8) * 2 - 1
+    projections.standardise(queries, documents)
+    vectors = projections.queries(queries), projections.documents(documents)
+    assert [tuple(v.shape) for v in vectors] == [(20, 7), (30, 7)]
+    z_q, z_d = ((side - side.mean(0)) / side.std(0, correction=0) for side in (queries, documents))
+    projected = projections.document(z_d)
+    expected = projections.query(z_q) @ projected[:, :6].T + projected[:, 6]
+    assert torch.allclose(vectors[0] @ vectors[1].T, expected, atol=1e-4)
 
 
 def test_training_makes_the_shortlist_rank_like_the_student():
     """The projections do not learn: the shortlist proposes other documents than the exact scan finds."""
-    queries, documents = torch.randn(16, 8), encoded_documents(torch.randn(60, 8), ScoreWeights())
-    scores = (queries @ torch.randn(8, 8)) @ documents.states.T + documents.states[:, 0]
+    queries, documents = torch.randn(16, 8), torch.randn(60, 8)
+    scores = (queries @ torch.randn(8, 8)) @ documents.T + documents[:, 0]
     projections = Projections(8, 6)
-    module = ShortlistModule(projections, queries, documents, scores, PARAMS, seed=0)
+    module = ShortlistModule(projections, queries, documents, scores, seed=0)
     rng = np.random.default_rng(0)
 
     def found() -> float:
@@ -68,16 +43,25 @@ def test_training_makes_the_shortlist_rank_like_the_student():
     assert before < 50 < 85 < found()
 
 
+def test_a_step_is_of_a_sample_of_both_sides(monkeypatch):
+    """Vectors of one sample are compared with scores of another, or a large corpus is read whole in every step."""
+    monkeypatch.setattr("rabtriever.training.shortlist_training.QUERIES", 3)
+    monkeypatch.setattr("rabtriever.training.shortlist_training.DOCUMENTS", 5)
+    projections, seen = Projections(4, 2), []
+    queries, documents = torch.randn(10, 4), torch.randn(20, 4)
+    with torch.no_grad():
+        scores = projections.queries(queries) @ projections.documents(documents).T
+    plain = projections.documents
+    projections.documents = lambda states: (seen.append(len(states)), plain(states))[1]
+    module = ShortlistModule(projections, queries, documents, scores, seed=0)
+    for _ in range(3):
+        assert module.losses(np.random.default_rng(0))["shortlist"].item() == pytest.approx(0, abs=1e-6)
+    assert seen == [5, 5, 5]
+
+
 def test_a_step_is_no_larger_than_the_data():
     """A corpus smaller than the batch stops the run."""
-    module = ShortlistModule(
-        Projections(4, 2),
-        torch.randn(2, 4),
-        encoded_documents(torch.randn(3, 4), ScoreWeights()),
-        torch.randn(2, 3),
-        dataclasses.replace(PARAMS, queries=50, documents=50),
-        seed=0,
-    )
+    module = ShortlistModule(Projections(4, 2), torch.randn(2, 4), torch.randn(3, 4), torch.randn(2, 3), seed=0)
     assert torch.isfinite(module.losses(np.random.default_rng(0))["shortlist"])
 
 

@@ -19,15 +19,15 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import Dataset, Document, Run, load_dataset, write_run
 from rabtriever.data.metrics import METRICS, score_queries, summarise
 from rabtriever.data.preparation import write_dataset
+from rabtriever.evaluation.gap import gap_report
 from rabtriever.search.calibration import Calibration
 from rabtriever.search.explanation import Explanation
 from rabtriever.search.live import Query
 from rabtriever.search.retriever import Hit
 from tests.closure import ROOT
 
-SKILL = {"frequency": 0.05, "bm25": 0.5, "biencoder": 2.6, "student": 2.75, "teacher": 2.8}
+SKILL = {"bm25": 0.5, "biencoder": 2.6, "student": 2.75, "teacher": 2.8}
 COST = {  # milliseconds, 95th percentile, bytes a document
-    "frequency": (0.002, 0.003, 4.0),
     "bm25": (0.31, 0.47, 144.9),
     "biencoder": (2.6, 4.6, 512.0),
     "student": (5.3, 7.8, 3076.0),
@@ -105,14 +105,13 @@ def _evaluation(dataset: Dataset, per_query: dict[str, dict[str, dict[str, float
         median, p95, stored = COST[name]
         means = {metric: round(value, 2) for metric, value in summarise(values).items()}
         rows[name] = {**means, "ms_per_query": median, "ms_per_query_p95": p95, "bytes_per_document": stored}
-    kept = round(100 * rows["student"]["nDCG@10"] / rows["teacher"]["nDCG@10"], 2)
     return {
         "retriever": RETRIEVER,
         "dataset": "household",
         "split": "test",
         "num_queries": len(per_query["student"]),
         "num_documents": len(dataset.corpus),
-        "retention": kept,
+        **gap_report(per_query),
         "teacher_scope": "all documents",
         "timing": {"queries": 50, "others_cpu_percent": 1.5},
         "systems": rows,

@@ -27,7 +27,7 @@ from rabtriever.server.mcp import mcp_server
 from rabtriever.server.settings import Token
 from tests.closure import ROOT
 from tests.server.fakes import backend
-from tests.small_retriever import documents, folder, memory, retriever, scorer  # noqa: F401
+from tests.small_retriever import documents, folder, retriever, scorer  # noqa: F401
 from tests.toy import wait_for
 
 SECRET = "0123456789abcdef"
@@ -175,7 +175,6 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("scorer", [False], indirect=True, ids=["one model"])
 def test_over_stdin_and_stdout(folder: Path, tmp_path: Path):  # noqa: F811
     """The command that an agent starts does not answer, or another retriever than it was given."""
     words = ["-m", "rabtriever.cli", "mcp", "--model", str(folder)]

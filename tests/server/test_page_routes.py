@@ -102,7 +102,7 @@ def test_recorded_rankings_of_a_query(serve: Callable[..., TestClient]):
     client = serve()
     query_id = client.get("/page/losses").json()["queries"][0]["id"]
     found = client.get(f"/page/queries/{query_id}").json()
-    assert [len(hits) for hits in found["rankings"].values()] == [10] * 5
+    assert [len(hits) for hits in found["rankings"].values()] == [10] * 4
     refused = client.get("/page/queries/q/of another")
     assert refused.status_code == 404 and "no test query 'q/of another'" in refused.json()["error"]["message"]
 

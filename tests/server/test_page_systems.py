@@ -38,12 +38,11 @@ def served(toy: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def models(tmp_path: Path, toy: Any, make_backbone: Callable[..., Any], prompt_params: Any, prompt: Any) -> Project:
-    """A project with an untrained bi-encoder and teacher whose score has every term."""
+    """A project with an untrained bi-encoder and teacher."""
     from dataclasses import asdict
 
     import yaml
 
-    from rabtriever.models.document_terms import MEMORY, ScoreWeights, remember, save_memory
     from rabtriever.training.model_io import save_model
 
     paths = Paths.below(tmp_path)
@@ -51,14 +50,9 @@ def models(tmp_path: Path, toy: Any, make_backbone: Callable[..., Any], prompt_p
     paths.params.write_text(yaml.safe_dump({"prompt": asdict(prompt_params)}))
     data = {"data": read_manifest(paths.prepared, "data").hash}
     teacher = make_backbone(1)
-    teacher.settings.update(ScoreWeights(1.0, 16.0, 2.0, 0.5, 0.3)._asdict())
+    teacher.configure(similarity=16.0)
     save_model(paths.biencoder, "biencoder", make_backbone(0), prompt, data)
     save_model(paths.teacher, "teacher", teacher, prompt, data)
-    rows = {name: row for row, name in enumerate(sorted(toy.corpus))}  # the prepared corpus is sorted
-    grades = [{rows[name]: grade for name, grade in found.items()} for found in toy.qrels.values()]
-    states = teacher.encode(prompt.query.ids([toy.queries[name] for name in toy.qrels]), 8)
-    paths.embeddings.mkdir(parents=True)
-    save_memory(paths.embeddings / MEMORY, remember(states, grades))
     return Project(tmp_path)
 
 
@@ -94,10 +88,9 @@ def test_the_bi_encoder_ranks_as_in_the_evaluation(models: Project, served: Simp
 def test_the_teacher_scores_candidates_as_in_the_evaluation(
     models: Project, served: SimpleNamespace, make_backbone, prompt
 ):
-    """A live score without what the training queries tell would be of another teacher."""
-    from rabtriever.models.document_terms import MEMORY, encoded_documents, read_memory, score_weights
+    """A live score without the cosine would be of another teacher."""
     from rabtriever.models.reranker import Reranker
-    from rabtriever.training.model_io import open_teacher
+    from rabtriever.training.model_io import open_model
 
     systems = Systems(models, lambda: served)
     opened(systems)
@@ -105,14 +98,12 @@ def test_the_teacher_scores_candidates_as_in_the_evaluation(
     found = dict(systems.read("it is dark in the cellar", some).hits)
 
     corpus = sorted(served.documents)  # the whole corpus, as the pipeline has it
-    teacher = open_teacher(models.paths.teacher, *systems_module._parents(models.paths))
+    teacher, *_ = open_model(models.paths.teacher, "teacher", *systems_module._parents(models.paths))
     ids = prompt.document.ids([document.contents for document in corpus])
-    memory = read_memory(models.paths.embeddings / MEMORY)
-    encoded = encoded_documents(teacher.backbone.encode(ids, 4), score_weights(teacher.backbone), memory)
     pairs = np.array([(0, row) for row in range(len(corpus))])
     query = prompt.query.ids(["it is dark in the cellar"])
     expected = np.empty(len(corpus))
-    for part in Reranker(teacher.backbone, prompt).annotate(query, ids, pairs, 4, encoded=encoded):
+    for part in Reranker(teacher, prompt).score_pairs(query, ids, pairs, 4):
         expected[part.pairs] = part.scores
     wanted = {document.doc_id: score for document, score in zip(corpus, expected, strict=True) if document in some}
     assert found == pytest.approx(wanted, abs=1e-4)

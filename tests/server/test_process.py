@@ -14,16 +14,13 @@ import pytest
 import torch
 
 from rabtriever.core.artifacts import read_manifest
-from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import encoded_documents, remember, score_weights
-from rabtriever.models.predictor import FoldablePredictor
+from rabtriever.models.predictor import Predictor
 from rabtriever.ops import registry, tracking
 from rabtriever.search.retriever import Retriever
 from rabtriever.search.scorer import Scorer
-from rabtriever.search.shortlist import Projections
 from tests.server.processes import Client, Load, served
-from tests.small_retriever import PARAMS
+from tests.small_retriever import FACTS, PARAMS
 from tests.toy import wait_for
 
 pytestmark = pytest.mark.slow
@@ -57,19 +54,15 @@ def project(
 def _registered(seed: int, make_backbone: Any, prompt_params: Any, toy: Any) -> registry.RegisteredVersion:
     """A version of an untrained student over the toy corpus; another seed has other weights."""
     backbone = make_backbone(seed)
-    backbone.configure(similarity=3.0, memory=2.0, attraction=1.5, prior=0.5)
+    backbone.configure(similarity=3.0)
     torch.manual_seed(seed)
     prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-    predictor = FoldablePredictor(backbone.width, hidden=12, products=5, similarity=3.0)
+    predictor = Predictor(backbone.width, hidden=12, products=5, similarity=3.0)
     direction = (backbone.head_weight[prompt.yes_id] - backbone.head_weight[prompt.no_id]).detach()
-    scorer = Scorer(Encoder(backbone), Encoder(backbone), prompt, predictor, direction)
-    states = backbone.encode(prompt.document.ids([one.contents for one in toy.corpus.values()]), 8)
-    asked = backbone.encode(prompt.query.ids(list(toy.queries.values())[:4]), 4)
-    memory = remember(asked, [{1: 1}, {1: 2}, {2: 1}, {1: 1, 2: 1}])
-    documents = encoded_documents(states, score_weights(backbone), memory, predictor.width)
-    projections = Projections(scorer.encoder.width, PARAMS.dimension)
-    retriever = Retriever.assemble(scorer, toy.corpus, documents, projections, PARAMS, memory)
-    retriever.save("models/retriever", {"data": "0" * 64}, {"round": seed})
+    scorer = Scorer(backbone, prompt, predictor, direction)
+    documents = scorer.encode_documents([one.contents for one in toy.corpus.values()])
+    retriever = Retriever.assemble(scorer, toy.corpus, documents, PARAMS)
+    retriever.save("models/retriever", {"data": "0" * 64}, FACTS)
     with tracking.stage_run("register", {}) as run:
         return registry.register(run, "models/retriever", "0" * 16, {"dataset": "toy", "systems": {}}, {})
 

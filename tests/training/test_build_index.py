@@ -17,13 +17,14 @@ from rabtriever.data.beir_io import Dataset
 from rabtriever.data.preparation import write_dataset
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import Prompt, PromptParams
-from rabtriever.models.predictor import PredictorParams, build_predictor
+from rabtriever.models.predictor import Predictor
 from rabtriever.search.calibration import CALIBRATION
 from rabtriever.search.retriever import Retriever
 from rabtriever.training.calibrating import fit_calibration, judged_hits
-from rabtriever.training.inputs import prepared_data
+from rabtriever.training.embeddings import write_shards
+from rabtriever.training.inputs import prepared_data, training_inputs
 from rabtriever.training.model_io import save_model
-from rabtriever.training.stages import build_index, embed_corpus
+from rabtriever.training.stages import build_index
 from rabtriever.training.student_io import answer_direction, save_student
 from tests.toy import ROOT, set_params
 
@@ -33,7 +34,7 @@ ORIGIN = {"source": "acme/tiny", "revision": "abc123", "licence": ""}
 
 def run() -> str:
     """The stage, with the settings in the working folder."""
-    return build_index.run(load_sections(build_index.Sections), PATHS, NoTracker(), 0)
+    return build_index.run(load_sections(build_index.Sections), PATHS, NoTracker())
 
 
 def others(corpus: Iterable[str], grades: dict[str, int]) -> dict[str, int]:
@@ -48,23 +49,26 @@ def leave(store: Path, toy: Any, make_backbone: Callable[..., Backbone], prompt_
     def made(judge: Callable[[Iterable[str], dict[str, int]], dict[str, int]] = others) -> None:
         PATHS.params.write_text((ROOT / "params.yaml").read_text())
         set_params("prompt", **asdict(prompt_params))
-        set_params("index", steps=0, dimension=6)
+        set_params("index", dimension=6)
         dev = {query_id: grades for query_id, grades in toy.qrels.items() if query_id.endswith("1")}
         dev = {query_id: judge(toy.corpus, grades) for query_id, grades in dev.items()}
         train = {query_id: grades for query_id, grades in toy.qrels.items() if query_id not in dev}
         write_dataset(Dataset(toy.corpus, toy.queries, {"train": train, "dev": dev, "test": {}}), PATHS.prepared)
-        _, data = prepared_data(PATHS.prepared)
+        dataset, data = prepared_data(PATHS.prepared)
         backbone = make_backbone()
         backbone.configure(similarity=8.0)
         prompt = Prompt(backbone.tokenizer, prompt_params, backbone.context)
-        start = save_model(PATHS.backbone, "backbone", backbone, prompt, {"data": data}, facts=ORIGIN)
-        teacher = save_model(PATHS.teacher, "teacher", backbone, prompt, {"data": data, "backbone": start.hash})
-        embed_corpus.run(load_sections(embed_corpus.Sections), PATHS, NoTracker())
+        start = save_model(PATHS.biencoder, "biencoder", backbone, prompt, {"data": data}, facts=ORIGIN)
+        teacher = save_model(PATHS.teacher, "teacher", backbone, prompt, {"data": data, "biencoder": start.hash})
+        inputs, parents = training_inputs(dataset, prompt), {"data": data, "teacher": teacher.hash}
+        PATHS.embeddings.mkdir(parents=True)
+        write_shards(backbone, inputs.document_ids, PATHS.embeddings)
+        write_manifest(PATHS.embeddings, "embeddings", parents, {})
         torch.manual_seed(0)
-        student = build_predictor(32, PredictorParams("foldable", hidden=6, products=4), 8.0)
-        direction = answer_direction(backbone, 1.0, prompt)
+        student = Predictor(32, hidden=6, products=4, similarity=8.0)
+        direction = answer_direction(backbone, prompt)
         parents = {"data": data, "teacher": teacher.hash, "candidates": "c" * 64}
-        save_student(PATHS.student / "0", student, direction, None, parents)
+        save_student(PATHS.student, student, direction, parents)
 
     return made
 
@@ -139,11 +143,11 @@ def test_the_card_tells_where_the_retriever_is_from(leave: Any) -> None:
     assert str(Path.cwd()) not in card
 
 
-def test_a_teacher_of_another_backbone_is_refused(leave: Any) -> None:
+def test_a_teacher_of_another_biencoder_is_refused(leave: Any) -> None:
     """A card that names the licence of a backbone which the retriever was not made from."""
     leave()
-    (PATHS.backbone / "model/config.json").write_text("{}")
-    facts = read_manifest(PATHS.backbone, "backbone", verify=False)
-    write_manifest(PATHS.backbone, "backbone", facts.parents, facts.info)
-    with pytest.raises(ArtifactMismatchError, match="made from backbone"):
+    (PATHS.biencoder / "model/config.json").write_text("{}")
+    facts = read_manifest(PATHS.biencoder, "biencoder", verify=False)
+    write_manifest(PATHS.biencoder, "biencoder", facts.parents, facts.info)
+    with pytest.raises(ArtifactMismatchError, match="made from biencoder"):
         run()

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from rabtriever.core.vectors import unit
 from rabtriever.data.beir_io import Document
 from rabtriever.data.judgements import Judgements
 from rabtriever.lm.padding import pad
 from rabtriever.training import contrastive
-from rabtriever.training.contrastive import ContrastiveModule, ContrastiveParams, mine_with_cosine, no_negatives, unit
+from rabtriever.training.contrastive import BiencoderParams, ContrastiveModule, mine_with_cosine, no_negatives
 from rabtriever.training.trainer import fit
 
-PARAMS = ContrastiveParams(
+PARAMS = BiencoderParams(
     steps=6,
     batch_size=6,
     hard_negatives=0,
-    mining_depth=2,
     refresh_every=2,
     temperature=0.1,
     language_model=0.0,
@@ -26,7 +26,6 @@ PARAMS = ContrastiveParams(
     gradient_checkpointing=False,
     optimizer="adamw",
     learning_rate=3e-3,
-    weight_decay=0.0,
 )
 
 
@@ -62,7 +61,7 @@ def test_known_positives_are_no_negatives(judgements):
 
 def test_what_one_query_rejects_is_no_negative_of_others(judgements):
     """A document without a positive, named wrong for one query, would be taught to be wrong for all."""
-    new = int(judgements.unjudged[0])
+    new = judgements.doc_ids.index("bucket")
     rejected = [frozenset([new]) if query == 1 else frozenset() for query in range(len(judgements.query_ids))]
     known = dataclasses.replace(judgements, rejected=rejected)
     assert no_negatives(known, np.arange(3), {new: 0}).flatten().tolist() == [True, False, True]
@@ -82,11 +81,11 @@ def test_copies_and_the_query_itself_are_no_negatives(toy):
     ]
 
 
-def test_mining_is_the_cosine_of_states(make_backbone, judgements, query_ids, document_ids):
+def test_mining_is_the_cosine_of_states(make_backbone, judgements, query_ids, document_ids, monkeypatch):
     """Negatives are mined by another similarity than is trained, or contain positives or unjudged documents."""
+    monkeypatch.setattr(contrastive, "MINING_DEPTH", 3)
     model = make_backbone()
-    found, unlabelled = mine_with_cosine(model, judgements, query_ids, document_ids, 3, batch_size=5)
-    assert set(unlabelled.flatten().tolist()) - {-1} == set(judgements.unjudged.tolist())
+    found = mine_with_cosine(model, judgements, query_ids, document_ids, batch_size=5)
     queries, documents = (torch.from_numpy(model.encode(ids, 1)) for ids in (query_ids, document_ids))
     cosine = torch.nn.functional.cosine_similarity(queries[:, None], documents[None], dim=-1).numpy()
     for query, rows in enumerate(found):
@@ -215,6 +214,6 @@ def test_each_of_many_queries_is_mined_with_its_own_judgements():
     backbone = SimpleNamespace(encode=lambda vectors, *how: np.array(vectors))  # what stands for token ids are vectors
     right = np.arange(600) % 3
     queries = np.eye(3)[right] + 0.5 * np.eye(3)[(right + 1) % 3]
-    found, unlabelled = mine_with_cosine(backbone, known, queries, np.eye(3), 3)
-    assert found.tolist() == np.stack([(right + 1) % 3, (right + 2) % 3, np.full(600, -1)], axis=1).tolist()
-    assert (unlabelled == -1).all()
+    found = mine_with_cosine(backbone, known, queries, np.eye(3))
+    assert found.shape == (600, contrastive.MINING_DEPTH) and (found[:, 2:] == -1).all()
+    assert found[:, :2].tolist() == np.stack([(right + 1) % 3, (right + 2) % 3], axis=1).tolist()

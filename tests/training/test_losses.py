@@ -14,8 +14,6 @@ from rabtriever.training.losses import (
     forward_kl,
     in_batch_loss,
     listwise_loss,
-    margin_mse,
-    preference_loss,
     reranker_loss,
     reverse_kl,
 )
@@ -128,44 +126,6 @@ def test_in_batch_loss_closed_form():
     assert scores.grad[0].tolist() == pytest.approx([1 / 3 - 1, 2 / 3, 0], abs=1e-6)
 
 
-def test_margin_mse_closed_form():
-    """Margins between the wrong documents, or padding, take part (by hand: margins 2 and 5 against 1 and 4.5)."""
-    student = torch.tensor([[1.0, 3.0, -2.0, 70.0]], requires_grad=True)
-    teacher = torch.tensor([[4.0, 5.0, 0.5, float("nan")]], requires_grad=True)
-    loss = margin_mse(student, teacher, torch.tensor([[True, True, True, False]]))
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx((1**2 + 0.5**2) / 2)
-    assert student.grad[0].tolist() == pytest.approx([-1.0, 1.5, -0.5, 0])
-    assert teacher.grad is None
-
-
-@given(LOGITS.filter(lambda rows: not all(masked for _, _, masked in rows)), st.floats(-50, 50), st.floats(-50, 50))
-def test_margin_mse_properties(rows, shift, other):
-    """A shift of either side, which no ranking sees, is a loss; or equal margins are."""
-    student, teacher, mask = (column[None] for column in _columns(rows))
-    teacher, other = torch.round(teacher, decimals=6), round(other, 6)  # a shift must not make two scores one
-    value = float(margin_mse(student, teacher, mask))
-    assert value >= 0
-    assert float(margin_mse(student + shift, teacher + other, mask)) == pytest.approx(value, rel=1e-9, abs=1e-9)
-    assert float(margin_mse(teacher + shift, teacher, mask)) == pytest.approx(0, abs=1e-18)
-
-
-def test_margin_mse_averages_over_pairs():
-    """A query with one margin counts as much as one with three (by hand: errors 2 and 1, 1, 1)."""
-    student = torch.tensor([[0.0, 0.0, 0.0, 0.0]] * 2)
-    teacher = torch.tensor([[2.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
-    mask = torch.tensor([[True, True, False, False], [True] * 4])
-    assert float(margin_mse(student, teacher, mask)) == pytest.approx((2**2 + 3 * 1**2) / 4)
-
-
-def test_margin_mse_without_any_margin():
-    """A query with a single candidate turns the loss of the whole batch into NaN."""
-    student = torch.zeros(2, 2, requires_grad=True)
-    loss = margin_mse(student, torch.tensor([[1.0, 9.0]] * 2), torch.tensor([[True, False], [False, False]]))
-    loss.backward()
-    assert float(loss.detach()) == 0 and not student.grad.any()
-
-
 def test_reranker_loss_closed_form():
     """Many negatives drown the positive, or padding counts as a negative (by hand)."""
     scores = torch.tensor([[2.0, -1.0, 0.5, 9.0]], requires_grad=True)
@@ -189,7 +149,6 @@ def test_weakly_relevant_is_relevant():
     mask = torch.ones(1, 4, dtype=torch.bool)
     wanted = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
     assert float(reranker_loss(scores, grades, mask)) == pytest.approx(wanted, abs=1e-6)
-    assert float(preference_loss(scores, torch.zeros(1, 4), grades, mask, 1.0)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_listwise_loss_closed_form():
@@ -228,17 +187,6 @@ def test_both_divergences_take_the_same_arguments():
     loss = forward_kl(student, torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[True] * 3, [False] * 3]))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
-
-
-def test_preference_loss_in_closed_form():
-    """A relevant document is pushed to no, a padded one is counted, or the reference is ignored."""
-    yes_no_logit = torch.tensor([[2.0, 1.0, 9.0]], dtype=torch.float64)
-    reference = torch.tensor([[1.0, 3.0, 0.0]], dtype=torch.float64)
-    grades, mask = torch.tensor([[2, 0, 0]]), torch.tensor([[True, True, False]])
-    loss = preference_loss(yes_no_logit, reference, grades, mask, 0.5)
-    wanted = -(math.log(1 / (1 + math.exp(-0.5))) + math.log(1 / (1 + math.exp(-1.0)))) / 2
-    assert float(loss) == pytest.approx(wanted, abs=1e-9)
-    assert float(preference_loss(reference, reference, grades, mask, 0.5)) == pytest.approx(math.log(2), abs=1e-9)
 
 
 def test_spread_of_a_dimension_that_hardly_moves():

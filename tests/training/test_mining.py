@@ -1,16 +1,16 @@
-"""Candidate lists of a round: properties over random corpora, and the margin of possible false negatives."""
+"""Candidate lists: properties over random corpora, and the ranking they are taken from."""
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rabtriever.core.vectors import top_rows
-from rabtriever.training.mining import MiningParams, possible_false_negatives, select_candidates
+from rabtriever.training.mining import MiningParams, bi_encoder_ranking, select_candidates
 
 
 def mining(depth: int = 2, positives: int = 1, random: int = 1) -> MiningParams:
     """Settings with these sizes."""
-    return MiningParams(depth=depth, positives=positives, random=random, margin=0.0, batch_size=8, queries=0)
+    return MiningParams(depth=depth, positives=positives, random=random, batch_size=8, queries=0)
 
 
 def selected(ranking, grades, size, params, rng) -> np.ndarray:
@@ -19,8 +19,8 @@ def selected(ranking, grades, size, params, rng) -> np.ndarray:
 
 
 @st.composite
-def rounds(draw):
-    """Settings, corpus size, rankings and grades of a round."""
+def minings(draw):
+    """Settings, corpus size, rankings and grades."""
     params = mining(*[draw(st.integers(0, 6)) for _ in range(3)])
     size = draw(st.integers(1, 15))
     queries = draw(st.integers(1, 4))
@@ -49,11 +49,11 @@ def test_top_rows_are_those_of_a_stable_sort(size, depth, values, seed):
     assert top_rows(scores[:0], depth).shape == (0, min(depth, size))
 
 
-@given(rounds(), st.integers(0, 99))
+@given(minings(), st.integers(0, 99))
 @example((mining(0, 0, 6), 6, np.zeros((20, 0), int), [{}] * 20), 0)
-def test_candidates(round_, seed):
+def test_candidates(mined, seed):
     """A candidate twice, a positive or a high-ranked document missing, too few or too many, or another list per run."""
-    params, size, ranking, grades = round_
+    params, size, ranking, grades = mined
     found = selected(ranking, grades, size, params, np.random.default_rng(seed))
     assert np.array_equal(found, selected(ranking, grades, size, params, np.random.default_rng(seed)))
     assert found.shape == (len(ranking), min(params.positives + params.depth + params.random, size))
@@ -76,13 +76,13 @@ def test_best_grades_come_first():
 
 
 def test_seeds_give_other_random_documents():
-    """Every round shows the same "random" documents."""
+    """Every seed shows the same "random" documents."""
     lists = {tuple(selected(np.zeros((1, 0), int), [{}], 1000, mining(0, 0, 5), _rng(seed))[0]) for seed in range(9)}
     assert len(lists) == 9
 
 
-def test_queries_of_a_round_get_different_random_documents():
-    """One draw is reused for all queries, so that a round sees a handful of documents only."""
+def test_queries_get_different_random_documents():
+    """One draw is reused for all queries, so that the teacher sees a handful of documents only."""
     found = selected(np.zeros((6, 0), int), [{}] * 6, 1000, mining(0, 0, 5), _rng())
     assert len(np.unique(found)) > 20
 
@@ -119,20 +119,15 @@ def test_a_text_is_a_candidate_once():
         assert len({first_copy[row] for row in shown}) == len(shown)
 
 
-def test_possible_false_negatives():
-    """Documents that the teacher finds as good as the positive are trained on as wrong; or positives are suspected."""
-    candidates = np.array([[4, 7, 8, 9, 2, -1]])
-    scores = np.array([[1.0, 3.0, 2.5, 2.4, 9.0, 99.0]])
-    grades = [{4: 1, 7: 2}]
-    found = possible_false_negatives(candidates, scores, grades, margin=0.5)
-    assert found.tolist() == [[False, False, True, False, True, False]]
-    assert possible_false_negatives(candidates, scores, grades, margin=-5.5)[0].tolist() == [False] * 4 + [True, False]
-
-
-def test_possible_false_negatives_without_a_positive():
-    """A query none of whose positives was annotated has nothing to compare with: nothing may be suspected."""
-    assert not possible_false_negatives(np.array([[1, 2]]), np.ones((1, 2)), [{5: 1}], margin=9).any()
-    assert not possible_false_negatives(np.array([[1, 2]]), np.ones((1, 2)), [{}], margin=9).any()
+def test_the_ranking_is_by_cosine():
+    """Long vectors rank first, or queries after the first part have the ranking of others."""
+    rng = np.random.default_rng(0)
+    queries, documents = rng.standard_normal((700, 4)), rng.standard_normal((9, 4)) * rng.uniform(0.1, 50, (9, 1))
+    lengths = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(documents, axis=1)
+    wanted = np.argsort(-(queries @ documents.T) / lengths, axis=1)[:, :3]
+    np.testing.assert_array_equal(bi_encoder_ranking(queries, documents, 3), wanted)
+    np.testing.assert_array_equal(bi_encoder_ranking(queries[:1], documents, 3), wanted[:1])
+    assert bi_encoder_ranking(queries[:2], documents, 20).shape == (2, 9)
 
 
 def _rng(seed: int = 0) -> np.random.Generator:

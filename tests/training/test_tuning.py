@@ -15,7 +15,6 @@ from rabtriever.lm.padding import pad
 from rabtriever.models.reranker import Reranker
 from rabtriever.training import trainer
 from rabtriever.training.contrastive import ContrastiveModule
-from rabtriever.training.preference import PreferenceModule
 from rabtriever.training.teacher import TeacherModule
 from rabtriever.training.trainer import fit
 from tests.training.test_contrastive import PARAMS as CONTRASTIVE
@@ -39,8 +38,8 @@ def make_module(prompt, judgements, query_ids, document_ids):
         given = (judgements, query_ids, document_ids)
         if kind is ContrastiveModule:
             return kind(backbone, *given, dataclasses.replace(CONTRASTIVE, **changes), seed=0)
-        mined = (np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1)),) * 2
-        settings = {"similarity": 3.0, "agreement": 0.5, "unlabelled": 1, **changes}
+        mined = np.tile(judgements.positive_for_any[:3], (len(judgements.query_ids), 1))
+        settings = {"similarity": 3.0, "listwise_score": 0.5, **changes}
         return kind(backbone, prompt, *given, mined, dataclasses.replace(TEACHER, **settings), seed=0)
 
     return make
@@ -51,7 +50,7 @@ def dtypes(module: torch.nn.Module) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize("rank", [0, 4])
-@pytest.mark.parametrize("kind", [TeacherModule, PreferenceModule, ContrastiveModule])
+@pytest.mark.parametrize("kind", [TeacherModule, ContrastiveModule])
 def test_a_model_in_bfloat16(folder, tmp_path, make_module, document_ids, kind, rank):
     """After one stage the model is float32 and takes twice the memory, or small steps are lost in its 8 bits."""
     backbone = load_backbone(folder)
@@ -59,7 +58,7 @@ def test_a_model_in_bfloat16(folder, tmp_path, make_module, document_ids, kind, 
     before = backbone.encode(document_ids, 8)
     settings = {"steps": 2, "lora_rank": rank, "gradient_checkpointing": True}
     with tuning(backbone, rank, gradient_checkpointing=True):
-        module = make_module(kind, backbone, **settings, **({"dpo_steps": 2} if kind is PreferenceModule else {}))
+        module = make_module(kind, backbone, **settings)
         trained = [weight for weight in module.parameters() if weight.requires_grad]
         assert {weight.dtype for weight in trained} == {torch.float32}
         assert (len(trained) == 2 * 7 * 2) == bool(rank)
@@ -75,15 +74,14 @@ def test_a_model_in_bfloat16(folder, tmp_path, make_module, document_ids, kind, 
     assert np.array_equal(again.encode(document_ids, 8), states) and np.abs(states - before).max() > 0.01
 
 
-def test_the_reference_computes_as_the_policy_does(make_backbone, make_module, monkeypatch):
-    """On a GPU with bfloat16 DPO learns the rounding of the policy, which the reference does not have."""
-    module = make_module(PreferenceModule, make_backbone(), dpo_steps=2).train()
-    policy, reference = module.backbone, module.reference.eval()
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_half_precision_is_for_training_alone(make_backbone, monkeypatch):
+    """On a GPU with bfloat16 the teacher's labels, or the embeddings of a search, have three digits."""
+    backbone = make_backbone()
     monkeypatch.setattr(Backbone, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert isinstance(policy._mixed_precision(), torch.autocast)
-    assert isinstance(reference._mixed_precision(), torch.autocast)
-    assert not isinstance(policy.eval()._mixed_precision(), torch.autocast), "annotations keep float32"
+    assert isinstance(backbone.train()._mixed_precision(), torch.autocast)
+    assert not isinstance(backbone.eval()._mixed_precision(), torch.autocast)
 
 
 def test_small_steps_are_not_lost(folder):
@@ -108,7 +106,7 @@ def test_states_and_scores_are_float32(folder, prompt, query_ids, document_ids):
     exact = yes_no_logit(states.double(), backbone.head_weight, prompt.yes_id, prompt.no_id)
     assert score.dtype == torch.float32 and torch.allclose(score.double(), exact, atol=1e-5)
     pairs = np.array([[0, 0], [1, 1], [0, 2]])
-    for part in Reranker(backbone, prompt).annotate(query_ids, document_ids, pairs, 2):
+    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2):
         assert part.scores.dtype == part.states.dtype == np.float32
 
 

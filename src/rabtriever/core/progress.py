@@ -43,8 +43,8 @@ class ProgressLine(NamedTuple):
     def parse(cls, text: str) -> ProgressLine | None:
         """The parts of a printed line; None for any other text.
 
-        >>> ProgressLine.parse("mine@0: teacher: 5/9 | 3 s, about 2 s left").label
-        'mine@0: teacher'
+        >>> ProgressLine.parse("mine: teacher: 5/9 | 3 s, about 2 s left").label
+        'mine: teacher'
         """
         found = _LINE.match(text)
         if found is None:

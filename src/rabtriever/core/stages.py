@@ -18,7 +18,6 @@ class Paths(NamedTuple):
     prepared: Path = Path("data/prepared")
     embeddings: Path = Path("data/embeddings")
     candidates: Path = Path("data/candidates")
-    backbone: Path = Path("models/backbone")
     biencoder: Path = Path("models/biencoder")
     teacher: Path = Path("models/teacher")
     student: Path = Path("models/student")

@@ -77,11 +77,6 @@ class Judgements:
         """`count` query rows without repetition (all of them when there are fewer)."""
         return rng.choice(len(self.query_ids), size=min(count, len(self.query_ids)), replace=False)
 
-    @property
-    def unjudged(self) -> np.ndarray:
-        """Document rows whose text is positive for no training query, sorted."""
-        return np.setdiff1d(np.arange(len(self.doc_ids)), self.positive_for_any)
-
     def eligible(self, query: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """(len(rows),) bool: the documents that may be a query's positives or negatives; row -1 is none."""
         judged = np.isin(rows, self.positive_for_any) | np.isin(rows, list(self.rejected[query]))
@@ -102,8 +97,10 @@ class Judgements:
     def _first_copies(self, rows: np.ndarray) -> np.ndarray:
         return rows[self.first_copy[rows] == rows]
 
-    def hardest(self, scores: np.ndarray, first_row: int, depth: int, eligible: bool) -> np.ndarray:
-        """The best-scored documents of each query that are wrong for it, or that nobody has judged for it.
+    def hardest(self, scores: np.ndarray, first_row: int, depth: int) -> np.ndarray:
+        """The best-scored documents of each query that are wrong for it.
+
+        They are positive for some other query, or were judged wrong for this one.
 
         Of documents of equal text it finds one.
 
@@ -111,13 +108,11 @@ class Judgements:
             scores: (B, N) similarity of consecutive query rows to all documents.
             first_row: query row of `scores[0]`.
             depth: how many to keep per query.
-            eligible: True for negatives (documents positive for some other query, and those judged wrong for this
-                one); False for documents that are positive for no query.
 
         Returns:
             (B, depth) rows, best-scored first; where fewer exist, -1 fills the end.
         """
-        pool = self.negatives if eligible else self._first_copies(self.unjudged)
+        pool = self.negatives
         found = np.full((len(scores), depth), -1, dtype=np.int64)
         for offset in range(len(scores)):
             query = first_row + offset
@@ -125,7 +120,7 @@ class Judgements:
             told = self.grades[query].keys() | self.rejected[query] | self.ignored[query]
             order = top_rows(scores[offset : offset + 1, pool], depth + len(told))[0]
             kept = [int(row) for row in pool[order] if row not in told]
-            if eligible and rejected:
+            if rejected:
                 kept = sorted([*kept, *rejected], key=lambda row, of=scores[offset]: (-of[row], row))
             found[offset, : min(depth, len(kept))] = kept[:depth]
         return found

@@ -1,7 +1,8 @@
 """From a raw folder to the data that every other stage reads: checked, with three splits, sub-sampled if asked for.
 
-Owns how a dev split is cut and how test and dev are made smaller. Both choose by a hash of the query id. So the place
-of a query depends neither on the order of the files nor on a seed.
+Owns how a dev split is cut and how test and dev are made smaller. Both choose by a hash of the query id, each by one of
+its own. So the place of a query depends neither on the order of the files nor on a seed, and a smaller dev is a sample
+of the cut.
 """
 
 from __future__ import annotations
@@ -132,13 +133,13 @@ def with_dev(dataset: Dataset, fraction: float, limit: int = 0) -> tuple[Dataset
     groups: dict[str, list[str]] = {}
     for query_id in sorted(dataset.qrels["train"]):
         groups.setdefault(normalised(dataset.queries.get(query_id, query_id)), []).append(query_id)
-    ordered = sorted(groups.values(), key=lambda group: _hash_fraction(group[0]))
+    ordered = sorted(groups.values(), key=lambda group: _hash_fraction("dev", group[0]))
     if len(ordered) < 2:
         raise DataContractError(
             f"qrels/train.tsv judges {len(ordered)} different queries and there is no qrels/dev.tsv; expected two or "
             "more to cut a dev split from; add judgements or a dev file"
         )
-    num_dev = min(max(sum(_hash_fraction(group[0]) < fraction for group in ordered), 1), len(ordered) - 1)
+    num_dev = min(max(sum(_hash_fraction("dev", group[0]) < fraction for group in ordered), 1), len(ordered) - 1)
     train = dataset.qrels["train"]
     dev_ids = _enough(ordered[:num_dev], train, limit)
     qrels = {
@@ -181,13 +182,13 @@ def _fewest(qrels: Qrels, limit: int) -> Qrels:
     if not limit or len(qrels) <= limit:
         return qrels
     useless = {query_id: max(grades.values(), default=0) < 1 for query_id, grades in qrels.items()}
-    chosen = sorted(qrels, key=lambda query_id: (useless[query_id], _hash_fraction(query_id), query_id))
+    chosen = sorted(qrels, key=lambda query_id: (useless[query_id], _hash_fraction("sample", query_id), query_id))
     return {query_id: qrels[query_id] for query_id in chosen[:limit]}
 
 
-def _hash_fraction(query_id: str) -> float:
-    """A number in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.sha256(query_id.encode()).digest()[:6]) / 2**48
+def _hash_fraction(purpose: str, query_id: str) -> float:
+    """A number in [0, 1) that depends on these two alone; numbers of different purposes are unrelated."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {query_id}".encode()).digest()[:6]) / 2**48
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> None:

@@ -1,22 +1,16 @@
-"""Reports as pictures: quality of each system beside its price, and how the price grows."""
+"""The evaluation report as a picture: quality of each system beside its price."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SHOWN = ("nDCG@10", "MRR@10", "R@10", "S@1")
-LINES = {
-    "teacher": ("teacher, reads the documents", "tab:red", "o"),
-    "teacher_cached": ("teacher, documents' keys and values cached", "tab:orange", "s"),
-    "student": ("student, exact scan", "tab:blue", "^"),
-    "biencoder": ("bi-encoder, inner products", "tab:green", "v"),
-}
 
 
 def draw_systems(report: Mapping[str, Any], path: str | Path) -> None:
-    """Bars of four metrics per system, and the milliseconds of one query, as a PNG.
+    """Bars of four metrics per system, and the milliseconds of one query, as a PNG; rows with the prior are left out.
 
     Args:
         report: the content of reports/evaluation.json.
@@ -27,7 +21,7 @@ def draw_systems(report: Mapping[str, Any], path: str | Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = list(report["systems"])
+    names = [name for name in report["systems"] if not name.endswith("_prior")]
     figure, (quality, price) = pyplot.subplots(1, 2, figsize=(11, 4), width_ratios=(3, 1.4), layout="constrained")
     width = 0.8 / len(SHOWN)
     for number, metric in enumerate(SHOWN):
@@ -78,56 +72,3 @@ def draw_calibration(calibration: Mapping[str, Any], path: str | Path) -> None:
     count.set_xlabel("relevance_score")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def draw_complexity(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """The online cost of one query against corpus size and document length, both scales logarithmic, as a PNG.
-
-    Args:
-        rows: what `complexity.measure_complexity` returns.
-        path: where the picture goes.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    fixed = {"documents": "document_tokens", "document_tokens": "documents"}
-    labels = {"documents": "documents in the corpus", "document_tokens": "tokens of a document"}
-    titles = {"documents": "corpus size, documents of {:,} tokens", "document_tokens": "length, {:,} documents"}
-    for panel, (varied, held) in zip(panels, fixed.items(), strict=True):
-        shown = [row for row in rows if row["varied"] == varied]
-        for system, (_, colour, marker) in LINES.items():
-            _draw_cost([row for row in shown if row["system"] == system], varied, colour, marker, panel)
-        encoding = [row for row in shown if row["system"] == "student"]
-        places, spent = [row[varied] for row in encoding], [row["encoding_milliseconds"] for row in encoding]
-        panel.plot(places, spent, color="0.4", linestyle=":")
-        panel.set_xscale("log")
-        panel.set_yscale("log")
-        panel.set_xlabel(labels[varied])
-        panel.set_title(titles[varied].format(shown[0][held]), fontsize="medium")
-        panel.grid(which="major", color="0.9")
-    panels[1].set_xticks(places, [str(place) for place in places])
-    panels[1].minorticks_off()
-    panels[0].set_ylabel("milliseconds per query, encoding included")
-    handles = [
-        pyplot.Line2D([], [], color=colour, marker=marker, label=name) for name, colour, marker in LINES.values()
-    ]
-    handles.append(pyplot.Line2D([], [], color="0.4", linestyle=":", label="encoding the query alone"))
-    handles.append(
-        pyplot.Line2D([], [], color="0.4", marker="o", markerfacecolor="white", label="scaled up from a sample")
-    )
-    figure.legend(handles=handles, ncols=3, fontsize="small", loc="outside lower center")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _draw_cost(rows: Sequence[Mapping[str, Any]], varied: str, colour: str, marker: str, panel: Any) -> None:
-    """One system's line; points that were scaled up from a sample are hollow."""
-    places = [row[varied] for row in rows]
-    values = [row["milliseconds"] + row["encoding_milliseconds"] for row in rows]
-    panel.plot(places, values, color=colour)
-    for place, value, row in zip(places, values, rows, strict=True):
-        face = "white" if row["extrapolated"] else colour
-        panel.plot([place], [value], color=colour, marker=marker, markerfacecolor=face)

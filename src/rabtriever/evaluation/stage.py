@@ -1,27 +1,37 @@
-"""Stage evaluate: the evaluation table of all systems on the test queries, runs, per-query metrics and plots."""
+"""Stage evaluate: the evaluation table of all systems on the test queries, runs, per-query metrics and plots.
+
+The gate compares versions on the dev queries, which no table reports; what it needs is written beside the table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rabtriever.core.artifacts import atomic_folder, atomic_write, check_parent, read_json, read_manifest, write_json
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data.beir_io import Dataset, Queries, Run, write_run
-from rabtriever.data.metrics import METRICS, recall_curve
+from rabtriever.data.metrics import METRICS, recall_curve, score_queries, summarise
 from rabtriever.evaluation import systems as evaluation
 from rabtriever.evaluation.calibration import calibration_report
+from rabtriever.evaluation.gap import gap_report
 from rabtriever.evaluation.latency import others_cpu
 from rabtriever.evaluation.plots import draw_calibration, draw_systems
+from rabtriever.evaluation.prior import BATCH, Prior
 from rabtriever.evaluation.systems import EvaluateParams, System
+from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import PromptParams
-from rabtriever.models.document_terms import score_weights
 from rabtriever.models.reranker import Reranker
 from rabtriever.search.retriever import Retriever
 from rabtriever.training.calibrating import judged_hits
-from rabtriever.training.embeddings import read_documents_encoded
-from rabtriever.training.inputs import prepared_data
-from rabtriever.training.model_io import open_model, open_teacher
+from rabtriever.training.embeddings import read_embeddings
+from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
+from rabtriever.training.model_io import open_model
+from rabtriever.training.teacher import TEMPERATURE
 
 CUTOFFS = (1, 2, 3, 5, 10, 20, 50, 100)
 
@@ -33,15 +43,34 @@ class Sections(NamedTuple):
     prompt: PromptParams
 
 
+class _Models(NamedTuple):
+    """Everything that ranks.
+
+    Attributes:
+        biencoder: the baseline.
+        teacher: the reranker's weights, which are the student's encoder.
+        embeddings: (N, H) of all documents by the teacher.
+        retriever: as it is served.
+        inputs: the data, tokenised.
+    """
+
+    biencoder: Backbone
+    teacher: Backbone
+    embeddings: np.ndarray
+    retriever: Retriever
+    inputs: TrainingInputs
+
+
 def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
     """The table, after writing reports/evaluation.json, the TREC runs, per-query metrics, samples and plots."""
     params = sections.evaluate
-    dataset, data = prepared_data(paths.prepared)
+    models = _open(sections, paths)
+    dataset, retriever = models.inputs.dataset, models.retriever
     queries = dataset.split_queries("test")
-    retriever = Retriever.load(paths.retriever)
-    check_parent(retriever.manifest, "data", data)
-    systems, scope = _systems(dataset, data, queries, retriever, sections, paths)
+    systems, scope = _systems(models, queries, params)
     timed, others = list(queries.values())[: params.timed_queries], others_cpu()
+    dev = _dev_runs(models, params)
+    systems |= _with_prior(models, systems, dev)
     rows, per_query = evaluation.table(dataset.qrels["test"], systems, timed)
     report = {
         "retriever": retriever.manifest.hash,
@@ -49,54 +78,108 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> dict[str, Any]:
         "split": "test",
         "num_queries": len(per_query["student"]),  # those without a relevant document have no metrics
         "num_documents": len(dataset.corpus),
-        "retention": evaluation.retention(rows),
+        **gap_report(per_query),
+        "served": "student_prior" if retriever.manifest.info["document_prior"] else "student",
         "shortlist_recall": retriever.manifest.info["shortlist_recall"],
         "search": "exact scan" if retriever.exact else "shortlist",
         "teacher_scope": scope,
         "timing": {"queries": len(timed), "others_cpu_percent": others},
-        "calibration": _calibration(retriever, systems["student"].run, dataset),
+        "calibration": _calibration(models, systems["student"].run),
         "systems": rows,
     }
     samples = evaluation.sample_rankings(dataset, queries, retriever, params.samples)
+    write_json(paths.reports / "gate.json", _for_the_gate(models, dev))
     _write(systems, per_query, samples, report, dataset, paths)
     tracker.log_metrics(
         {f"{name}/{metric}": value for name, row in rows.items() for metric, value in row.items() if value is not None}
     )
     tracker.log_artifact(paths.reports / "evaluation.json")
     tracker.log_artifact(paths.reports / "plots/systems.png")
-    print(f"evaluate: student keeps {report['retention']} % of the teacher's nDCG@10")
+    closed = report["gap_closed"]
+    told = "no significant gap between teacher and bi-encoder" if closed is None else f"{closed['value']} % of the gap"
+    print(f"evaluate: {told}" + (" closed by the student" if closed else ""))
     return report
 
 
-def _calibration(retriever: Retriever, run: Run, dataset: Dataset) -> dict[str, Any] | None:
+def _calibration(models: _Models, run: Run) -> dict[str, Any] | None:
+    """The report on the calibration of the served scores; `run` is the test run without the document prior."""
+    dataset, retriever = models.inputs.dataset, models.retriever
+    if retriever.manifest.info["document_prior"]:
+        run = evaluation.student_system(dataset, dataset.split_queries("test"), retriever).run
     hits = judged_hits(run, dataset.qrels["test"])
     return calibration_report(retriever.calibration, hits) if retriever.calibration and len(hits.scores) else None
 
 
-def _systems(
-    dataset: Dataset,
-    data: str,
-    queries: Queries,
-    retriever: Retriever,
-    sections: Sections,
-    paths: Paths,
-) -> tuple[dict[str, System], str]:
-    prompt_params, params = sections.prompt, sections.evaluate
-    biencoder, prompt, _ = open_model(paths.biencoder, "biencoder", prompt_params, data)
-    systems = {
-        "frequency": evaluation.frequency_system(dataset, queries),
-        "bm25": evaluation.bm25_system(dataset, queries),
-        "biencoder": evaluation.biencoder_system(dataset, queries, biencoder, prompt, params.batch_size),
-        "student": evaluation.student_system(dataset, queries, retriever),
-    }
-    teacher, reader, prefix, prompt, manifest = open_teacher(paths.teacher, prompt_params, data)
+def _open(sections: Sections, paths: Paths) -> _Models:
+    dataset, data = prepared_data(paths.prepared)
+    retriever = Retriever.load(paths.retriever)
+    check_parent(retriever.manifest, "data", data)
+    biencoder, _, _ = open_model(paths.biencoder, "biencoder", sections.prompt, data)
+    teacher, prompt, manifest = open_model(paths.teacher, "teacher", sections.prompt, data)
     check_parent(retriever.manifest, "teacher", manifest.hash)
     check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", manifest.hash)
-    encoded = read_documents_encoded(paths.embeddings, len(dataset.corpus), score_weights(teacher))
-    others = [systems[name].run for name in ("bm25", "biencoder", "student")]
-    reranker = Reranker(teacher, prompt, reader, prefix)
-    systems["teacher"], scope = evaluation.teacher_system(dataset, queries, reranker, encoded, others, params)
+    embeddings = read_embeddings(paths.embeddings, len(dataset.corpus))
+    return _Models(biencoder, teacher, embeddings, retriever, training_inputs(dataset, prompt))
+
+
+def _systems(models: _Models, queries: Queries, params: EvaluateParams) -> tuple[dict[str, System], str]:
+    dataset, prompt = models.inputs.dataset, models.inputs.prompt
+    systems = {
+        "bm25": evaluation.bm25_system(dataset, queries),
+        "biencoder": evaluation.biencoder_system(dataset, queries, models.biencoder, prompt, params.batch_size),
+        "student": evaluation.student_system(dataset, queries, _without_prior(models)),
+    }
+    others, reranker = [system.run for system in systems.values()], Reranker(models.teacher, prompt)
+    systems["teacher"], scope = evaluation.teacher_system(dataset, queries, reranker, models.embeddings, others, params)
     return systems, scope
+
+
+def _without_prior(models: _Models) -> Retriever:
+    """The student alone, also where it is served with the document prior."""
+    retriever = models.retriever
+    if not retriever.manifest.info["document_prior"]:
+        return retriever
+    return retriever.reindexed(models.inputs.dataset.corpus)
+
+
+def _dev_runs(models: _Models, params: EvaluateParams) -> dict[str, Run]:
+    """Rankings of the dev queries: the prior is fitted on them, and the gate compares on them."""
+    dataset = models.inputs.dataset
+    queries = dataset.split_queries("dev")
+    biencoder = evaluation.biencoder_system(dataset, queries, models.biencoder, models.inputs.prompt, params.batch_size)
+    student = evaluation.student_system(dataset, queries, _without_prior(models))
+    return {"biencoder": biencoder.run, "student": student.run}
+
+
+def _with_prior(models: _Models, systems: Mapping[str, System], dev: Mapping[str, Run]) -> dict[str, System]:
+    """Bi-encoder, student and teacher with the document prior on top; the teacher has the student's weights of it."""
+    inputs = models.inputs
+    own = models.biencoder.encode(inputs.document_ids, BATCH)
+    sides = {"biencoder": Prior.of(models.biencoder, inputs, own)}
+    sides |= dict.fromkeys(("student", "teacher"), Prior.of(models.teacher, inputs, models.embeddings))
+    weights, found = {}, {}
+    for name, prior in sides.items():
+        nats = 1 / TEMPERATURE if name == "biencoder" else 1.0
+        if name in dev:
+            weights[name] = prior.fitted(dev[name], inputs.dataset, inputs, nats)
+        run = prior.added(systems[name].run, inputs.dataset, inputs, weights.get(name, weights.get("student")), nats)
+        found[f"{name}_prior"] = replace(systems[name], run=run, search=None, ms_per_query=None)
+    return found
+
+
+def _for_the_gate(models: _Models, dev: Mapping[str, Run]) -> dict[str, Any]:
+    """What a retriever is registered and judged with: its metrics per dev query, and the bi-encoder's mean."""
+    dataset, retriever = models.inputs.dataset, models.retriever
+    qrels = dataset.qrels["dev"]
+    served = dev["student"]
+    if retriever.manifest.info["document_prior"]:
+        served = evaluation.student_system(dataset, dataset.split_queries("dev"), retriever).run
+    return {
+        "retriever": retriever.manifest.hash,
+        "split": "dev",
+        "biencoder_ndcg_10": summarise(score_queries(qrels, dev["biencoder"]))["nDCG@10"],
+        "per_query": score_queries(qrels, served),
+    }
 
 
 def _write(

@@ -1,8 +1,7 @@
 """Every system of the evaluation table, ranked on the same queries and measured the same way.
 
-`frequency` ranks by the number of positive training judgements, `bm25` lexically, `biencoder` by the inner product of
-unit states, `student` is the retriever folder as it is served, `teacher` reads every document for every query, or a
-stated pool of documents where the corpus is large.
+`bm25` ranks lexically, `biencoder` by the cosine of texts encoded alone, `student` is the retriever folder as it is
+served, `teacher` reads every document for every query, or a stated pool of documents where the corpus is large.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from rabtriever.data.metrics import score_queries, summarise
 from rabtriever.evaluation.latency import latencies
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.models.reranker import Reranker
 from rabtriever.search.bm25 import Bm25
 from rabtriever.search.retriever import Retriever
@@ -60,28 +58,13 @@ class System:
         search: finds the first documents of one query, as it is served; its latency is measured. None where a query
             is never answered alone.
         bytes_per_document: what the system stores of a document.
-        ms_per_query: the latency where there is no `search`.
+        ms_per_query: the latency where there is no `search`; None where none was measured.
     """
 
     run: Run
     search: Callable[[str], object] | None
     bytes_per_document: float
     ms_per_query: float | None = None
-
-
-def frequency_system(dataset: Dataset, queries: Queries) -> System:
-    """The same ranking for every query: documents by their number of positive training judgements."""
-    counts = dict.fromkeys(dataset.corpus, 0)
-    for judgements in dataset.qrels["train"].values():
-        for doc_id, grade in judgements.items():
-            counts[doc_id] += grade > 0
-    best = sorted(counts, key=lambda doc_id: (-counts[doc_id], doc_id))
-
-    def first(depth: int) -> dict[str, float]:
-        return {doc_id: float(counts[doc_id]) for doc_id in best[:depth]}
-
-    run, scores = ranked(lambda depth: dict.fromkeys(queries, first(depth)), dataset, queries, DEPTH), first(DEPTH)
-    return System(run, lambda _: scores, 4.0)
 
 
 def bm25_system(dataset: Dataset, queries: Queries) -> System:
@@ -141,7 +124,7 @@ def teacher_system(
     dataset: Dataset,
     queries: Queries,
     reranker: Reranker,
-    encoded: EncodedDocuments,
+    embeddings: np.ndarray,
     others: Sequence[Run],
     params: EvaluateParams,
 ) -> tuple[System, str]:
@@ -164,7 +147,7 @@ def teacher_system(
     start = time.perf_counter()
     document_ids = reranker.prompt.document.ids(contents)
     label = "evaluate: teacher, pairs"
-    for part in reranker.annotate(query_ids, document_ids, pairs, params.batch_size, label, encoded):
+    for part in reranker.score_pairs(query_ids, document_ids, pairs, params.batch_size, label, embeddings):
         scores[part.pairs] = part.scores
     seconds = time.perf_counter() - start
     starts = np.cumsum([0, *(len(pool) for pool in pools)])
@@ -205,12 +188,6 @@ def table(
             "bytes_per_document": round(system.bytes_per_document, 1),
         }
     return rows, per_query
-
-
-def retention(rows: Mapping[str, Mapping[str, float]]) -> float | None:
-    """The student's nDCG@10 in per cent of the teacher's; None where the teacher's is zero."""
-    teacher = rows["teacher"]["nDCG@10"]
-    return round(100.0 * rows["student"]["nDCG@10"] / teacher, 2) if teacher > 0 else None
 
 
 def sample_rankings(dataset: Dataset, queries: Queries, retriever: Retriever, count: int) -> list[dict[str, Any]]:

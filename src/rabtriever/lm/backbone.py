@@ -36,14 +36,10 @@ class Backbone(nn.Module):
     Args:
         model: any `AutoModelForCausalLM` with an output embedding.
         tokenizer: its tokenizer.
-
-    Attributes:
-        reference: computes as a model in training does although it is not: what one in training is compared with.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
-        self.reference = False
         self.model = model
         self.tokenizer = tokenizer
 
@@ -127,7 +123,7 @@ class Backbone(nn.Module):
 
     def _mixed_precision(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic for the layers alone, when training on a GPU that has it: no loss is computed in it."""
-        if (self.training or self.reference) and self.device.type == "cuda" and torch.cuda.is_bf16_supported():
+        if self.training and self.device.type == "cuda" and torch.cuda.is_bf16_supported():
             return torch.autocast("cuda", torch.bfloat16)
         return contextlib.nullcontext()
 

@@ -1,4 +1,4 @@
-"""The two prompt segments, document first by default: what the language model reads, and which token it answers with.
+"""The two prompt segments, the document first: what the language model reads, and which token it answers with.
 
 `D(d)` and `Q(q)` are tokenised apart and concatenated, so that the state at the end of `D(d)` alone is the very state
 that the teacher passes through on its way to the query (LaHoRe, arXiv 2412.16615; Rabtriever, arXiv 2604.23336).
@@ -11,11 +11,10 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from rabtriever.core.settings import ParamsError, bounded
 
-T = TypeVar("T")
 TOKENIZED_AT_ONCE = 1000  # texts, whose encodings hold many times what is kept of them
 LETTERS_OF_A_TOKEN = 16  # more than tokens have on average, in any script
 
@@ -25,7 +24,6 @@ class PromptParams:
     """Section `prompt` of params.yaml.
 
     Attributes:
-        order: which segment the teacher reads first; the other one ends in the answer cue.
         document: template of the document segment; holds `{document}` once.
         query: template of the query segment; holds `{query}` once.
         yes: the answer word of a relevant document, with its leading space; one token.
@@ -34,20 +32,12 @@ class PromptParams:
         max_query_tokens: the same for the query segment.
     """
 
-    order: Literal["document_first", "query_first"]
     document: str
     query: str
     yes: str
     no: str
     max_document_tokens: int = bounded(ge=8)
     max_query_tokens: int = bounded(ge=8)
-
-    def ordered(self, document: T, query: T) -> tuple[T, T]:
-        """What belongs to the segment read first, and what belongs to the one that follows it.
-
-        Applied to its own result it gives document and query again.
-        """
-        return (document, query) if self.order == "document_first" else (query, document)
 
 
 def check_templates(params: PromptParams) -> None:
@@ -188,7 +178,7 @@ class Prompt:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with the order, any template, answer word or budget."""
+        """16 hex digits that change with any template, answer word or budget."""
         return hashlib.sha256(json.dumps(asdict(self.params), sort_keys=True).encode()).hexdigest()[:16]
 
     def truncation(self) -> dict[str, float]:
@@ -225,13 +215,11 @@ def template_texts(params: PromptParams, documents: Iterable[str], queries: Iter
 
     Of a long text, only about what will be read of it: training takes long over what is not.
     """
-    first, last = params.ordered(
-        (params.document.replace("{document}", _read_of(text, params.max_document_tokens)) for text in documents),
-        (params.query.replace("{query}", _read_of(text, params.max_query_tokens)) for text in queries),
-    )
-    yield from first
-    for number, text in enumerate(last):
-        yield text + (params.yes if number % 2 else params.no)
+    for text in documents:
+        yield params.document.replace("{document}", _read_of(text, params.max_document_tokens))
+    for number, text in enumerate(queries):
+        filled = params.query.replace("{query}", _read_of(text, params.max_query_tokens))
+        yield filled + (params.yes if number % 2 else params.no)
 
 
 def _read_of(text: str, tokens: int) -> str:

@@ -1,18 +1,13 @@
 """The reranker that a teacher is: documents read once, queries asked of them, answers scored.
 
 A document comes first and never sees the query, so its keys and values serve every query that is asked of it
-(Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615). With `prompt.order: query_first`, there to compare with, the
-two change places: queries are read once, as a prefix, and a document is what is asked.
+(Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
 
-    score(q, d) = w . yes_no_logit(q, d) + bi_encoder_score(q, d)
+    score(q, d) = yes_no_logit(q, d) + similarity . cos(h_q, h_d)
 
-The yes/no logit, log p(yes) - log p(no), alone is the paper's score. The second term is ours (document_terms.py): the
-reranker starts where a bi-encoder is, and adds what that misses. It costs a short pass for each text (none for a
-document that is read with the same weights). The student has it too, and it folds. In training the weight w is 1 and
-the second term is the similarity alone. Dev queries tell the weights afterwards (fitting.py).
-
-What follows the document may be read with weights of its own, the reader's (reading.py). What comes first is then read
-with those that the reader was trained beside, and the states encoded alone may be better ones since (polishing.py).
+The yes/no logit, log p(yes) - log p(no), alone is the paper's score. The cosine of query and document, each encoded
+alone by the same weights, is ours: the reranker starts where a bi-encoder is, and adds what that misses. The student
+has the cosine too, without any error, and it folds.
 """
 
 from __future__ import annotations
@@ -32,7 +27,6 @@ from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.gradient_checkpointing import read_pairs
 from rabtriever.lm.padding import in_order, last_states, pad, widened
 from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import EncodedDocuments, encoded_documents, score_weights
 
 PREFIX_BATCH = 32
 PAIR_BLOCK = 65_536  # pairs whose states are gathered at once
@@ -109,7 +103,7 @@ def check_reading(backbone: Backbone, prompt: Prompt) -> None:
         ParamsError: it does not, or a token of the templates or an answer has no row in the embedding.
     """
     _check_rows(backbone, prompt)
-    budgets = prompt.params.ordered(prompt.params.max_document_tokens, prompt.params.max_query_tokens)
+    budgets = prompt.params.max_document_tokens, prompt.params.max_query_tokens
     rng, vocabulary = np.random.default_rng(0), len(backbone.head_weight)
     first, second = [
         [rng.integers(vocabulary, size=length).tolist() for length in (min(size, 4), size)] for size in budgets
@@ -158,26 +152,23 @@ class Reranker:
     Args:
         backbone: the teacher's weights.
         prompt: its segments and answers.
-        reader: the weights that read what follows; None where they are the teacher's own.
-        prefix: the weights that read what comes first; None where they are the teacher's own.
+
+    Attributes:
+        similarity: weight of the cosine in the score, in nats; 0 for the paper's score.
     """
 
-    def __init__(
-        self, backbone: Backbone, prompt: Prompt, reader: Backbone | None = None, prefix: Backbone | None = None
-    ) -> None:
-        self.backbone = backbone.eval()
-        self.reader = reader.eval() if reader is not None else self.backbone
-        self.prefix = prefix.eval() if prefix is not None else self.backbone
-        self.prompt = prompt
+    def __init__(self, backbone: Backbone, prompt: Prompt) -> None:
+        self.backbone, self.prompt = backbone.eval(), prompt
+        self.similarity = similarity_of(backbone)
 
-    def annotate(
+    def score_pairs(
         self,
         queries: Sequence[Sequence[int]],
         documents: Sequence[Sequence[int]],
         pairs: np.ndarray,
         batch_size: int,
         label: str | None = None,
-        encoded: EncodedDocuments | None = None,
+        document_embeddings: np.ndarray | None = None,
     ) -> Iterator[ScoredPairs]:
         """Context query states and whole scores of pairs, grouped by document so that each document is read once.
 
@@ -187,18 +178,14 @@ class Reranker:
             pairs: (P, 2) query and document indices.
             batch_size: pairs in one forward pass.
             label: what the progress line says; no progress when None.
-            encoded: the embeddings of these documents, in their order; None encodes them here.
+            document_embeddings: (N, H) of these documents encoded alone, in their order; None encodes them here.
 
         Yields:
             Parts that together cover every pair once, in an order of their own.
-
-        Raises:
-            ValueError: `encoded` is None, and the score has terms of the training queries.
         """
-        bi_encoder = self._bi_encoder_scores(queries, documents, pairs, batch_size, encoded)
-        weight = score_weights(self.backbone).yes_no_logit
+        cosines = self._cosines(queries, documents, pairs, batch_size, document_embeddings)
         for part in self.yes_no_logits(queries, documents, pairs, batch_size, label):
-            yield part._replace(scores=weight * part.scores + bi_encoder[part.pairs])
+            yield part._replace(scores=part.scores + self.similarity * cosines[part.pairs])
 
     @torch.no_grad()
     def yes_no_logits(
@@ -211,8 +198,6 @@ class Reranker:
     ) -> Iterator[ScoredPairs]:
         """Context query states and yes/no logits of pairs, grouped by document so that each document is read once.
 
-        With `prompt.order: query_first` they are grouped by query, and each query is read once.
-
         Args:
             queries: token ids of the query segments.
             documents: token ids of the document segments.
@@ -224,14 +209,11 @@ class Reranker:
             Parts that together cover every pair once, in an order of their own.
         """
         device = self.backbone.device
-        leading, following = self.prompt.params.ordered(documents, queries)
-        heads, tails = self.prompt.params.ordered(pairs[:, 1], pairs[:, 0])  # rows of the two in each pair
-        used, head_of = np.unique(heads, return_inverse=True)
-        used = used[np.argsort([len(leading[row]) for row in used], kind="stable")]
-        rank = np.empty(len(used), dtype=np.int64)
-        rank[np.searchsorted(np.sort(used), used)] = np.arange(len(used))
-        position = rank[head_of]  # where what each pair starts with stands in `used`
-        lengths = np.array([len(segment) for segment in following])[tails]
+        used, rank_of = np.unique(pairs[:, 1], return_inverse=True)
+        by_length = np.argsort([len(documents[row]) for row in used], kind="stable")
+        position = np.argsort(by_length, kind="stable")[rank_of]  # where each pair's document stands in `used`
+        used = used[by_length]
+        lengths = np.array([len(segment) for segment in queries])[pairs[:, 0]]
         order = np.lexsort((lengths, position // PREFIX_BATCH))
         progress = Progress(label, len(pairs)) if label else None
         bounds = np.searchsorted(position[order] // PREFIX_BATCH, np.arange(0, len(used) // PREFIX_BATCH + 2))
@@ -240,44 +222,45 @@ class Reranker:
             if not len(members):
                 continue
             first = group * PREFIX_BATCH
-            chunk = [leading[row] for row in used[first : first + PREFIX_BATCH]]
-            prefix = read_documents(self.prefix, *pad(chunk, device))
+            chunk = [documents[row] for row in used[first : first + PREFIX_BATCH]]
+            prefix = read_documents(self.backbone, *pad(chunk, device))
             for start in range(0, len(members), batch_size):
                 part = members[start : start + batch_size]
                 rows = torch.from_numpy(position[part] - first).to(device)
-                ids, mask = pad([following[row] for row in tails[part]], device)
-                states = ask(self.reader, prefix, rows, ids, mask)
+                ids, mask = pad([queries[row] for row in pairs[part, 0]], device)
+                states = ask(self.backbone, prefix, rows, ids, mask)
                 yield ScoredPairs(part, states.cpu().numpy(), self.yes_no_logit(states).cpu().numpy())
                 if progress:
                     progress.advance(by=len(part))
         if progress:
             progress.close()
 
-    def _bi_encoder_scores(
+    def _cosines(
         self,
         queries: Sequence[Sequence[int]],
         documents: Sequence[Sequence[int]],
         pairs: np.ndarray,
         batch_size: int,
-        encoded: EncodedDocuments | None,
+        document_embeddings: np.ndarray | None,
     ) -> np.ndarray:
-        """(P,) the bi-encoder's part of each pair's score; zeros where the score has no such term."""
-        weights = score_weights(self.backbone)
-        bi_encoder = np.zeros(len(pairs), dtype=np.float32)
-        if weights.similarity == 0 or not len(pairs):
-            return bi_encoder
-        if encoded is None:
-            encoded = encoded_documents(self.backbone.encode(documents, batch_size), weights)
+        """(P,) cosine of each pair's texts encoded alone; zeros where the score has no such term."""
+        found = np.zeros(len(pairs), dtype=np.float32)
+        if self.similarity == 0 or not len(pairs):
+            return found
+        if document_embeddings is None:
+            document_embeddings = self.backbone.encode(documents, batch_size)
         used, place = np.unique(pairs[:, 0], return_inverse=True)
-        asked = unit(self.backbone.encode([queries[row] for row in used], batch_size))
-        document_vectors, document_bias = encoded.document_vectors.numpy(), encoded.document_bias.numpy()
+        asked, known = unit(self.backbone.encode([queries[row] for row in used], batch_size)), unit(document_embeddings)
         for start in range(0, len(pairs), PAIR_BLOCK):
             part = slice(start, start + PAIR_BLOCK)
-            rows = pairs[part, 1]
-            near = np.einsum("ph,ph->p", asked[place[part]], document_vectors[rows])
-            bi_encoder[part] = weights.similarity * near + document_bias[rows]
-        return bi_encoder
+            found[part] = np.einsum("ph,ph->p", asked[place[part]], known[pairs[part, 1]])
+        return found
 
     def yes_no_logit(self, states: Tensor) -> Tensor:
         """log p(yes) - log p(no) of context query states (..., H): the yes/no logit."""
-        return yes_no_logit(states, self.reader.head_weight, self.prompt.yes_id, self.prompt.no_id)
+        return yes_no_logit(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
+
+
+def similarity_of(backbone: Backbone) -> float:
+    """The weight of the cosine that a teacher was saved with, in nats; 0 where it has none."""
+    return float(backbone.settings.get("similarity", 0.0))

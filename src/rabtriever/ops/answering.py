@@ -14,9 +14,8 @@ from typing import Any
 
 from rabtriever.core.artifacts import MANIFEST_NAME, ArtifactMismatchError, Manifest, read_json, read_manifest
 
-FORMAT = 1  # of the versions registered here: what the retriever folder holds, and which tags say so
+FORMAT = 2  # of the versions registered here: what the retriever folder holds, and which tags say so
 FORMAT_TAG, HASH_TAG, PATH_TAG = "format", "retriever_hash", "artifact_path"
-_KNOWN = ("0", "1")  # "0": registered before formats had a number, with the same folder
 ARTIFACTS = "artifacts"  # folder of a pyfunc that holds the retriever folder, and nothing beside it
 _PATH = re.compile(r"model/artifacts/([A-Za-z0-9_-][A-Za-z0-9_.-]*)")
 _DATA = {".json", ".jsonl", ".safetensors", ".faiss", ".txt", ".jinja", ".model", ".md"}
@@ -62,17 +61,26 @@ def artifact_name(tags: Mapping[str, str], name: str) -> str:
     Raises:
         ArtifactMismatchError: the format is not known here, or the tag names a place elsewhere.
     """
-    found = tags.get(FORMAT_TAG, "0")
-    if found not in _KNOWN:
+    if not is_known(tags):
         raise ArtifactMismatchError(
-            f"{name} has format {found!r}, this rabtriever knows {' and '.join(_KNOWN)}; install the rabtriever that "
-            "registered it, or register the retriever again with this one (python -m flows.register)"
+            f"{name} has format {format_of(tags)}, this rabtriever answers {FORMAT}; install the rabtriever that "
+            "registered it, or train a new version with this one (make run)"
         )
     path = tags.get(PATH_TAG, "")
     match = _PATH.fullmatch(path)
     if match is None:
         raise not_trusted(name, f"its tag {PATH_TAG} is {path!r}, expected a folder in model/{ARTIFACTS}")
     return match[1]
+
+
+def format_of(tags: Mapping[str, str]) -> str:
+    """The format number of a version, from its tags; "0" before formats had one."""
+    return tags.get(FORMAT_TAG, "0")
+
+
+def is_known(tags: Mapping[str, str]) -> bool:
+    """Whether a version, by its tags, is of the format that is answered here."""
+    return format_of(tags) == str(FORMAT)
 
 
 def not_trusted(name: str, why: str) -> ArtifactMismatchError:

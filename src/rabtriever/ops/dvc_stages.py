@@ -195,8 +195,8 @@ def run_stage(
 def _failure(stage: str, status: int, of_command: int | None) -> str:
     """Returns what to tell of a stage that failed; one that was killed has said nothing itself.
 
-    >>> _failure("mine@0", 255, -9)[:38]
-    "stage 'mine@0' was ended by SIGKILL, a"
+    >>> _failure("mine", 255, -9)[:38]
+    "stage 'mine' was ended by SIGKILL, a"
     """
     for one in (status, of_command or 0):
         number = -one if one < 0 else one - 128  # a shell's way of telling it

@@ -19,18 +19,16 @@ class Known(NamedTuple):
     phases: int
 
 
-# The embedded data set with the shipped settings, on two cores; a stage of a round goes by the name before the `@`.
+# the embedded data set with the shipped settings, on two cores
 TYPICAL = {
-    "prepare": Known(10, 0),
-    "backbone": Known(120, 1),
-    "train_biencoder": Known(90, 1),
-    "train_teacher": Known(520, 8),
-    "embed_corpus": Known(13, 2),
-    "mine": Known(40, 2),
-    "distill": Known(57, 1),
-    "build_index": Known(19, 2),
-    "evaluate": Known(70, 4),
-    "register": Known(6, 0),
+    "prepare": Known(8, 0),
+    "train_biencoder": Known(120, 1),
+    "train_teacher": Known(90, 2),
+    "mine": Known(25, 3),
+    "distill": Known(25, 1),
+    "build_index": Known(6, 0),
+    "evaluate": Known(25, 6),
+    "register": Known(5, 0),
 }
 
 
@@ -45,7 +43,7 @@ class Estimate:
     def __init__(self, stages: Sequence[str], history: Path = HISTORY) -> None:
         self._history = history
         self._past = {name: Known(*values) for name, values in _read(history).items()}
-        self._known = {stage: self._past.get(stage) or TYPICAL.get(stage.partition("@")[0]) for stage in stages}
+        self._known = {stage: self._past.get(stage) or TYPICAL.get(stage) for stage in stages}
         self._waiting = list(stages)
         self._spent = self._expected = 0.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from rabtriever.data.beir_io import load_dataset
 from rabtriever.data.identical_ids import ranked
 from rabtriever.data.metrics import score_queries
 from rabtriever.ops import registry
+from rabtriever.ops.answering import format_of, is_known
 from rabtriever.ops.promotion import Decision, GateParams, decide
 from rabtriever.ops.registry import PerQuery, RegisteredVersion
 
@@ -56,18 +57,20 @@ def judge(version: RegisteredVersion) -> dict[str, Any]:
     """What was decided on a challenger: recorded on the version and in reports/promotion.json, and acted on.
 
     Raises:
-        ArtifactMismatchError: the champion cannot be evaluated on the new data, or reports/evaluation.json is of
+        ArtifactMismatchError: the champion cannot be evaluated on the new data, or reports/gate.json is of
             another retriever; nothing was changed.
         FileNotFoundError: it has lost its files; nothing was changed.
         BlockingIOError: another run has changed the champion meanwhile; nothing was changed.
     """
+    best, biencoder = _best(version), _biencoder(version)  # first: refuses in seconds what is not measured
     gate, champion, fault = gate_params(), registry.champion(), _fault(version)
-    against = None if champion is None else _champion_scores(champion, version)
-    best, biencoder = _best(version), _biencoder(version)
+    against = _champion_scores(champion, version) if champion is not None and is_known(champion.tags) else None
     bars = {} if best is None else {f"version {best['version']}, the best of these data": best["ndcg_10"]}
-    if biencoder is not None:
-        bars["the bi-encoder of the same run"] = biencoder
+    bars["the bi-encoder of the same run"] = biencoder
     decision = decide(registry.per_query(version), against, gate, fault, bars)
+    if champion is not None and not is_known(champion.tags):
+        told = f"{champion} has format {format_of(champion.tags)}, not answered here: judged as a first version"
+        decision = replace(decision, reason=f"{told}; {decision.reason}")
     record = _record(version, champion, gate, decision, fault)
     record |= {"best": best, "biencoder_ndcg_10": biencoder}
     now = registry.champion()
@@ -85,16 +88,16 @@ def _data_hash() -> str:
 
 
 def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -> PerQuery:
-    """The champion's metrics per test query; on other data than it was registered with, its weights are tried first."""
+    """The champion's metrics per dev query; on other data than it was registered with, its weights are tried first."""
     if champion.data_hash == _data_hash():
         return _stored_scores(champion, challenger)
-    print(f"gate: evaluating the champion, {champion}, on the new test set", flush=True)
+    print(f"gate: evaluating the champion, {champion}, on the new data", flush=True)
     from rabtriever.search.retriever import Retriever
 
     dataset = load_dataset(_PATHS.prepared)
     try:
         there = Retriever.load(registry.local_folder(champion)).reindexed(dataset.corpus)
-        queries = dataset.split_queries("test")
+        queries = dataset.split_queries("dev")
         run = ranked(lambda depth: there.rank(queries, k=depth), dataset, queries, _DEPTH)
     except (ArtifactMismatchError, FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if type(error).__name__ == "OutOfMemoryError":  # of torch: no fault of the champion's
@@ -103,7 +106,7 @@ def _champion_scores(champion: RegisteredVersion, challenger: RegisteredVersion)
         raise ArtifactMismatchError(
             f"the champion, {champion}, cannot be evaluated: {type(error).__name__}: {error}; {advice}"
         ) from error
-    return score_queries(dataset.qrels["test"], run)
+    return score_queries(dataset.qrels["dev"], run)
 
 
 def _stored_scores(champion: RegisteredVersion, challenger: RegisteredVersion) -> PerQuery:
@@ -123,22 +126,22 @@ def _best(challenger: RegisteredVersion) -> dict[str, Any] | None:
     others = [
         {"version": one.version, "ndcg_10": decision["ndcg_10"]}
         for one in registry.versions()
-        if one.data_hash == challenger.data_hash and one.version != challenger.version
+        if one.data_hash == challenger.data_hash and one.version != challenger.version and is_known(one.tags)
         if not registry.is_withdrawn(one) and (decision := registry.last_decision(one)) and decision["promoted"]
     ]
     return max(others, key=lambda one: one["ndcg_10"], default=None)
 
 
-def _biencoder(challenger: RegisteredVersion) -> float | None:
-    """The nDCG@10 (per cent) of the bi-encoder in the challenger's table, None where the table has no such row."""
-    path = _PATHS.reports / "evaluation.json"
-    evaluation = read_json(path)
-    if evaluation.get("retriever") != challenger.retriever_hash:
+def _biencoder(challenger: RegisteredVersion) -> float:
+    """The nDCG@10 (per cent) of the bi-encoder of the challenger's run on the same dev queries."""
+    path = _PATHS.reports / "gate.json"
+    measured = read_json(path)
+    if measured.get("retriever") != challenger.retriever_hash:
         raise ArtifactMismatchError(
-            f"{path} is of the retriever {str(evaluation.get('retriever'))[:12]}, {challenger} is "
+            f"{path} is of the retriever {str(measured.get('retriever'))[:12]}, {challenger} is "
             f"{challenger.retriever_hash[:12]}; evaluate this one first (dvc repro, or python -m flows.evaluate)"
         )
-    return evaluation["systems"].get("biencoder", {}).get("nDCG@10")
+    return float(measured["biencoder_ndcg_10"])
 
 
 def _fault(version: RegisteredVersion) -> str | None:

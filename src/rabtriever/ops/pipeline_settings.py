@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rabtriever.core import profiles
-from rabtriever.core.artifacts import MANIFEST_NAME
 from rabtriever.core.progress import at_work
 from rabtriever.core.settings import ParamsError, check_sections, flat, load_params, nearest, read_settings, save_param
 from rabtriever.core.stages import Paths
@@ -19,27 +18,24 @@ from rabtriever.ops import environment, gate
 
 _PATHS = Paths()
 _PIPELINE = Path("dvc.yaml")
-_GRAPH = {"rounds", "final_round"}  # read by dvc.yaml itself
 
 
 def check_settings() -> None:
     """Finds what is wrong in params.yaml and around it at the start, and not when a stage comes to it after minutes.
 
     Raises:
-        ParamsError: an unknown section, a wrong entry in `promote`, rounds that do not follow each other, or a value
-            that dvc.yaml reads and that is missing.
+        ParamsError: an unknown section, a wrong entry in `promote`, or a value that dvc.yaml reads and that is
+            missing.
         OSError: a folder that the stages write to is a file or not writable, or DVC's own folder is missing.
         ValueError: such a folder leads out of the repository.
     """
     gate.gate_params()
     settings, sections = read_settings(_PATHS.params), {section for _, section in _listed_sections()}
-    check_sections(_PATHS.params, sections | _GRAPH | {"promote"})
+    check_sections(_PATHS.params, sections | {"promote"})
     known = {**settings, **flat(settings)}
     for name in _interpolated():
         if name not in known:
             raise ParamsError(f"{_PATHS.params}: no key {name}{nearest(name, known)}, which dvc.yaml reads; add it")
-    if "rounds" in settings:
-        _check_rounds(settings)
     environment.check_outputs(_outputs())
 
 
@@ -109,11 +105,11 @@ def adopt_source(data: str | None) -> None:
 
 
 def _stages() -> list[dict[str, Any]]:
-    """What dvc.yaml says of each stage; foreach and matrix keep it under `do`."""
+    """What dvc.yaml says of each stage."""
     stages = read_settings(_PIPELINE).get("stages")
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
         raise ParamsError(f"{_PIPELINE}: stages is {stages!r}, expected a mapping of stages; restore the file")
-    return [stage.get("do", stage) for stage in stages.values()]
+    return list(stages.values())
 
 
 def _listed_sections() -> list[tuple[str, str]]:
@@ -123,28 +119,13 @@ def _listed_sections() -> list[tuple[str, str]]:
 
 
 def _outputs() -> list[str]:
-    """Paths that the stages write and DVC files; that of a round ends before its number."""
+    """Paths that the stages write and DVC files."""
     entries = [one for stage in _stages() for kind in ("outs", "metrics", "plots") for one in stage.get(kind, [])]
     detailed = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries]
     paths = [path for entry in detailed for path, how in entry.items() if how.get("cache", True)]
-    return list(dict.fromkeys(path.split("${")[0].rstrip("/") for path in paths))
+    return list(dict.fromkeys(paths))
 
 
 def _interpolated() -> set[str]:
     """Keys of params.yaml whose values DVC puts into dvc.yaml."""
-    names = re.findall(r"(?<!\\)\$\{\s*([\w.]+)\s*\}", _PIPELINE.read_text(encoding="utf-8"))
-    return {name for name in names if name.split(".")[0] != "item"}
-
-
-def _check_rounds(settings: dict[str, Any]) -> None:
-    """A gap in the rounds, or a final round that is not the last, would serve an older student without a word."""
-    last = settings.get("final_round")
-    count = last + 1 if type(last) is int and last >= 0 else 1
-    starts = [str(_PATHS.teacher / MANIFEST_NAME), *(str(_PATHS.student / str(number)) for number in range(count - 1))]
-    expected = [{"number": number, "start": start} for number, start in enumerate(starts)]
-    if settings["rounds"] != expected or last != count - 1:
-        lines = "; ".join(f"{{number: {one['number']}, start: {one['start']}}}" for one in expected)
-        raise ParamsError(
-            f"{_PATHS.params}: rounds is {settings['rounds']!r} and final_round {last!r}, expected a line for each "
-            f"round up to final_round, each from the one before: {lines}"
-        )
+    return set(re.findall(r"(?<!\\)\$\{\s*([\w.]+)\s*\}", _PIPELINE.read_text(encoding="utf-8")))

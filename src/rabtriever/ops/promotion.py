@@ -10,6 +10,7 @@ from rabtriever.core.settings import bounded
 from rabtriever.data.metrics import Interval, paired_bootstrap, summarise
 
 PerQuery = Mapping[str, Mapping[str, float]]
+SEED = 13  # of the resampling
 _ROUNDING = 1e-9  # of sums in points
 
 
@@ -20,8 +21,7 @@ class GateParams:
     Attributes:
         tolerance: how many points of nDCG@10 the interval may reach below the champion.
         confidence: coverage of the bootstrap interval.
-        bootstrap_samples: resamples of the test queries.
-        seed: of the resampling.
+        bootstrap_samples: resamples of the gate's queries.
         min_ndcg_10: floor on nDCG@10 while there is no champion to compare with.
         min_recall_100: floor on R@100 for every challenger.
         max_total_loss: how many points of nDCG@10 a challenger may lie below the best version of the same data, and
@@ -31,7 +31,6 @@ class GateParams:
     tolerance: float = bounded(ge=0, le=100)
     confidence: float = bounded(gt=0, lt=1)
     bootstrap_samples: int = bounded(ge=100)
-    seed: int = bounded(ge=0)
     min_ndcg_10: float = bounded(ge=0, le=100)
     min_recall_100: float = bounded(ge=0, le=100)
     max_total_loss: float = bounded(ge=0, le=100)
@@ -72,7 +71,7 @@ def decide(
     tolerance; with no champion, when its nDCG@10 is at or above the absolute floor.
 
     Args:
-        challenger: metrics per test query, 0 to 1.
+        challenger: metrics per query, 0 to 1; in a retraining those of the dev queries, which no table reports.
         champion: the champion's on the same queries, None before the first promotion.
         gate: the limits.
         fault: why the challenger's artefact does not load or answer, None when it does.
@@ -108,7 +107,7 @@ def decide(
 
 def _difference(challenger: PerQuery, champion: PerQuery, gate: GateParams) -> Interval:
     points = [{query: 100 * scores["nDCG@10"] for query, scores in side.items()} for side in (challenger, champion)]
-    return paired_bootstrap(*points, samples=gate.bootstrap_samples, seed=gate.seed, confidence=gate.confidence)
+    return paired_bootstrap(*points, samples=gate.bootstrap_samples, seed=SEED, confidence=gate.confidence)
 
 
 def _describe(interval: Interval, gate: GateParams) -> str:

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from rabtriever.core.artifacts import ArtifactMismatchError, read_json, read_manifest, write_json
 from rabtriever.core.stages import Paths
-from rabtriever.data.beir_io import read_qrels, read_run
-from rabtriever.data.metrics import score_queries
 from rabtriever.ops import registry, tracking
 
 
@@ -21,18 +19,16 @@ def run(sections: Sections, paths: Paths, tracker: tracking.StageRun) -> dict[st
     Raises:
         ArtifactMismatchError: reports/ is of another retriever, whose figures would be taken for this one's.
     """
-    evaluation = read_json(paths.reports / "evaluation.json")
+    evaluation, measured = (read_json(paths.reports / name) for name in ("evaluation.json", "gate.json"))
     present = read_manifest(paths.retriever, "retriever", verify=False).hash
-    if evaluation.get("retriever") != present:
-        raise ArtifactMismatchError(
-            f"{paths.reports}/evaluation.json is of the retriever {str(evaluation.get('retriever'))[:12]}, "
-            f"{paths.retriever} is {present[:12]}; evaluate this one first (dvc repro, or python -m flows.evaluate)"
-        )
+    for name, found in (("evaluation.json", evaluation), ("gate.json", measured)):
+        if found.get("retriever") != present:
+            raise ArtifactMismatchError(
+                f"{paths.reports / name} is of the retriever {str(found.get('retriever'))[:12]}, "
+                f"{paths.retriever} is {present[:12]}; evaluate this one first (dvc repro, or python -m flows.evaluate)"
+            )
     data_hash = read_json(paths.reports / "data.json")["hash"]
-    per_query = score_queries(
-        read_qrels(paths.prepared / "qrels/test.tsv"), read_run(paths.reports / "runs/student.trec")
-    )
-    version = registry.register(tracker, paths.retriever, data_hash, evaluation, per_query)
+    version = registry.register(tracker, paths.retriever, data_hash, evaluation, measured["per_query"])
     for name, values in evaluation["systems"].items():
         tracker.log_metrics({f"{name}/{metric}": value for metric, value in values.items() if value is not None})
     # The version's number is this machine's own affair: equal inputs must give an equal file.

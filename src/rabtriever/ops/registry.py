@@ -111,7 +111,7 @@ def register(
         folder: retriever folder; verified against its manifest.
         data_hash: identity of the prepared data.
         evaluation: content of reports/evaluation.json.
-        per_query: metrics of the retriever for each test query, 0 to 1.
+        per_query: metrics of the retriever for each dev query, which the gate compares on, 0 to 1.
 
     Raises:
         ArtifactMismatchError: the folder does not match its manifest, or holds what no version may carry.
@@ -152,7 +152,7 @@ def register(
 
 
 def per_query(version: RegisteredVersion) -> PerQuery:
-    """Returns the metrics per test query (0 to 1) that were stored with a version.
+    """Returns the metrics per dev query (0 to 1) that were stored with a version.
 
     Raises:
         FileNotFoundError: it has lost its files.

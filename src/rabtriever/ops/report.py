@@ -22,7 +22,7 @@ from rabtriever.ops import registry, tracking
 from rabtriever.ops.terminal import one_line
 from rabtriever.ops.version_files import LOST_ADVICE
 
-_SYSTEMS = ("frequency", "bm25", "biencoder", "student", "teacher")
+_SYSTEMS = ("bm25", "biencoder", "student", "teacher")
 _HEADINGS = {"ms_per_query": "ms/query", "ms_per_query_p95": "p95", "bytes_per_document": "bytes/doc"}
 _WIDTH = 118
 
@@ -42,11 +42,25 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
         f"{one_line(evaluation['dataset'])}, {evaluation['split']}: {evaluation['num_queries']} queries, "
         f"{evaluation['num_documents']} documents (metrics in per cent)"
     )
-    retention = evaluation.get("retention")
-    kept = [] if retention is None else [f"retention: the student keeps {retention:.1f} % of the teacher's nDCG@10"]
     calibrated = _calibration(evaluation.get("calibration"))
-    below = [*kept, *calibrated, *_warning(known), *_busy(evaluation.get("timing", {}))]
+    below = [*_gap(evaluation), *calibrated, *_warning(known), *_busy(evaluation.get("timing", {}))]
     return "\n".join([title, "", _drawn(table), *([""] if below else []), *below])
+
+
+def _gap(evaluation: Mapping[str, Any]) -> list[str]:
+    """What reading adds to the bi-encoder in points of nDCG@10, and what the student keeps of it."""
+    gap, closed, over = (evaluation.get(name) for name in ("gap", "gap_closed", "student_vs_biencoder"))
+    if gap is None or over is None:
+        return []
+    lines = [f"student - bi-encoder: {_interval(over, '+.1f')} points of nDCG@10 (95 % interval)"]
+    if closed is None:
+        return [*lines, f"teacher - bi-encoder: {_interval(gap, '+.1f')}: no significant gap for the student to close"]
+    return [*lines, f"teacher - bi-encoder: {_interval(gap, '+.1f')}; gap closed: {_interval(closed, '.0f')} %"]
+
+
+def _interval(found: Mapping[str, float], form: str) -> str:
+    middle = found.get("mean", found.get("value"))
+    return f"{middle:{form}} ({found['low']:{form}} to {found['high']:{form}})"
 
 
 def _drawn(table: Table) -> str:

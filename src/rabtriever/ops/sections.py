@@ -6,15 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_type_hints
 
-from rabtriever.core.settings import load_params
+from rabtriever.core.settings import ParamsError, load_params
 from rabtriever.data import stage as prepare
 from rabtriever.evaluation import stage as evaluate
 from rabtriever.ops.promotion import GateParams
 from rabtriever.training.stages import (
-    backbone,
     build_index,
     distill_student,
-    embed_corpus,
     mine_candidates,
     train_biencoder,
     train_teacher,
@@ -22,10 +20,8 @@ from rabtriever.training.stages import (
 
 _STAGES = (
     prepare,
-    backbone,
     train_biencoder,
     train_teacher,
-    embed_corpus,
     mine_candidates,
     distill_student,
     build_index,
@@ -39,7 +35,12 @@ def check_values(path: str | Path, sections: Iterable[str] = SECTIONS) -> None:
     """Reads sections of params.yaml as their stages will.
 
     Raises:
-        ParamsError: an entry that is unknown, missing, of the wrong type or out of range.
+        ParamsError: an entry that is unknown, missing, of the wrong type or out of range, or one that needs another.
     """
-    for section in sections:
-        load_params(SECTIONS[section], section, path)
+    found = {section: load_params(SECTIONS[section], section, path) for section in sections}
+    index, teacher = found.get("index"), found.get("train_teacher")
+    if index is not None and teacher is not None and index.document_prior and teacher.similarity == 0:
+        raise ParamsError(
+            f"{path}: index.document_prior is true, but train_teacher.similarity is 0, expected above 0: the prior is "
+            "added to the cosine of the score; set one of the two"
+        )

@@ -308,11 +308,10 @@ def _data_tags() -> dict[str, str]:
 
 
 def declared_stage(name: str) -> dict[str, Any]:
-    """What dvc.yaml says of a stage, such as `mine@0`; nothing where there is no such file or stage."""
+    """What dvc.yaml says of a stage; nothing where there is no such file or stage."""
     pipeline = Path("dvc.yaml")
     stages = (yaml.safe_load(pipeline.read_text(encoding="utf-8")) or {}) if pipeline.exists() else {}
-    stage = stages.get("stages", {}).get(name.split("@")[0], {})
-    return stage.get("do", stage)  # foreach and matrix keep the stage under `do`
+    return stages.get("stages", {}).get(name, {})
 
 
 def _dependency_tags(stage: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rabtriever.core.artifacts import ArtifactMismatchError, read_manifest
 from rabtriever.core.stages import Paths
 from rabtriever.ops import gate, local_store, registry, tracking
+from rabtriever.ops.answering import format_of, is_known
 
 _PATHS = Paths()
 _DEFAULT_STORE = Path("mlruns/mlflow.db")
@@ -28,6 +29,10 @@ def check_files() -> None:
     champion = _champion()
     if champion is None:
         return
+    if not is_known(champion.tags):
+        found = format_of(champion.tags)
+        print(f"{champion} has format {found}, which is not answered here; make run trains a new one", flush=True)
+        return
     try:
         read_manifest(registry.local_folder(champion), "retriever")
     except (FileNotFoundError, ArtifactMismatchError) as error:
@@ -45,7 +50,7 @@ def check_answer() -> None:
         ArtifactMismatchError: it does not.
     """
     champion = _champion()
-    if champion is not None:
+    if champion is not None and is_known(champion.tags):
         registry.check_answers(champion)
 
 

@@ -1,4 +1,4 @@
-"""BM25 over document contents: the lexical baseline, and what the first round ranks by where no similarity is known."""
+"""BM25 over document contents: the lexical baseline, and what mining ranks by where the score has no cosine."""
 
 from __future__ import annotations
 

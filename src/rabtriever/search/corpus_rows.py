@@ -1,29 +1,15 @@
-"""A corpus and a changed one: which documents are still themselves, and what to say of one that is not there."""
+"""Documents by id: their rows, whether two are equal, and what to say of one that is not there."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from rabtriever.data.beir_io import Corpus
 from rabtriever.data.documents import Document
 from rabtriever.data.look_alikes import LookAlikes
 
 _MOST_COMPARED = 20_000  # ids that are looked through for one that may have been meant
-
-
-def places(documents: Sequence[Document], corpus: Corpus) -> list[int]:
-    """The rows of documents in another corpus, -1 for those that it lacks or has another text for."""
-    rows = {doc_id: row for row, doc_id in enumerate(corpus)}
-    here = (one.doc_id in corpus and is_same(one, corpus[one.doc_id]) for one in documents)
-    return [rows[one.doc_id] if same else -1 for one, same in zip(documents, here, strict=True)]
-
-
-def is_same(document: Document, other: Document) -> bool:
-    """Whether a document is still itself; ids that are numbers of rows name another one in the next export."""
-    words, others = (set(one.contents.lower().split()) for one in (document, other))
-    return 2 * len(words & others) >= len(words | others)
 
 
 def is_equal(document: Document, other: Document) -> bool:

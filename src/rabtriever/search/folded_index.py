@@ -28,7 +28,7 @@ class FoldedIndex:
 
     def __init__(self, parts: Parts) -> None:
         self._scorer, self._projections = parts.scorer, parts.projections
-        self._open_faiss: Callable[[], Any] = parts.index
+        self._open_faiss: Callable[[], Any] | None = parts.index
         self._folded = on_device(parts.folded)
         self.params = parts.params
 
@@ -37,6 +37,7 @@ class FoldedIndex:
 
     @functools.cached_property
     def _faiss(self) -> Any:
+        assert self._open_faiss is not None
         return self._open_faiss()
 
     @property
@@ -58,7 +59,13 @@ class FoldedIndex:
         return self._scorer.encode(texts)
 
     def shortlist(self, query_embeddings: Tensor, depth: int) -> np.ndarray:
-        """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more."""
+        """(Q, depth) document rows that the FAISS index proposes, -1 where it has no more.
+
+        Raises:
+            ValueError: the corpus is scanned, and the retriever has no shortlist.
+        """
+        if self._projections is None:
+            raise ValueError(f"{len(self):,} documents are scanned; there is no shortlist up to index.exact_up_to")
         with torch.no_grad():
             vectors = self._projections.queries(query_embeddings).float().numpy()
         return self._faiss.search(np.ascontiguousarray(vectors), min(depth, len(self)))[1]

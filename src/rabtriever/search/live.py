@@ -17,7 +17,7 @@ from rabtriever.core.artifacts import Manifest
 from rabtriever.data.documents import Document
 from rabtriever.models.predictor import FoldedDocuments
 from rabtriever.search.calibration import Calibration
-from rabtriever.search.corpus_rows import is_equal, is_same, rows_of, unknown_document
+from rabtriever.search.corpus_rows import is_equal, rows_of, unknown_document
 from rabtriever.search.explanation import Explanation
 from rabtriever.search.filters import Filter, FilterIndex
 from rabtriever.search.ranking import Ranking, ranking
@@ -122,7 +122,7 @@ class LiveRetriever:
         fresh = [one for one, row in zip(documents, here, strict=True) if row is None]
         pool = [] if self._folded is None else [self._folded]
         if fresh:
-            pool.append(self._base.fold_texts([one.contents for one in fresh], self._places(fresh)))
+            pool.append(self._base.fold_texts([one.contents for one in fresh]))
         places = iter(range(len(self._added.documents), len(self._added.documents) + len(fresh)))
         rows = torch.tensor([next(places) if row is None else row for row in here])
         return FoldedDocuments(*(torch.cat(parts)[rows] for parts in zip(*pool, strict=True)))
@@ -133,13 +133,6 @@ class LiveRetriever:
         if row is None or self._added.documents[row].contents != document.contents:
             return None
         return row
-
-    def _places(self, documents: Sequence[Document]) -> dict[int, int]:
-        """Row of the base -> place of a document that replaces it and is still the same one."""
-        rows = {
-            self._known.rows[one.doc_id]: place for place, one in enumerate(documents) if one.doc_id in self._known.rows
-        }
-        return {row: place for row, place in rows.items() if is_same(self._known.documents[row], documents[place])}
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The best documents of each query, best first; fewer than k where fewer are allowed.

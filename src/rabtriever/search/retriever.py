@@ -13,15 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from rabtriever.core.artifacts import Manifest
 from rabtriever.data.beir_io import Corpus, Document, Run
-from rabtriever.models.document_terms import EncodedDocuments, QueryMemory
 from rabtriever.models.predictor import FoldedDocuments
-from rabtriever.search.calibration import Calibration
-from rabtriever.search.corpus_rows import places, rows_of, unknown_document
+from rabtriever.search.corpus_rows import rows_of, unknown_document
 from rabtriever.search.explanation import Explanation, explain
 from rabtriever.search.folded_index import FoldedIndex
 from rabtriever.search.retriever_io import Parts, read_retriever, write_retriever
@@ -55,15 +53,13 @@ class Retriever(FoldedIndex):
         manifest: identity, parents and facts of the folder; None for a retriever assembled in memory.
         version: its number in the registry; None where it was not looked up there.
         params: when and how the shortlist is used.
-        memory: what the training queries tell of documents, for another corpus; None where scores need none.
         calibration: from the score of a hit to the probability that it is right; None where none was fitted.
     """
 
     def __init__(self, parts: Parts, manifest: Manifest | None = None) -> None:
         super().__init__(parts)
         self._documents: tuple[Document, ...] = tuple(parts.corpus.values())
-        self.memory, self.manifest = parts.memory, manifest
-        self.calibration: Calibration | None = parts.calibration
+        self.calibration, self.manifest = parts.calibration, manifest
         self.version: str | None = None
 
     @classmethod
@@ -71,16 +67,33 @@ class Retriever(FoldedIndex):
         cls,
         scorer: Scorer,
         corpus: Corpus,
-        documents: EncodedDocuments,
-        projections: Projections,
+        documents: Tensor,
         params: IndexParams,
-        memory: QueryMemory | None = None,
+        projections: Projections | None = None,
+        folded: FoldedDocuments | None = None,
     ) -> Self:
-        """Builds the index over the documents of the corpus, in its order."""
+        """Builds the index over the documents of the corpus, given their embeddings (N, H) in its order.
+
+        Args:
+            scorer: what scores them.
+            corpus: the documents.
+            documents: their embeddings.
+            params: when and how the shortlist is used.
+            projections: of the shortlist; None where the corpus is scanned.
+            folded: the folded documents, where something was added to them; None folds them here.
+
+        Raises:
+            ValueError: no projections, and a corpus that is not scanned.
+        """
+        folded = scorer.fold(documents) if folded is None else folded
+        if projections is None:
+            if len(corpus) > params.exact_up_to:
+                raise ValueError(f"{len(corpus):,} documents are over index.exact_up_to: train a shortlist for them")
+            return cls(Parts(scorer, corpus, folded, params))
         with torch.no_grad():
             vectors = projections.documents(documents).float().numpy()
         index = build_faiss(vectors, params.factory)
-        return cls(Parts(scorer, corpus, scorer.fold(documents), projections, lambda: index, params, memory))
+        return cls(Parts(scorer, corpus, folded, params, projections, lambda: index))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -105,12 +118,13 @@ class Retriever(FoldedIndex):
             card: text of its MODEL_CARD.md; None for a folder without.
         """
         corpus = {document.doc_id: document for document in self._documents}
-        made = (self._scorer, corpus, self._folded, self._projections, lambda: self._faiss, self.params, self.memory)
-        self.manifest = write_retriever(folder, Parts(*made, self.calibration), parents, info, card)
+        index = None if self._projections is None else lambda: self._faiss
+        made = Parts(self._scorer, corpus, self._folded, self.params, self._projections, index, self.calibration)
+        self.manifest = write_retriever(folder, made, parents, info, card)
         return self.manifest
 
     def __repr__(self) -> str:
-        encoder = self._scorer.encoder.compared
+        encoder = self._scorer.encoder
         kind = getattr(encoder.model.config, "model_type", type(encoder.model).__name__)
         version = f"version {self.version}" if self.version else "no version"
         identity = f"hash {self.manifest.hash[:12]}" if self.manifest else "not saved"
@@ -167,7 +181,7 @@ class Retriever(FoldedIndex):
         return hits
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """The scores of any texts for one query, as documents of which the training queries tell nothing.
+        """The scores of any texts for one query, without the document prior.
 
         States of texts are kept for the next call, by all retrievers in the process with the same encoder.
 
@@ -181,27 +195,19 @@ class Retriever(FoldedIndex):
             return []
         return self._scorer.scores(self._scorer.encode([query]), self.fold_texts(texts))[0].tolist()
 
-    def fold_texts(self, texts: Sequence[str], places: Mapping[int, int] | None = None) -> FoldedDocuments:
-        """The index's view of texts that are encoded alone, where they are scanned.
+    def fold_texts(self, texts: Sequence[str]) -> FoldedDocuments:
+        """The index's view of texts that are encoded alone, where they are scanned; without the document prior.
 
         Args:
             texts: contents of documents, one at least.
-            places: row of a document -> place of a text that is still this document, so that it keeps what the
-                training queries tell of it.
 
         Raises:
             ValueError: a text is not Unicode text, or the tokenizer leaves nothing of it.
         """
         for number, text in enumerate(texts):
             check_unicode(text, f"text {number}")
-        states = SHARED.of(self._encoder_identity, texts, self._scorer.encode_documents)
-        memory = self.memory
-        if memory is not None:
-            moved = np.full(len(self._documents), -1)
-            for row, place in (places or {}).items():
-                moved[row] = place
-            memory = memory.moved(moved)
-        return on_device(self._scorer.fold(self._scorer.documents(states, memory)))
+        embeddings = SHARED.of(self._encoder_identity, texts, self._scorer.encode_documents)
+        return on_device(self._scorer.fold(embeddings))
 
     @functools.cached_property
     def _encoder_identity(self) -> str:
@@ -245,19 +251,13 @@ class Retriever(FoldedIndex):
         }
 
     def reindexed(self, corpus: Corpus) -> Self:
-        """The same weights over another corpus, in memory; the shortlist's projections stay as they are.
-
-        What the training queries told of a document is kept where the other corpus has it: under the same id, with
-        half of all their words in common.
-        """
+        """The same weights over another corpus, in memory, scanned whatever its size and without the document prior."""
+        scorer = self._scorer
         scorer = self._scorer
         contents = [document.contents for document in corpus.values()]
-        states = scorer.encode_documents(contents, "encoding the corpus")
-        memory = self.memory.moved(places(self._documents, corpus)) if self.memory is not None else None
-        # a factory that needs training data may not fit another corpus: the scan is exact whatever its size
-        params = replace(self.params, factory="Flat", exact_up_to=max(self.params.exact_up_to, len(corpus)))
-        documents = scorer.documents(states, memory)
-        made = type(self).assemble(scorer, corpus, documents, self._projections, params, memory)
+        documents = scorer.encode_documents(contents, "encoding the corpus")
+        params = replace(self.params, exact_up_to=max(self.params.exact_up_to, len(corpus)))
+        made = type(self).assemble(scorer, corpus, documents, params)
         made.calibration = self.calibration
         return made
 

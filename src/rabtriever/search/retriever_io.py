@@ -23,11 +23,9 @@ from rabtriever.core.artifacts import (
 from rabtriever.core.tensors import restore, tensor_file
 from rabtriever.data.beir_io import Corpus, read_corpus, write_corpus
 from rabtriever.lm.backbone import default_device
-from rabtriever.lm.encoder import Encoder
 from rabtriever.lm.loading import load_backbone
 from rabtriever.lm.prompt import Prompt, PromptParams
-from rabtriever.models.document_terms import MEMORY, QueryMemory, read_memory, save_memory
-from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments
+from rabtriever.models.predictor import FoldedDocuments, Predictor
 from rabtriever.search.calibration import CALIBRATION, Calibration, read_calibration, write_calibration
 from rabtriever.search.scorer import Scorer
 from rabtriever.search.shortlist import IndexParams, Projections
@@ -35,9 +33,6 @@ from rabtriever.search.shortlist import IndexParams, Projections
 KIND = "retriever"
 SETTINGS = "settings.json"  # in a file, so that a retriever that searches otherwise is another one by its hash
 _SHORTLIST, _PROJECTIONS, _PREDICTOR = "shortlist.faiss", "shortlist.safetensors", "predictor.safetensors"
-# a champion registered before there was a choice has no order in its manifest
-_BEFORE_ORDER = {"order": "document_first"}
-_BEFORE_CALIBRATION = {"precision": 0.9}  # one without a calibration; the value decides nothing
 
 
 class Parts(NamedTuple):
@@ -47,20 +42,18 @@ class Parts(NamedTuple):
         scorer: encoders, predictor and answer direction.
         corpus: documents by id, in row order.
         folded: the index's view of the documents.
-        projections: of the shortlist.
-        index: gives the FAISS index of the shortlist, which takes time to read and only large corpora need.
         params: when and how the shortlist is used.
-        memory: what the training queries tell of documents; None where scores need none.
+        projections: of the shortlist; None where the corpus is scanned.
+        index: gives the FAISS index of the shortlist, which takes time to read; None where the corpus is scanned.
         calibration: from score to probability; None where none was fitted.
     """
 
     scorer: Scorer
     corpus: Corpus
     folded: FoldedDocuments
-    projections: Projections
-    index: Callable[[], Any]
     params: IndexParams
-    memory: QueryMemory | None
+    projections: Projections | None = None
+    index: Callable[[], Any] | None = None
     calibration: Calibration | None = None
 
 
@@ -74,25 +67,25 @@ def read_retriever(folder: str | Path) -> tuple[Parts, Manifest]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder, KIND)
-    # one registered before the file was has its settings in the manifest
-    settings = read_json(folder / SETTINGS) if SETTINGS in manifest.files else manifest.info
     try:
-        params = IndexParams(**{**_BEFORE_CALIBRATION, **settings["index"]})
-        scorer = _load_scorer(folder, settings)
-    except (KeyError, TypeError) as error:
+        settings = read_json(folder / SETTINGS)
+        scorer, params = _load_scorer(folder, settings), IndexParams(**settings["index"])
+    except (FileNotFoundError, KeyError, TypeError) as error:
         raise ArtifactMismatchError(
             f"{folder} has other settings than this code knows ({type(error).__name__}: {error}); search it with "
             "the code that wrote it, or build the index again"
         ) from error
     tensors = _read_tensors(folder / "documents.safetensors")
     folded = FoldedDocuments(tensors["additive"], tensors["products"], tensors["bias"])
-    projections = Projections(scorer.encoder.width, params.dimension)
-    restore(projections, _read_tensors(folder / _PROJECTIONS), folder / _PROJECTIONS)
     corpus = read_corpus(folder / "corpus.jsonl")
     _check_counts(folder, {"texts": len(corpus), "folded documents": len(folded.bias)})
+    calibration = read_calibration(folder / CALIBRATION)
+    if _SHORTLIST not in manifest.files:
+        return Parts(scorer, corpus, folded, params, calibration=calibration), manifest
+    projections = Projections(scorer.encoder.width, params.dimension)
+    restore(projections, _read_tensors(folder / _PROJECTIONS), folder / _PROJECTIONS)
     index = partial(_read_index, folder, len(corpus))
-    memory, calibration = read_memory(folder / MEMORY), read_calibration(folder / CALIBRATION)
-    return Parts(scorer, corpus, folded, projections, index, params, memory, calibration), manifest
+    return Parts(scorer, corpus, folded, params, projections, index, calibration), manifest
 
 
 def write_retriever(
@@ -107,22 +100,15 @@ def write_retriever(
         info: further facts for the manifest.
         card: what people read of it, as Markdown.
     """
-    import faiss
-
     scorer = made.scorer
     with atomic_folder(folder) as target:
-        scorer.encoder.compared.save(target / "encoder")
-        if scorer.document_encoder.compared is not scorer.encoder.compared:
-            scorer.document_encoder.compared.save(target / "document_encoder")
-        if scorer.encoder.read is not None:
-            scorer.encoder.read.save(target / "reader")
+        scorer.encoder.save(target / "encoder")
         state = {**scorer.predictor.state_dict(), "direction": scorer.direction}
         _write_tensors(target / _PREDICTOR, state)
         _write_tensors(target / "documents.safetensors", made.folded._asdict())
-        if made.memory is not None:
-            save_memory(target / MEMORY, made.memory)
-        _write_tensors(target / _PROJECTIONS, made.projections.state_dict())
-        faiss.write_index(made.index(), str(target / _SHORTLIST))
+        if made.projections is not None and made.index is not None:
+            _write_tensors(target / _PROJECTIONS, made.projections.state_dict())
+            _write_index(target / _SHORTLIST, made.index())
         write_corpus(target / "corpus.jsonl", made.corpus)
         if made.calibration is not None:
             write_calibration(target / CALIBRATION, made.calibration)
@@ -158,23 +144,20 @@ def _read_index(folder: Path, documents: int) -> Any:
     return index
 
 
+def _write_index(path: Path, index: Any) -> None:
+    import faiss
+
+    faiss.write_index(index, str(path))
+
+
 def _load_scorer(folder: Path, settings: dict[str, Any]) -> Scorer:
-    device = default_device()
-    encoder = load_backbone(folder / "encoder", device=device)
-    apart, own = folder / "document_encoder", folder / "reader"
-    documents = load_backbone(apart, device=device) if apart.is_dir() else encoder
-    read = load_backbone(own, device=device) if own.is_dir() else None
+    encoder = load_backbone(folder / "encoder", device=default_device())
     state = _read_tensors(folder / _PREDICTOR)
     direction = state.pop("direction")
-    predictor = FoldablePredictor(encoder.width, **settings["predictor"])
+    predictor = Predictor(encoder.width, **settings["predictor"])
     restore(predictor, state, folder / _PREDICTOR)
-    return Scorer(
-        Encoder(encoder, read),
-        Encoder(documents, read),
-        Prompt(encoder.tokenizer, PromptParams(**{**_BEFORE_ORDER, **settings["prompt"]}), encoder.context),
-        predictor.eval(),
-        direction,
-    )
+    prompt = Prompt(encoder.tokenizer, PromptParams(**settings["prompt"]), encoder.context)
+    return Scorer(encoder, prompt, predictor.eval(), direction)
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

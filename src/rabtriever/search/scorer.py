@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.lm.backbone import default_device
-from rabtriever.lm.encoder import Encoder
+from rabtriever.lm.backbone import Backbone, default_device
 from rabtriever.lm.prompt import Prompt
-from rabtriever.models.document_terms import EncodedDocuments, QueryMemory, encoded_documents, score_weights
-from rabtriever.models.predictor import FoldablePredictor, FoldedDocuments, FoldedQueries, Predictor, folded_scores
+from rabtriever.models.predictor import FoldedDocuments, FoldedQueries, Predictor, folded_scores
 from rabtriever.search.texts import text_list
 
 ENCODE_BATCH = 256
@@ -36,24 +33,22 @@ def exact_products() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Encoders, predictor and answer direction: all that a score needs but the documents.
+    """Encoder, predictor and answer direction: all that a score needs but the documents.
 
     Attributes:
-        encoder: encodes queries.
-        document_encoder: encodes documents; of the same models unless the query side has an adapter.
+        encoder: encodes queries and documents, each alone.
         prompt: segments of both.
         predictor: the distilled predictor.
-        direction: (H,) w_yes - w_no of the head that the teacher answers with, times the weight of the yes/no logit.
+        direction: (H,) w_yes - w_no of the head that the teacher answers with.
     """
 
-    encoder: Encoder
-    document_encoder: Encoder
+    encoder: Backbone
     prompt: Prompt
     predictor: Predictor
     direction: Tensor
 
     def encode(self, texts: Iterable[str], label: str | None = None) -> Tensor:
-        """(Q, W) states of the queries alone.
+        """(Q, H) embeddings of queries encoded alone.
 
         Raises:
             TypeError: not a list of texts.
@@ -62,38 +57,20 @@ class Scorer:
         return torch.from_numpy(self.encoder.encode(ids, ENCODE_BATCH, label))
 
     def encode_documents(self, texts: Iterable[str], label: str | None = None) -> Tensor:
-        """(N, W) states of documents alone, from their contents.
+        """(N, H) embeddings of documents encoded alone, from their contents.
 
         Raises:
             TypeError: not a list of texts.
         """
         ids = self.prompt.document.ids(text_list(texts, "texts"))
-        return torch.from_numpy(self.document_encoder.encode(ids, ENCODE_BATCH, label))
+        return torch.from_numpy(self.encoder.encode(ids, ENCODE_BATCH, label))
 
-    def documents(self, states: Tensor, memory: QueryMemory | None) -> EncodedDocuments:
-        """All that scores need of documents.
+    def against(self, documents: Tensor) -> Callable[[Tensor], np.ndarray]:
+        """A function from query embeddings (Q, H) to their (Q, N) scores with these documents (N, H), folded once."""
+        return functools.partial(self.scores, documents=on_device(self.fold(documents)))
 
-        Args:
-            states: (N, W) as `encode_documents` gives them.
-            memory: what the training queries tell of these documents, by row; None where scores need none.
-        """
-        weights = score_weights(self.document_encoder.compared)._replace(similarity=self.predictor.similarity)
-        return encoded_documents(states, weights, memory, self.predictor.width)
-
-    def against(self, documents: EncodedDocuments) -> Callable[[Tensor], np.ndarray]:
-        """A function from (Q, W) query states to their (Q, N) scores with all of these N documents.
-
-        Documents are folded once where the predictor folds; else it runs over blocks of them for each call.
-        """
-        if isinstance(self.predictor, FoldablePredictor):
-            return functools.partial(self.scores, documents=on_device(self.fold(documents)))
-        device = default_device()
-        predictor = copy.deepcopy(self.predictor).to(device)  # the scorer's own is saved, or trained on
-        moved, direction = documents.to(device), self.direction.to(device)
-        return lambda queries: predictor.all_scores(queries.to(device), moved, direction).cpu().numpy()
-
-    def fold(self, documents: EncodedDocuments) -> FoldedDocuments:
-        """The index's view of documents; the predictor has to be a FoldablePredictor."""
+    def fold(self, documents: Tensor) -> FoldedDocuments:
+        """The index's view of document embeddings (N, H)."""
         return self.predictor.fold_documents(documents, self.direction)
 
     def scores(self, query_embeddings: Tensor, documents: FoldedDocuments) -> np.ndarray:
@@ -111,7 +88,7 @@ class Scorer:
 
 
 def inner_products(documents: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from (Q, W) vectors of queries to their (Q, N) products with these (N, W); as a scan of the student's.
+    """A function from (Q, H) vectors of queries to their (Q, N) products with these (N, H); as a scan of the student's.
 
     So the two are timed on the same device: on a CPU numpy multiplies, on a GPU torch, in full float32.
     """

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from rabtriever.core.settings import bounded
-from rabtriever.models.document_terms import EncodedDocuments
 from rabtriever.models.predictor import spread
 
 CELLS_PER_PROBE = 16
@@ -25,6 +24,8 @@ class IndexParams:
     """Section `index` of params.yaml.
 
     Attributes:
+        document_prior: whether what the training queries tell about documents is added to the scores; see
+            models/document_prior.py.
         exact_up_to: largest corpus that is scanned exactly; above it the shortlist is used.
         depth: documents the shortlist proposes; the folded predictor scores these. Not under 100, the largest cut-off
             of the metrics: an evaluation would be given more proposals than a search. A query with fewer proposals is
@@ -32,22 +33,15 @@ class IndexParams:
         dimension: width of the shortlist's vectors.
         factory: FAISS index factory string (inner product), such as `Flat`, `HNSW32`, `IVF1024,SQ8`; its vectors are
             one number longer than `dimension`.
-        steps: optimiser steps of the two projections.
-        learning_rate: peak learning rate.
-        queries: queries in a step.
-        documents: documents in a step.
         precision: share of right hits wanted at the threshold of the calibration. A threshold is the smallest
             `relevance_score` from which on hits of dev queries are right in at least this share.
     """
 
+    document_prior: bool
     exact_up_to: int = bounded(ge=0)
     depth: int = bounded(ge=100)
     dimension: int = bounded(ge=1)
     factory: str
-    steps: int = bounded(ge=0)
-    learning_rate: float = bounded(gt=0)
-    queries: int = bounded(ge=1)
-    documents: int = bounded(ge=2)
     precision: float = bounded(gt=0, lt=1)
 
 
@@ -55,7 +49,7 @@ class Projections(nn.Module):
     """Affine maps of standardised states onto shortlist vectors; the document's last entry is its bias.
 
     Args:
-        width: size of the query states, H or 2H.
+        width: size of an embedding, H.
         dimension: shortlist vector size before the bias, s.
     """
 
@@ -68,9 +62,9 @@ class Projections(nn.Module):
             self.register_buffer(f"{side}_scale", torch.ones(width))
 
     @torch.no_grad()
-    def standardise(self, queries: Tensor, documents: EncodedDocuments) -> None:
-        """Sets the standardisation from (Q, W) query states and documents."""
-        for side, states in (("query", queries), ("document", self._seen(documents))):
+    def standardise(self, queries: Tensor, documents: Tensor) -> None:
+        """Sets the standardisation from the embeddings of queries (Q, H) and documents (N, H)."""
+        for side, states in (("query", queries), ("document", documents)):
             getattr(self, f"{side}_mean").copy_(states.mean(0))
             getattr(self, f"{side}_scale").copy_(spread(states))
 
@@ -79,16 +73,9 @@ class Projections(nn.Module):
         vectors = self.query((states - self.query_mean) / self.query_scale)
         return torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
 
-    def documents(self, documents: EncodedDocuments) -> Tensor:
-        """(N, s + 1) document vectors; the offset is added to the bias."""
-        vectors = self.document((self._seen(documents) - self.document_mean) / self.document_scale)
-        return torch.cat([vectors[..., :-1], vectors[..., -1:] + documents.document_bias[..., None]], dim=-1)
-
-    def _seen(self, documents: EncodedDocuments) -> Tensor:
-        """(N, W) the states turned to their document_vectors, and beside them, where others are read, those."""
-        turned = documents.document_vectors * documents.states.norm(dim=-1, keepdim=True)
-        apart = len(self.document_mean) > documents.states.shape[-1]
-        return torch.cat([turned, documents.states], dim=-1) if apart else turned
+    def documents(self, states: Tensor) -> Tensor:
+        """(N, s + 1) document vectors."""
+        return self.document((states - self.document_mean) / self.document_scale)
 
 
 def build_faiss(vectors: np.ndarray, factory: str) -> Any:

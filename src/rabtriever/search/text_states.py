@@ -63,7 +63,7 @@ class TextStates:
 
 
 def encoder_identity(manifest: Manifest, prompt: PromptParams) -> str:
-    """What a text's state depends on: the files of the models that read documents, and the prompt.
+    """What a text's state depends on: the files of the encoder, and the prompt.
 
     Versions that differ elsewhere, such as in the predictor, have it in common.
 
@@ -71,15 +71,7 @@ def encoder_identity(manifest: Manifest, prompt: PromptParams) -> str:
         manifest: of the retriever folder.
         prompt: its templates.
     """
-    names = list(manifest.files)
-    apart = any(name.startswith("document_encoder/") for name in names)
-    folders = {"document_encoder/" if apart else "encoder/": "encoder/", "reader/": "reader/"}
-    files = sorted(
-        (known + name.removeprefix(folder), manifest.files[name]["sha256"])
-        for folder, known in folders.items()
-        for name in names
-        if name.startswith(folder)
-    )
+    files = sorted((name, file["sha256"]) for name, file in manifest.files.items() if name.startswith("encoder/"))
     return hashlib.sha256(json.dumps([files, asdict(prompt)]).encode()).hexdigest()
 
 

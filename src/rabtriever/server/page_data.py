@@ -31,7 +31,7 @@ def overview(finished: Finished) -> dict[str, Any]:
         "queries": evaluation["num_queries"],
         "documents": evaluation["num_documents"],
         "retriever": evaluation["retriever"],
-        "retention": evaluation.get("retention"),
+        "gap_closed": evaluation.get("gap_closed"),
         "systems": finished.systems,
         "metrics": evaluation["systems"],
         "examples": [sample["query"] for sample in finished.samples],

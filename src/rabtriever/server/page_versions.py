@@ -132,7 +132,7 @@ def _in_force(version: RegisteredVersion, settings: list[tuple[int, str, dict[st
 
 
 def _regressed(version: RegisteredVersion, base: RegisteredVersion, texts: Mapping[str, str]) -> dict[str, Any] | None:
-    """The queries that lost most nDCG@10 against another version; None where the two have different queries."""
+    """The dev queries that lost most nDCG@10 against another version; None where the two have different queries."""
     from rabtriever.ops import registry
 
     try:

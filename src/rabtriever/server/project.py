@@ -14,7 +14,7 @@ from rabtriever.core.stages import Paths
 from rabtriever.data.beir_io import DataContractError, Dataset, Run, load_dataset, read_run
 from rabtriever.data.statistics import normalised
 
-ORDER = ("bm25", "biencoder", "student", "teacher", "frequency")  # of systems, as the page shows them
+ORDER = ("bm25", "biencoder", "student", "teacher")  # of systems, as the page shows them
 PerQuery = dict[str, dict[str, dict[str, float]]]
 _READ = ("evaluation.json", "per_query.tsv", "data.json", "samples.json")
 

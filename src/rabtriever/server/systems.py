@@ -19,7 +19,7 @@ from rabtriever.core.artifacts import ArtifactMismatchError, read_manifest
 from rabtriever.core.settings import load_params
 from rabtriever.core.stages import Paths
 from rabtriever.core.vectors import top_rows, unit
-from rabtriever.data.beir_io import Document, read_corpus
+from rabtriever.data.beir_io import Document
 from rabtriever.server.project import Project
 
 MOST_ENCODED = 20_000  # documents that are encoded for the bi-encoder: some minutes on two cores
@@ -189,18 +189,12 @@ class _LiveTeacher:
     """The teacher of the project folder; it reads whatever documents it is given."""
 
     def __init__(self, paths: Paths) -> None:
-        from rabtriever.models.document_terms import MEMORY, read_memory, score_weights
         from rabtriever.models.reranker import Reranker
-        from rabtriever.training.model_io import open_teacher
+        from rabtriever.training.model_io import open_model
 
         with _same_precision():
-            opened = open_teacher(paths.teacher, *_parents(paths))
-        self._reranker = Reranker(opened.backbone, opened.prompt, opened.reader, opened.prefix)
-        self._weights, self._memory = score_weights(opened.backbone), read_memory(paths.embeddings / MEMORY)
-        if self._weights.need_memory and self._memory is None:
-            raise FileNotFoundError(f"there is no {paths.embeddings / MEMORY}, which the score needs; run dvc repro")
-        corpus = read_corpus(paths.prepared / "corpus.jsonl").values()
-        self._rows, self._row_of = len(corpus), {document.contents: row for row, document in enumerate(corpus)}
+            teacher, prompt, _ = open_model(paths.teacher, "teacher", *_parents(paths))
+        self._reranker = Reranker(teacher, prompt)
 
     @classmethod
     def open(cls, paths: Paths, documents: Sequence[Document], before: _LiveTeacher | None) -> _LiveTeacher:
@@ -209,29 +203,17 @@ class _LiveTeacher:
 
     def read(self, query: str, documents: Sequence[Document]) -> list[tuple[str, float]]:
         """The documents in the teacher's order, with its scores."""
-        from rabtriever.models.document_terms import encoded_documents
-
         if not documents:
             return []
         reranker = self._reranker
-        asked, texts = reranker.prompt.query.ids([query]), [document.contents for document in documents]
-        ids = reranker.prompt.document.ids(texts)
-        memory = self._memory.moved(self._places(texts)) if self._memory is not None else None
-        encoded = encoded_documents(reranker.backbone.encode(ids, _BATCH), self._weights, memory)
+        asked = reranker.prompt.query.ids([query])
+        ids = reranker.prompt.document.ids([document.contents for document in documents])
         pairs = np.array([(0, row) for row in range(len(documents))], dtype=np.int64)
         scores = np.empty(len(documents), dtype=np.float32)
-        for part in reranker.annotate(asked, ids, pairs, _BATCH, encoded=encoded):
+        for part in reranker.score_pairs(asked, ids, pairs, _BATCH):
             scores[part.pairs] = part.scores
         found = [(document.doc_id, float(score)) for document, score in zip(documents, scores, strict=True)]
         return sorted(found, key=lambda hit: (-hit[1], hit[0]))
-
-    def _places(self, texts: Sequence[str]) -> np.ndarray:
-        """For each row of the prepared corpus its place among some texts, -1 where it is not among them."""
-        places = np.full(self._rows, -1, dtype=np.int64)
-        for place, text in enumerate(texts):
-            if (row := self._row_of.get(text)) is not None:
-                places[row] = place
-        return places
 
 
 @contextlib.contextmanager

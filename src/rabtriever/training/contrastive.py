@@ -1,7 +1,7 @@
-"""Contrastive training with both sides encoded alone: the warm-up of the small backbone, and the bi-encoder baseline.
+"""Contrastive training with both sides encoded alone: the bi-encoder, which the teacher starts from.
 
-Both are one Lightning module, with negatives of the batch and mined ones; the warm-up adds a language-modelling term.
-The bi-encoder is what a user would train instead of a distilled reranker, so it has to be trained as well as we can.
+It has negatives of the batch and mined ones, and for a model from scratch a language-modelling term. A user would train
+it instead of a distilled reranker, so it has to be trained as well as we can.
 """
 
 from __future__ import annotations
@@ -24,30 +24,29 @@ from rabtriever.training.losses import in_batch_loss
 from rabtriever.training.trainer import LanguageModelModule
 
 LANGUAGE_POSITIONS = 512
+MINING_DEPTH = 8  # hard negatives of a query are drawn from its first wrong documents
 
 
 @dataclass(frozen=True)
-class ContrastiveParams:
-    """Numbers of a contrastive training run.
+class BiencoderParams:
+    """Section `train_biencoder` of params.yaml.
 
     Attributes:
         steps: optimiser steps.
         batch_size: queries in a step, each with one positive; all documents of the batch are compared with all queries.
         hard_negatives: mined negatives added for each query.
-        mining_depth: the hard negatives of a query are drawn from its first `mining_depth` wrong documents.
         refresh_every: steps between two minings with the current weights; only with hard negatives.
         temperature: divides the cosine.
         language_model: weight of the next-token loss over both segments.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
         gradient_checkpointing: layers are computed a second time for the gradients, which saves most of the memory.
         optimizer: `muon` for the matrices of a model trained from scratch, `adamw` for a pretrained one.
-        learning_rate, weight_decay: see StepModule.
+        learning_rate: see StepModule.
     """
 
     steps: int = bounded(ge=0)
     batch_size: int = bounded(ge=2)
     hard_negatives: int = bounded(ge=0)
-    mining_depth: int = bounded(ge=1)
     refresh_every: int = bounded(ge=1)
     temperature: float = bounded(gt=0)
     language_model: float = bounded(ge=0)
@@ -55,18 +54,6 @@ class ContrastiveParams:
     gradient_checkpointing: bool
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = bounded(gt=0)
-    weight_decay: float = bounded(ge=0)
-
-
-@dataclass(frozen=True)
-class BiencoderParams(ContrastiveParams):
-    """Sections `train_biencoder` and `train_late_interaction`: what is trained from the warmed-up backbone.
-
-    Attributes:
-        start_share: share of that backbone in the average of weights that training ends with; see averaging.py.
-    """
-
-    start_share: float = bounded(ge=0, le=1)
 
 
 class ContrastiveModule(LanguageModelModule):
@@ -87,7 +74,7 @@ class ContrastiveModule(LanguageModelModule):
         judgements: Judgements,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
-        params: ContrastiveParams,
+        params: BiencoderParams,
         seed: int,
     ) -> None:
         if params.language_model > 0 and backbone.attention == "segment":
@@ -132,8 +119,7 @@ class ContrastiveModule(LanguageModelModule):
 
     def mine(self) -> np.ndarray:
         """(Q, depth) hard negatives of every query with the current weights, -1 where there are fewer."""
-        ids, depth = (self.query_ids, self.document_ids), self.params.mining_depth
-        return mine_with_cosine(self.backbone, self.judgements, *ids, depth, unlabelled=False)[0]
+        return mine_with_cosine(self.backbone, self.judgements, self.query_ids, self.document_ids)
 
     def _next_token_loss(self, states: Tensor, ids: Tensor, mask: Tensor, rng: np.random.Generator) -> Tensor:
         """Next-token loss at a sample of positions: the head over a whole batch would cost more than the layers."""
@@ -177,24 +163,18 @@ def mine_with_cosine(
     judgements: Judgements,
     query_ids: Sequence[Sequence[int]],
     document_ids: Sequence[Sequence[int]],
-    depth: int,
-    batch_size: int = 256,
     label: str | None = None,
-    unlabelled: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The documents most similar to each query by the cosine of states encoded alone, its positives left out.
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Hard negatives: the documents most similar to each query by the cosine of texts encoded alone.
+
+    Its positives are left out, and so are documents without any judgement.
 
     Returns:
-        Judged documents (hard negatives) and documents without any judgement, both (Q, depth) rows, best first, -1
-        where there are fewer; (Q, 0) of the latter without `unlabelled`.
+        (Q, MINING_DEPTH) rows, best first, -1 where there are fewer.
     """
     documents = unit(backbone.encode(document_ids, batch_size))
     queries = unit(backbone.encode(query_ids, batch_size, label))
-    negatives, others = [], []
-    for start in range(0, len(queries), 512):
-        scores = queries[start : start + 512] @ documents.T
-        negatives.append(judgements.hardest(scores, start, depth, eligible=True))
-        if unlabelled:
-            others.append(judgements.hardest(scores, start, depth, eligible=False))
-    none = np.empty((len(queries), 0), dtype=np.int64)
-    return np.concatenate(negatives), np.concatenate(others) if unlabelled else none
+    starts = range(0, len(queries), 512)
+    scores = ((start, queries[start : start + 512] @ documents.T) for start in starts)
+    return np.concatenate([judgements.hardest(part, start, MINING_DEPTH) for start, part in scores])

@@ -1,4 +1,4 @@
-"""The store of document states, sharded and resumable, and of what the training queries tell of the documents."""
+"""The store of document embeddings, sharded and resumable."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rabtriever.core.artifacts import ArtifactMismatchError, atomic_write, read_manifest
+from rabtriever.core.artifacts import ArtifactMismatchError, atomic_write
 from rabtriever.core.progress import track
-from rabtriever.lm.encoder import Encoder
-from rabtriever.models.document_terms import MEMORY, EncodedDocuments, ScoreWeights, encoded_documents, read_memory
+from rabtriever.lm.backbone import Backbone
 
 
 def write_shards(
-    encoder: Encoder, sequences: Sequence[Sequence[int]], folder: Path, shard_size: int, batch_size: int
+    encoder: Backbone, sequences: Sequence[Sequence[int]], folder: Path, shard_size: int = 50_000, batch_size: int = 256
 ) -> int:
-    """Encodes token sequences into `folder/shard-NNNNN.npy`, (rows, W) float32 each; finished shards are skipped.
+    """Encodes token sequences into `folder/shard-NNNNN.npy`, (rows, H) float32 each; finished shards are skipped.
 
     Args:
         encoder: of the teacher.
@@ -31,7 +30,7 @@ def write_shards(
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = 0
-    for number, start in enumerate(track(range(0, len(sequences), shard_size), "embed_corpus: shards")):
+    for number, start in enumerate(track(range(0, len(sequences), shard_size), "mine: documents")):
         path = folder / f"shard-{number:05d}.npy"
         if path.is_file():
             found += 1
@@ -49,22 +48,16 @@ def copy_shards(source: Path, target: Path) -> None:
 
 
 def read_embeddings(folder: str | Path, rows: int) -> np.ndarray:
-    """All states of a store, (N, W) float32; one shard stays memory-mapped, several are joined.
+    """All states of a store, (N, H) float32; one shard stays memory-mapped, several are joined.
 
     Raises:
         ArtifactMismatchError: the shards do not add up to `rows`.
     """
-    shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(Path(folder).glob("shard-*.npy"))]
+    shards = [np.load(path, mmap_mode="c", allow_pickle=False) for path in sorted(Path(folder).glob("shard-*.npy"))]
     found = sum(len(shard) for shard in shards)
     if found != rows:
         raise ArtifactMismatchError(
             f"{folder}: {found} document states in {len(shards)} shards, but the corpus has {rows} documents: "
-            "run the stage embed_corpus again"
+            "run the stage mine again"
         )
     return shards[0] if len(shards) == 1 else np.concatenate(shards)
-
-
-def read_documents_encoded(folder: str | Path, rows: int, weights: ScoreWeights) -> EncodedDocuments:
-    """All that scores need of the documents of a store, under these weights; raises what `read_embeddings` does."""
-    width = read_manifest(folder, "embeddings", verify=False).info["width"]
-    return encoded_documents(read_embeddings(folder, rows), weights, read_memory(Path(folder) / MEMORY), width)

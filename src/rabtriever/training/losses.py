@@ -6,7 +6,6 @@ it punishes the student for putting mass where the teacher has none (Rabtriever,
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -69,26 +68,6 @@ def in_batch_loss(scores: Tensor, target: Tensor, blocked: Tensor) -> Tensor:
     return F.cross_entropy(scores.masked_fill(blocked & ~keep, float("-inf")), target)
 
 
-def margin_mse(student_scores: Tensor, teacher_scores: Tensor, mask: Tensor) -> Tensor:
-    """Squared error of the student's margins: the teacher's best candidate against every other one of its list.
-
-    Only differences count, so neither side's offset does (MarginMSE, Hofstätter et al., arXiv 2010.02666).
-
-    Args:
-        student_scores: (B, C); gradients flow here.
-        teacher_scores: (B, C); treated as constant.
-        mask: (B, C) bool, False where an entry does not take part.
-
-    Returns:
-        Scalar, squared nats, averaged over all such pairs; zero without any.
-    """
-    teacher = teacher_scores.detach()
-    best = teacher.masked_fill(~mask, float("-inf")).argmax(-1, keepdim=True)  # (B, 1)
-    error = (student_scores.gather(-1, best) - student_scores) - (teacher.gather(-1, best) - teacher)
-    others = mask.scatter(-1, best, False)
-    return error.masked_fill(~others, 0.0).pow(2).sum() / others.sum().clamp(min=1)
-
-
 def reranker_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
     """Supervised fine-tuning on the answer: binary cross-entropy of yes against no.
 
@@ -104,24 +83,6 @@ def reranker_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:
     positive = mask & (grades > 0)
     negative = mask & (grades <= 0)
     return (_masked_mean(loss, positive) + _masked_mean(loss, negative)) / 2
-
-
-def preference_loss(yes_no_logit: Tensor, reference: Tensor, grades: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """DPO on the answer: yes is preferred for a relevant document, no for another (Rafailov et al., arXiv 2305.18290).
-
-    Args:
-        yes_no_logit: (B, C) log p(yes) - log p(no); gradients flow here.
-        reference: (B, C) the same of the reference model; treated as constant.
-        grades: (B, C) relevance grades; 1 and above is relevant.
-        mask: (B, C) bool, False for entries that do not take part.
-        beta: how strongly the model is held to the reference.
-
-    Returns:
-        Scalar, nats: log 2 where both models agree; relevant and other documents weigh alike.
-    """
-    sign = torch.where(grades > 0, 1.0, -1.0).to(yes_no_logit.dtype)
-    loss = -F.logsigmoid(beta * sign * (yes_no_logit - reference.detach()))
-    return (_masked_mean(loss, mask & (grades > 0)) + _masked_mean(loss, mask & (grades <= 0))) / 2
 
 
 def listwise_loss(scores: Tensor, grades: Tensor, mask: Tensor) -> Tensor:

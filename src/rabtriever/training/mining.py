@@ -1,7 +1,7 @@
-"""Which documents a round shows the teacher: what the current student ranks high, the positives, a few at random.
+"""Which documents the teacher is shown: what the student ranks high, the positives, a few at random.
 
-Pure functions of arrays. On-policy means that the ranking comes from the student being trained; in the first round that
-is a student without a predictor yet (Rabtriever, arXiv 2604.23336, on-policy distillation).
+Pure functions of arrays. On-policy means that the ranking comes from the student itself, as it is before its predictor
+has learnt anything (Rabtriever, arXiv 2604.23336, on-policy distillation).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rabtriever.core.settings import bounded
-from rabtriever.core.vectors import top_rows
+from rabtriever.core.vectors import top_rows, unit
 from rabtriever.data.judgements import most, without
-from rabtriever.models.document_terms import EncodedDocuments, bi_encoder_scores
 
 
 @dataclass(frozen=True)
@@ -25,26 +24,22 @@ class MiningParams:
         depth: documents taken from the top of the ranking.
         positives: known positives added, best grades first.
         random: documents added at random.
-        margin: an unjudged candidate that the teacher scores within `margin` nats of the query's best positive, or
-            above it, counts as a possible false negative and is never used as a labelled negative.
-        batch_size: pairs the teacher annotates in one forward pass.
-        queries: training queries annotated in a round, sampled anew each round; 0 for all.
+        batch_size: pairs that the teacher reads in one forward pass.
+        queries: training queries whose candidates are labelled, drawn at random; 0 for all.
     """
 
     depth: int = bounded(ge=0)
     positives: int = bounded(ge=0)
     random: int = bounded(ge=0)
-    margin: float = bounded()
     batch_size: int = bounded(ge=1)
     queries: int = bounded(ge=0)
 
 
-def bi_encoder_ranking(
-    query_embeddings: np.ndarray, documents: EncodedDocuments, similarity: float, depth: int
-) -> np.ndarray:
-    """(Q, depth) document rows by what is known of (Q, H) query states without reading, best first."""
-    chunks = np.array_split(query_embeddings, max(1, len(query_embeddings) // 256))
-    return np.concatenate([top_rows(bi_encoder_scores(chunk, documents, similarity), depth) for chunk in chunks])
+def bi_encoder_ranking(query_embeddings: np.ndarray, document_embeddings: np.ndarray, depth: int) -> np.ndarray:
+    """(Q, depth) document rows by the cosine of queries (Q, H) and documents (N, H) encoded alone, best first."""
+    queries, documents = unit(query_embeddings), unit(document_embeddings)
+    chunks = np.array_split(queries, max(1, len(queries) // 256))
+    return np.concatenate([top_rows(chunk @ documents.T, depth) for chunk in chunks])
 
 
 def select_candidates(
@@ -91,23 +86,3 @@ def _add(chosen: dict[int, int], rows: Sequence[int], first_copy: np.ndarray, li
         if len(chosen) >= limit:
             break
         chosen.setdefault(int(first_copy[row]), row)
-
-
-def possible_false_negatives(
-    candidates: np.ndarray, scores: np.ndarray, grades: Sequence[Mapping[int, int]], margin: float
-) -> np.ndarray:
-    """(Q, C) bool: unjudged candidates that the teacher puts within `margin` of the query's best positive, or above.
-
-    Args:
-        candidates: (Q, C) document rows, -1 for none.
-        scores: (Q, C) teacher scores in nats.
-        grades: per query, document row -> grade of its known positives.
-        margin: in nats.
-    """
-    unsafe = np.zeros(candidates.shape, dtype=bool)
-    for number, judged in enumerate(grades):
-        known = np.isin(candidates[number], list(judged))
-        if known.any():
-            close = scores[number] >= scores[number][known].max() - margin
-            unsafe[number] = close & ~known & (candidates[number] >= 0)
-    return unsafe

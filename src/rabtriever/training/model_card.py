@@ -66,7 +66,7 @@ It finds documents for a person, or for a program that checks them. It ranks and
 
 ## Limits
 
-- Dev queries also chose weights of the score, so dev figures flatter. The registry's table has those on test queries.
+- The gate decides on dev queries, so dev figures flatter. The registry's table has those on test queries.
 - A document that nobody judged counts as wrong. Probabilities are too low where judgements are incomplete.
 - Documents and queries unlike those it was trained on are ranked worse. Measure them before you rely on it.
 - It repeats the bias of its backbone and of its judgements.
@@ -83,11 +83,11 @@ class Figures(NamedTuple):
 
     Attributes:
         metrics: their means in per cent, by name; empty where no dev query has a relevant document.
-        shortlist_recall: share of the exact top 10 that the shortlist proposes, in per cent.
+        shortlist_recall: share of the exact top 10 that the shortlist proposes, in per cent; None where there is none.
     """
 
     metrics: Mapping[str, float]
-    shortlist_recall: float
+    shortlist_recall: float | None
 
 
 def model_card(
@@ -103,7 +103,7 @@ def model_card(
     Args:
         retriever: what the card is of.
         dataset: what it was trained on.
-        backbone: facts of the manifest of models/backbone.
+        backbone: facts of the manifest of models/biencoder.
         parents: hash of each artefact that the retriever is made from, by name.
         fit: its calibration, or why it has none.
         figures: on the dev queries.
@@ -130,6 +130,7 @@ def _parts(
     train = dataset.qrels["train"]
     judgements = sum(map(len, train.values()))
     scan = "every document is scored" if retriever.exact else "a FAISS shortlist proposes, the student scores"
+    recall = "" if figures.shortlist_recall is None else f", {figures.shortlist_recall:.1f} % of the exact first 10"
     return {
         "backbone": _backbone(backbone),
         "licence of the backbone": _licence(backbone),
@@ -137,8 +138,7 @@ def _parts(
         "dev data": f"{len(dataset.qrels['dev']):,} queries",
         "hash of the data": f"`{dataset.hash}`",
         "teacher, student": f"`{parents['teacher'][:12]}`, `{parents['student'][:12]}`",
-        "search": f"{scan}; {retriever.bytes_per_document:,} bytes a document",
-        "recall of the shortlist": f"{figures.shortlist_recall:.1f} % of the exact first 10",
+        "search": f"{scan}{recall}; {retriever.bytes_per_document:,} bytes a document",
     }
 
 

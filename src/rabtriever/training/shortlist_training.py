@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rabtriever.models.document_terms import EncodedDocuments
-from rabtriever.search.shortlist import IndexParams, Projections
+from rabtriever.search.shortlist import Projections
 from rabtriever.training.losses import reverse_kl
 from rabtriever.training.trainer import StepModule
+
+STEPS, LEARNING_RATE = 300, 0.005
+QUERIES, DOCUMENTS = 128, 512  # of a step
 
 
 class ShortlistModule(StepModule):
@@ -17,10 +19,9 @@ class ShortlistModule(StepModule):
 
     Args:
         projections: trained in place.
-        query_embeddings: (Q, W).
-        documents: N of them.
+        query_embeddings: (Q, H).
+        documents: (N, H) embeddings.
         scores: (Q, N) the student's own scores.
-        params: numbers.
         seed: seed of the batches.
     """
 
@@ -28,22 +29,20 @@ class ShortlistModule(StepModule):
         self,
         projections: Projections,
         query_embeddings: Tensor,
-        documents: EncodedDocuments,
+        documents: Tensor,
         scores: Tensor,
-        params: IndexParams,
         seed: int,
     ) -> None:
-        super().__init__(seed, params.steps, params.learning_rate, 0.01)
+        super().__init__(seed, STEPS, LEARNING_RATE, 0.01)
         self.projections = projections
         self.query_embeddings, self.documents, self.scores = query_embeddings, documents, scores
-        self.params = params
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Reverse KL between the two rankings of one sample of queries and documents."""
-        rows = _sample(len(self.query_embeddings), self.params.queries, rng)
-        columns = _sample(len(self.documents.states), self.params.documents, rng)
+        rows = _sample(len(self.query_embeddings), QUERIES, rng)
+        columns = _sample(len(self.documents), DOCUMENTS, rng)
         queries = self.projections.queries(self.query_embeddings[rows].to(self.device))
-        documents = self.projections.documents(self.documents.at(columns).to(self.device))
+        documents = self.projections.documents(self.documents[columns].to(self.device))
         wanted = self.scores[rows][:, columns].to(self.device)
         return {"shortlist": reverse_kl(queries @ documents.T, wanted)}
 

@@ -34,6 +34,7 @@ from rabtriever.training.optimizers import BETAS, MuonAdamW
 
 CHECKPOINT_SECONDS = 30
 WARMUP_SHARE = 0.06
+WEIGHT_DECAY = 0.1  # of a language model
 POINTS = 50  # of a metric that a long fit logs; each takes the store some milliseconds
 
 
@@ -88,10 +89,6 @@ class StepModule(pl.LightningModule):
         """Share of the peak learning rate at a step of this module's schedule."""
         return rate_at(step, self.steps)
 
-    def learning_rates(self) -> list[tuple[list[torch.nn.Parameter], float]]:
-        """Trainable parameters with their peak learning rate; one group unless a module needs more."""
-        return [([p for p in self.parameters() if p.requires_grad], self.learning_rate)]
-
     def muon_matrices(self) -> list[torch.nn.Parameter]:
         """Matrices that Muon trains at `learning_rate`; AdamW trains the rest."""
         return []
@@ -100,13 +97,11 @@ class StepModule(pl.LightningModule):
         """AdamW (and Muon) over the trainable parameters, with a warm-up and cosine decay; vectors are not decayed."""
         matrices = [p for p in self.muon_matrices() if p.requires_grad]
         apart = {id(p) for p in matrices}
-        groups = []
-        for parameters, rate in self.learning_rates():
-            for decay, members in (
-                (self.weight_decay, [p for p in parameters if p.ndim > 1 and id(p) not in apart]),
-                (0.0, [p for p in parameters if p.ndim <= 1]),
-            ):
-                groups.append({"params": members, "weight_decay": decay, "lr": rate})
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in apart]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": self.weight_decay, "lr": self.learning_rate},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "lr": self.learning_rate},
+        ]
         optimizer: torch.optim.Optimizer
         if matrices:
             optimizer = MuonAdamW(matrices, groups, self.learning_rate, self.weight_decay)
@@ -121,12 +116,12 @@ class LanguageModelModule(StepModule):
 
     Args:
         backbone: trained in place.
-        params: has `steps`, `optimizer`, `learning_rate` and `weight_decay`.
+        params: has `steps`, `optimizer` and `learning_rate`.
         seed: seed of the batches.
     """
 
     def __init__(self, backbone: Backbone, params: Any, seed: int) -> None:
-        super().__init__(seed, params.steps, params.learning_rate, params.weight_decay)
+        super().__init__(seed, params.steps, params.learning_rate, WEIGHT_DECAY)
         self.backbone, self.params = backbone, params
 
     def muon_matrices(self) -> list[torch.nn.Parameter]:

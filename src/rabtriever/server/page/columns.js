@@ -7,7 +7,6 @@ const ABOUT = {
   biencoder: "vectors, each text alone",
   student: "the retriever in service",
   teacher: "reads query and document together",
-  frequency: "most often right in training",
 };
 
 /** A grade as a mark; none for a document that nobody judged. */

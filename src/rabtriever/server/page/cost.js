@@ -26,7 +26,7 @@ function quality(found, parameters) {
   const width = room(700, 2);
   const [height, box] = [380, [50, 40, width - 24, 322]];
   const zoomed = parameters.zoom === "1";
-  const points = Object.entries(found.systems).filter(([name, one]) => one.ms !== null && (!zoomed || !["frequency", "bm25"].includes(name)));
+  const points = Object.entries(found.systems).filter(([name, one]) => one.ms !== null && (!zoomed || name !== "bm25"));
   const curve = found.curve ?? [];
   const all = [...points.map(([, one]) => one), ...curve];
   const values = all.map((one) => one.quality);

@@ -66,11 +66,11 @@ export const LABELS = {
   biencoder: "Bi-encoder",
   student: "Student",
   teacher: "Teacher",
-  frequency: "Frequency",
 };
 
-/** A system's name. */
+/** A system's name; `_prior` is the system with what training queries tell about documents. */
 export function label(system) {
+  if (system.endsWith("_prior")) return `${label(system.slice(0, -"_prior".length))} + prior`;
   return LABELS[system] ?? system;
 }
 

@@ -74,13 +74,13 @@ function examples(text, overview) {
 }
 
 function empty(overview) {
-  const kept = overview.retention;
+  const closed = overview.gap_closed;
   return el(
     "div",
     { class: "empty" },
     el("h2", {}, "Ask a question and see how each system ranks the documents"),
     el("p", {}, "BM25 and the bi-encoder look at texts alone. The teacher reads every candidate with the query. The student has learned from the teacher, and reads nothing."),
-    kept ? el("p", {}, `In the last evaluation the student kept ${number(kept, 1)} % of the teacher's nDCG@10.`) : null,
+    closed ? el("p", {}, `In the last evaluation the student closed ${number(closed.value, 0)} % of the gap between bi-encoder and teacher.`) : null,
   );
 }
 

@@ -114,10 +114,10 @@ function details(one) {
       : null,
     lost?.rows
       ? [
-          el("p", {}, `${count(lost.worse, "query is", "queries are")} worse than with version ${one.base}, ${lost.better} better, of ${lost.queries}.`),
+          el("p", {}, `${count(lost.worse, "dev query is", "dev queries are")} worse than with version ${one.base}, ${lost.better} better, of ${lost.queries}.`),
           lost.rows.length
-            ? table("Queries that lost most", ["query", "before", "after"], lost.rows.map((row) => [
-                el("a", { href: address("losses", { query: row.id }) }, row.text ?? row.id),
+            ? table("Dev queries that lost most", ["query", "before", "after"], lost.rows.map((row) => [
+                row.text ? el("a", { href: address("search", { q: row.text }) }, row.text) : row.id,
                 number(row.before, 2),
                 number(row.after, 2),
               ]))
