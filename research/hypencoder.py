@@ -121,14 +121,14 @@ def train_hypencoder(paths: Paths, target: str) -> None:
     fit(HypencoderModule(model, labels, (queries, documents), sections.distill, sections.random.seed), KIND)
     with atomic_folder(target) as folder:
         save_file(model.state_dict(), folder / FILE)
-        write_manifest(folder, KIND, {"data": data, "teacher": manifest.hash, "candidates": source.hash}, {})
+        facts = {"similarity": model.similarity}
+        write_manifest(folder, KIND, {"data": data, "teacher": manifest.hash, "candidates": source.hash}, facts)
 
 
-def load_hypencoder(folder: str, width: int, similarity: float) -> Hypencoder:
+def load_hypencoder(folder: str, width: int) -> Hypencoder:
     """Reads what `train_hypencoder` wrote."""
     from safetensors.torch import load_file
 
-    read_manifest(folder, KIND)
-    model = Hypencoder(width, similarity)
+    model = Hypencoder(width, read_manifest(folder, KIND).info["similarity"])
     model.load_state_dict(load_file(f"{folder}/{FILE}"))
     return model.eval()

@@ -35,7 +35,8 @@ def mine_stratified(paths: Paths, target: str) -> None:
     params, rng = sections.mine, np.random.default_rng((sections.random.seed, 1))
     dataset, data = prepared_data(paths.prepared)
     model, prompt, teacher = open_model(paths.teacher, "teacher", sections.prompt, data)
-    check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", teacher.hash)
+    encoder, _, biencoder = open_model(paths.biencoder, "biencoder", sections.prompt, data)
+    check_parent(read_manifest(paths.embeddings, "embeddings"), "biencoder", biencoder.hash)
     inputs, embeddings = training_inputs(dataset, prompt), read_embeddings(paths.embeddings, len(dataset.corpus))
     mined, query_embeddings, _ = read_candidates(paths.candidates)
     rows, count = mined.query_rows, params.depth + params.random
@@ -44,7 +45,7 @@ def mine_stratified(paths: Paths, target: str) -> None:
     pool_params = dataclasses.replace(params, depth=0, random=POOL * count)
     nothing = np.empty((len(rows), 0), dtype=np.int64)
     pool = select_candidates(nothing, grades, ignored, judged.first_copy, pool_params, rng)
-    texts = Reranker(model, prompt), inputs, rows, pool, params.batch_size, "stratified: teacher"
+    texts = Reranker(model, prompt, encoder), inputs, rows, pool, params.batch_size, "stratified: teacher"
     labels = stratified(label_candidates(*texts, embeddings), [set(one) for one in grades], count)
     save_candidates(target, labels, query_embeddings, {"data": data, "teacher": teacher.hash})
 

@@ -28,7 +28,7 @@ from rabtriever.evaluation.systems import EvaluateParams, System
 from rabtriever.lm.adapters import tuning
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import Prompt, PromptParams
-from rabtriever.models.reranker import Reranker, similarity_of
+from rabtriever.models.reranker import Reranker
 from rabtriever.search.retriever import Retriever
 from rabtriever.search.shortlist import IndexParams
 from rabtriever.training.contrastive import BiencoderParams
@@ -78,8 +78,13 @@ class Given:
 
     @cached_property
     def embeddings(self) -> np.ndarray:
-        """(N, H) of all documents encoded alone by the teacher."""
+        """(N, H) of all documents by the bi-encoder."""
         return np.array(read_embeddings(EMBEDDINGS, len(self.dataset.corpus)))
+
+    @cached_property
+    def reranker(self) -> Reranker:
+        """The teacher at work."""
+        return Reranker(*self.model(TEACHER)[:2], self.model(BIENCODER)[0])
 
 
 class Measured(NamedTuple):
@@ -155,8 +160,8 @@ def _by_cosine(folder: str, given: Given) -> System:
 
 def _student(folder: str, given: Given) -> System:
     """A student on an index over all documents, searched as it is served."""
-    teacher, prompt, manifest = given.model(TEACHER)
-    scorer, _ = load_student(Path(folder), teacher, prompt, manifest.hash)
+    encoder, prompt, manifest = given.model(BIENCODER)
+    scorer, _ = load_student(Path(folder), encoder, prompt, manifest.hash)
     index, documents = load_params(IndexParams, "index", PATHS.params), torch.from_numpy(given.embeddings)
     return evaluation.student_system(
         given.dataset, given.queries, Retriever.assemble(scorer, given.dataset.corpus, documents, index)
@@ -164,24 +169,21 @@ def _student(folder: str, given: Given) -> System:
 
 
 def _hypencoder(given: Given) -> System:
-    teacher, prompt, _ = given.model(TEACHER)
-    model, documents = (
-        load_hypencoder(HYPENCODER, teacher.width, similarity_of(teacher)),
-        torch.tensor(given.embeddings),
-    )
+    encoder, prompt, _ = given.model(BIENCODER)
+    model, documents = load_hypencoder(HYPENCODER, encoder.width), torch.tensor(given.embeddings)
 
     @torch.no_grad()
     def scores(texts: list[str]) -> np.ndarray:
-        asked = torch.from_numpy(teacher.encode(prompt.query.ids(texts), given.batch))
+        asked = torch.from_numpy(encoder.encode(prompt.query.ids(texts), given.batch))
         return torch.cat([model(one[None], documents[None]) for one in asked]).numpy()
 
-    found, stored = scores(list(given.queries.values())), 4.0 * (model.reduce.out_features + teacher.width)
+    found, stored = scores(list(given.queries.values())), 4.0 * (model.reduce.out_features + encoder.width)
     return evaluation.scoring_system(given.dataset, given.queries, scores, found, stored)
 
 
 def _teacher(given: Given) -> System:
     """The teacher on the first documents of three others, or on all where the corpus is small."""
-    reranker, others = Reranker(*given.model(TEACHER)[:2]), [read_run(run_file(name)) for name in POOLED]
+    reranker, others = given.reranker, [read_run(run_file(name)) for name in POOLED]
     return evaluation.teacher_system(given.dataset, given.queries, reranker, given.embeddings, others, given.params)[0]
 
 
@@ -191,9 +193,8 @@ def _rerank(given: Given) -> System:
     Token ids and embeddings of the documents are at hand, as they would be in service.
     """
     model, prompt, _ = given.model(BIENCODER)
-    reranker, batch = Reranker(*given.model(TEACHER)[:2]), given.batch
-    ids = document_ids(given.dataset, reranker.prompt)
-    vectors, names = model.encode(document_ids(given.dataset, prompt), batch), list(given.dataset.corpus)
+    reranker, batch = given.reranker, given.batch
+    ids, vectors, names = document_ids(given.dataset, prompt), given.embeddings, list(given.dataset.corpus)
 
     def first(texts: list[str]) -> np.ndarray:
         return bi_encoder_ranking(model.encode(prompt.query.ids(texts), batch), vectors, RERANKED)
@@ -235,11 +236,10 @@ SYSTEMS = {
     "biencoder": Measured(partial(_by_cosine, BIENCODER), (BIENCODER,)),
     "biencoder_distilled": Measured(partial(_by_cosine, DISTILLED), (DISTILLED,)),
     "biencoder_rerank": Measured(_rerank, (BIENCODER, TEACHER, EMBEDDINGS)),
-    "no_predictor": Measured(partial(_by_cosine, TEACHER), (TEACHER,)),
-    "hypencoder": Measured(_hypencoder, (TEACHER, EMBEDDINGS, HYPENCODER)),
-    "student": Measured(partial(_student, STUDENT), (TEACHER, EMBEDDINGS, STUDENT), _SERVED),
+    "hypencoder": Measured(_hypencoder, (BIENCODER, EMBEDDINGS, HYPENCODER)),
+    "student": Measured(partial(_student, STUDENT), (BIENCODER, EMBEDDINGS, STUDENT), _SERVED),
     "student_stratified": Measured(
-        partial(_student, STRATIFIED_STUDENT), (TEACHER, EMBEDDINGS, STRATIFIED_STUDENT), _SERVED
+        partial(_student, STRATIFIED_STUDENT), (BIENCODER, EMBEDDINGS, STRATIFIED_STUDENT), _SERVED
     ),
-    "teacher": Measured(_teacher, (TEACHER, EMBEDDINGS, *map(run_file, POOLED))),
+    "teacher": Measured(_teacher, (BIENCODER, TEACHER, EMBEDDINGS, *map(run_file, POOLED))),
 }

@@ -18,7 +18,6 @@ LLM_SYSTEMS = [
     "biencoder",
     "biencoder_distilled",
     "biencoder_rerank",
-    "no_predictor",
     "student_paper",
     "student",
     "teacher",

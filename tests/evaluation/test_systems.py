@@ -52,7 +52,7 @@ def teacher(dataset, queries, backbone, prompt, document_ids):
     """The teacher's row, and the score of every document for a query."""
     backbone.configure(similarity=3.0)
     embeddings = backbone.encode(document_ids, 8)
-    reranker = Reranker(backbone, prompt)
+    reranker = Reranker(backbone, prompt, backbone)
 
     def rank(others, **changes) -> tuple[System, str]:
         params = dataclasses.replace(PARAMS, **changes)
@@ -114,7 +114,7 @@ def test_no_system_ranks_the_document_of_a_query(dataset, backbone, prompt, docu
         evaluation.bm25_system(known, queries),
         evaluation.biencoder_system(known, queries, backbone, prompt, 4),
         evaluation.student_system(known, queries, Retriever()),
-        evaluation.teacher_system(known, queries, Reranker(backbone, prompt), embeddings, [], PARAMS)[0],
+        evaluation.teacher_system(known, queries, Reranker(backbone, prompt, backbone), embeddings, [], PARAMS)[0],
     ]
     for system in systems:
         assert "ladder" not in system.run["ladder"] and {len(run) for run in system.run.values()} == {5}

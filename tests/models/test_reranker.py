@@ -103,11 +103,11 @@ def direct_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
     return scores
 
 
-def all_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
-    """(Q, D) scores of all pairs, as the reranker gives them."""
+def all_scores(model: Backbone, prompt, queries, documents, biencoder: Backbone | None = None) -> np.ndarray:
+    """(Q, D) scores of all pairs, as the reranker gives them; without a bi-encoder the cosine is of the model."""
     pairs = all_pairs(queries, documents)
     scores = np.empty((len(queries), len(documents)), dtype=np.float32)
-    for part in Reranker(model, prompt).score_pairs(queries, documents, pairs, 32):
+    for part in Reranker(model, prompt, biencoder or model).score_pairs(queries, documents, pairs, 32):
         scores[tuple(pairs[part.pairs].T)] = part.scores
     return scores
 
@@ -116,7 +116,7 @@ def all_scores(model: Backbone, prompt, queries, documents) -> np.ndarray:
 def test_every_pair_is_scored_once(backbone, prompt, query_ids, document_ids, monkeypatch, group):
     """Pairs are lost or mixed up between groups of documents; or the batch size changes what the teacher says."""
     monkeypatch.setattr(reranker, "PREFIX_BATCH", group)
-    teacher = Reranker(backbone, prompt)
+    teacher = Reranker(backbone, prompt, backbone)
     queries, documents = query_ids[:5], document_ids[:7]
     pairs = all_pairs(queries, documents)
     expected = direct_scores(backbone, prompt, queries, documents)[pairs[:, 0], pairs[:, 1]]
@@ -132,7 +132,7 @@ def test_every_pair_is_scored_once(backbone, prompt, query_ids, document_ids, mo
 
 def test_a_few_pairs(backbone, prompt, query_ids, document_ids):
     """Documents without a pair are read, a repeated pair is answered once, or no pair at all is an error."""
-    reranker = Reranker(backbone, prompt)
+    reranker = Reranker(backbone, prompt, backbone)
     pairs = np.array([[4, 6], [0, 2], [4, 6], [1, 2]])
     expected = direct_scores(backbone, prompt, query_ids, document_ids)[pairs[:, 0], pairs[:, 1]]
     found = np.full(4, np.nan)
@@ -145,7 +145,7 @@ def test_a_few_pairs(backbone, prompt, query_ids, document_ids):
 def test_a_score_is_the_head_on_a_state(backbone, prompt, query_ids, document_ids):
     """The score and the state that the student learns to predict come from different places."""
     pairs = np.array([[0, 0], [1, 3]])
-    (part,) = Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 8)
+    (part,) = Reranker(backbone, prompt, backbone).score_pairs(query_ids, document_ids, pairs, 8)
     head = backbone.head_weight.detach().numpy()
     np.testing.assert_allclose(part.states @ (head[prompt.yes_id] - head[prompt.no_id]), part.scores, atol=1e-5)
 
@@ -161,7 +161,7 @@ def test_score_is_yes_no_logit_and_similarity(any_backbone, prompt_params, toy):
         for weight in (0.0, 7.0):
             any_backbone.configure(similarity=weight, pooling=pooling)
             found = np.empty(len(pairs), dtype=np.float32)
-            for part in Reranker(any_backbone, prompt).score_pairs(queries, documents, pairs, 4):
+            for part in Reranker(any_backbone, prompt, any_backbone).score_pairs(queries, documents, pairs, 4):
                 found[part.pairs] = part.scores
             scores[weight] = found
         asked, read = any_backbone.encode(queries, 3), any_backbone.encode(documents, 8)
@@ -175,13 +175,13 @@ def test_embeddings_of_the_corpus_are_looked_up_by_row(backbone, prompt, query_i
     known = np.eye(8, 32, dtype=np.float32)[::-1] * 7.0  # row d has a 1 at 7 - d
     backbone.configure(similarity=0.0)
     plain, found = np.empty(3), np.empty(3)
-    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2):
+    for part in Reranker(backbone, prompt, backbone).score_pairs(query_ids, document_ids, pairs, 2):
         plain[part.pairs] = part.scores
     backbone.configure(similarity=5.0)
     asked = backbone.encode(query_ids, 4)
     encoded, encode = [], Backbone.encode
     monkeypatch.setattr(Backbone, "encode", lambda self, ids, *rest: encoded.extend(ids) or encode(self, ids, *rest))
-    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2, None, known):
+    for part in Reranker(backbone, prompt, backbone).score_pairs(query_ids, document_ids, pairs, 2, None, known):
         found[part.pairs] = part.scores
     wanted = [5.0 * asked[q, 7 - d] / np.linalg.norm(asked[q]) for q, d in pairs]
     np.testing.assert_allclose(found - plain, wanted, atol=1e-4)
@@ -194,7 +194,7 @@ def test_cosines_in_parts(backbone, prompt, query_ids, document_ids, monkeypatch
     backbone.configure(similarity=9.0)
     pairs = all_pairs(query_ids[:3], document_ids[:2])
     monkeypatch.setattr(reranker, "PAIR_BLOCK", size)
-    found = Reranker(backbone, prompt)._cosines(query_ids, document_ids, pairs, 4, None)
+    found = Reranker(backbone, prompt, backbone)._cosines(query_ids, document_ids, pairs, 4, None)
     asked, read = (torch.from_numpy(backbone.encode(ids, 4)) for ids in (query_ids, document_ids))
     wanted = torch.cosine_similarity(asked[pairs[:, 0]], read[pairs[:, 1]])
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)

@@ -103,7 +103,7 @@ def test_the_teacher_scores_candidates_as_in_the_evaluation(
     pairs = np.array([(0, row) for row in range(len(corpus))])
     query = prompt.query.ids(["it is dark in the cellar"])
     expected = np.empty(len(corpus))
-    for part in Reranker(teacher, prompt).score_pairs(query, ids, pairs, 4):
+    for part in Reranker(teacher, prompt, make_backbone(0)).score_pairs(query, ids, pairs, 4):
         expected[part.pairs] = part.scores
     wanted = {document.doc_id: score for document, score in zip(corpus, expected, strict=True) if document in some}
     assert found == pytest.approx(wanted, abs=1e-4)

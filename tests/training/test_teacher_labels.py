@@ -15,7 +15,7 @@ def test_answers_are_filed_under_their_pair(backbone, prompt, toy, judgements, q
     inputs = TrainingInputs(toy, judgements, prompt, query_ids, document_ids)
     asked, candidates = np.array([4, 9]), np.array([[7, 0, -1], [3, 7, 6]])
     corpus = np.random.default_rng(0).standard_normal((8, 32)).astype(np.float32)  # stands for the stored embeddings
-    found = label_candidates(Reranker(backbone, prompt), inputs, asked, candidates, 2, "toy", corpus)
+    found = label_candidates(Reranker(backbone, prompt, backbone), inputs, asked, candidates, 2, "toy", corpus)
     head, alone = backbone.head_weight.detach().numpy(), backbone.encode(query_ids, 4)
     for place, row in np.ndenumerate(candidates):
         if row >= 0:
@@ -36,7 +36,7 @@ def test_what_is_counted(backbone, prompt, toy, judgements, query_ids, document_
     asked = np.array([judgements.query_ids.index(name) for name in ("sponge-0", "ladder-1")])
     candidates = np.array([[sponge, torch, kettle], [sponge, kettle, -1]])
     corpus = backbone.encode(document_ids, 4)
-    found = label_candidates(Reranker(backbone, prompt), inputs, asked, candidates, 8, "toy", corpus)
+    found = label_candidates(Reranker(backbone, prompt, backbone), inputs, asked, candidates, 8, "toy", corpus)
     assert found.facts == {"queries": 2, "teacher_calls": 5, "positives": 2}
     assert found.query_rows is asked and found.candidates is candidates
 

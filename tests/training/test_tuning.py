@@ -106,7 +106,7 @@ def test_states_and_scores_are_float32(folder, prompt, query_ids, document_ids):
     exact = yes_no_logit(states.double(), backbone.head_weight, prompt.yes_id, prompt.no_id)
     assert score.dtype == torch.float32 and torch.allclose(score.double(), exact, atol=1e-5)
     pairs = np.array([[0, 0], [1, 1], [0, 2]])
-    for part in Reranker(backbone, prompt).score_pairs(query_ids, document_ids, pairs, 2):
+    for part in Reranker(backbone, prompt, backbone).score_pairs(query_ids, document_ids, pairs, 2):
         assert part.scores.dtype == part.states.dtype == np.float32
 
 

@@ -21,7 +21,7 @@ from rabtriever.evaluation.calibration import calibration_report
 from rabtriever.evaluation.gap import gap_report
 from rabtriever.evaluation.latency import others_cpu
 from rabtriever.evaluation.plots import draw_calibration, draw_systems
-from rabtriever.evaluation.prior import BATCH, Prior
+from rabtriever.evaluation.prior import Prior
 from rabtriever.evaluation.systems import EvaluateParams, System
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import PromptParams
@@ -31,8 +31,8 @@ from rabtriever.training.calibrating import judged_hits
 from rabtriever.training.embeddings import read_embeddings
 from rabtriever.training.inputs import TrainingInputs, prepared_data, training_inputs
 from rabtriever.training.model_io import open_model
-from rabtriever.training.teacher import TEMPERATURE
 
+COSINE_NATS = 20.0  # what a cosine of 1 is worth to a bi-encoder that is trained at a temperature of 0.05
 CUTOFFS = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
@@ -47,9 +47,9 @@ class _Models(NamedTuple):
     """Everything that ranks.
 
     Attributes:
-        biencoder: the baseline.
-        teacher: the reranker's weights, which are the student's encoder.
-        embeddings: (N, H) of all documents by the teacher.
+        biencoder: the baseline, which is the student's encoder.
+        teacher: the reranker's weights.
+        embeddings: (N, H) of all documents by the bi-encoder.
         retriever: as it is served.
         inputs: the data, tokenised.
     """
@@ -114,10 +114,10 @@ def _open(sections: Sections, paths: Paths) -> _Models:
     dataset, data = prepared_data(paths.prepared)
     retriever = Retriever.load(paths.retriever)
     check_parent(retriever.manifest, "data", data)
-    biencoder, _, _ = open_model(paths.biencoder, "biencoder", sections.prompt, data)
+    biencoder, _, encoder = open_model(paths.biencoder, "biencoder", sections.prompt, data)
     teacher, prompt, manifest = open_model(paths.teacher, "teacher", sections.prompt, data)
     check_parent(retriever.manifest, "teacher", manifest.hash)
-    check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", manifest.hash)
+    check_parent(read_manifest(paths.embeddings, "embeddings"), "biencoder", encoder.hash)
     embeddings = read_embeddings(paths.embeddings, len(dataset.corpus))
     return _Models(biencoder, teacher, embeddings, retriever, training_inputs(dataset, prompt))
 
@@ -129,7 +129,7 @@ def _systems(models: _Models, queries: Queries, params: EvaluateParams) -> tuple
         "biencoder": evaluation.biencoder_system(dataset, queries, models.biencoder, prompt, params.batch_size),
         "student": evaluation.student_system(dataset, queries, _without_prior(models)),
     }
-    others, reranker = [system.run for system in systems.values()], Reranker(models.teacher, prompt)
+    others, reranker = [system.run for system in systems.values()], Reranker(models.teacher, prompt, models.biencoder)
     systems["teacher"], scope = evaluation.teacher_system(dataset, queries, reranker, models.embeddings, others, params)
     return systems, scope
 
@@ -153,13 +153,10 @@ def _dev_runs(models: _Models, params: EvaluateParams) -> dict[str, Run]:
 
 def _with_prior(models: _Models, systems: Mapping[str, System], dev: Mapping[str, Run]) -> dict[str, System]:
     """Bi-encoder, student and teacher with the document prior on top; the teacher has the student's weights of it."""
-    inputs = models.inputs
-    own = models.biencoder.encode(inputs.document_ids, BATCH)
-    sides = {"biencoder": Prior.of(models.biencoder, inputs, own)}
-    sides |= dict.fromkeys(("student", "teacher"), Prior.of(models.teacher, inputs, models.embeddings))
-    weights, found = {}, {}
-    for name, prior in sides.items():
-        nats = 1 / TEMPERATURE if name == "biencoder" else 1.0
+    inputs, weights, found = models.inputs, {}, {}
+    prior = Prior.of(models.biencoder, inputs, models.embeddings)
+    for name in ("biencoder", "student", "teacher"):
+        nats = COSINE_NATS if name == "biencoder" else 1.0
         if name in dev:
             weights[name] = prior.fitted(dev[name], inputs.dataset, inputs, nats)
         run = prior.added(systems[name].run, inputs.dataset, inputs, weights.get(name, weights.get("student")), nats)

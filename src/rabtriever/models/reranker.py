@@ -3,11 +3,11 @@
 A document comes first and never sees the query, so its keys and values serve every query that is asked of it
 (Rabtriever, arXiv 2604.23336; LaHoRe, arXiv 2412.16615).
 
-    score(q, d) = yes_no_logit(q, d) + similarity . cos(h_q, h_d)
+    score(q, d) = yes_no_logit(q, d) + similarity . cos(b_q, b_d)
 
-The yes/no logit, log p(yes) - log p(no), alone is the paper's score. The cosine of query and document, each encoded
-alone by the same weights, is ours: the reranker starts where a bi-encoder is, and adds what that misses. The student
-has the cosine too, without any error, and it folds.
+The yes/no logit, log p(yes) - log p(no), alone is the paper's score. The cosine of the embeddings b by the bi-encoder
+is ours: the reranker starts where that is, and adds what it misses. The student has the cosine too, without any error,
+and it folds.
 """
 
 from __future__ import annotations
@@ -152,13 +152,15 @@ class Reranker:
     Args:
         backbone: the teacher's weights.
         prompt: its segments and answers.
+        biencoder: what the cosine is of; None where only yes/no logits are asked for, or the score has no cosine.
 
     Attributes:
         similarity: weight of the cosine in the score, in nats; 0 for the paper's score.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt) -> None:
+    def __init__(self, backbone: Backbone, prompt: Prompt, biencoder: Backbone | None = None) -> None:
         self.backbone, self.prompt = backbone.eval(), prompt
+        self.biencoder = biencoder.eval() if biencoder is not None else None
         self.similarity = similarity_of(backbone)
 
     def score_pairs(
@@ -178,7 +180,7 @@ class Reranker:
             pairs: (P, 2) query and document indices.
             batch_size: pairs in one forward pass.
             label: what the progress line says; no progress when None.
-            document_embeddings: (N, H) of these documents encoded alone, in their order; None encodes them here.
+            document_embeddings: (N, H) of these documents by the bi-encoder, in their order; None encodes them here.
 
         Yields:
             Parts that together cover every pair once, in an order of their own.
@@ -243,14 +245,19 @@ class Reranker:
         batch_size: int,
         document_embeddings: np.ndarray | None,
     ) -> np.ndarray:
-        """(P,) cosine of each pair's texts encoded alone; zeros where the score has no such term."""
+        """(P,) the bi-encoder's cosine of each pair; zeros where the score has no such term."""
         found = np.zeros(len(pairs), dtype=np.float32)
         if self.similarity == 0 or not len(pairs):
             return found
+        if self.biencoder is None:
+            raise ValueError("the score has the bi-encoder's cosine, but no bi-encoder was given; give it one")
         if document_embeddings is None:
-            document_embeddings = self.backbone.encode(documents, batch_size)
+            document_embeddings = self.biencoder.encode(documents, batch_size)
         used, place = np.unique(pairs[:, 0], return_inverse=True)
-        asked, known = unit(self.backbone.encode([queries[row] for row in used], batch_size)), unit(document_embeddings)
+        asked, known = (
+            unit(self.biencoder.encode([queries[row] for row in used], batch_size)),
+            unit(document_embeddings),
+        )
         for start in range(0, len(pairs), PAIR_BLOCK):
             part = slice(start, start + PAIR_BLOCK)
             found[part] = np.einsum("ph,ph->p", asked[place[part]], known[pairs[part, 1]])

@@ -194,7 +194,8 @@ class _LiveTeacher:
 
         with _same_precision():
             teacher, prompt, _ = open_model(paths.teacher, "teacher", *_parents(paths))
-        self._reranker = Reranker(teacher, prompt)
+            biencoder, *_ = open_model(paths.biencoder, "biencoder", *_parents(paths))
+        self._reranker = Reranker(teacher, prompt, biencoder)
 
     @classmethod
     def open(cls, paths: Paths, documents: Sequence[Document], before: _LiveTeacher | None) -> _LiveTeacher:

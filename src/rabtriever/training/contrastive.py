@@ -174,7 +174,11 @@ def mine_with_cosine(
         (Q, MINING_DEPTH) rows, best first, -1 where there are fewer.
     """
     documents = unit(backbone.encode(document_ids, batch_size))
-    queries = unit(backbone.encode(query_ids, batch_size, label))
+    return hard_negatives(judgements, unit(backbone.encode(query_ids, batch_size, label)), documents)
+
+
+def hard_negatives(judgements: Judgements, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """As `mine_with_cosine`, from unit embeddings of the queries (Q, H) and of the documents (N, H)."""
     starts = range(0, len(queries), 512)
     scores = ((start, queries[start : start + 512] @ documents.T) for start in starts)
     return np.concatenate([judgements.hardest(part, start, MINING_DEPTH) for start, part in scores])

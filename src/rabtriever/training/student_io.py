@@ -12,7 +12,6 @@ from rabtriever.core.tensors import restore, tensor_file
 from rabtriever.lm.backbone import Backbone
 from rabtriever.lm.prompt import Prompt
 from rabtriever.models.predictor import Predictor
-from rabtriever.models.reranker import similarity_of
 from rabtriever.search.scorer import Scorer
 
 KIND = "student"
@@ -34,27 +33,28 @@ def save_student(
     with atomic_folder(folder) as target:
         state = {**predictor.state_dict(), "direction": direction}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, target / PREDICTOR)
-        return write_manifest(target, KIND, parents, asdict(predictor.shape))
+        shape = {**asdict(predictor.shape), "similarity": predictor.similarity}
+        return write_manifest(target, KIND, parents, shape)
 
 
-def load_student(folder: Path, teacher: Backbone, prompt: Prompt, teacher_hash: str) -> tuple[Scorer, Manifest]:
-    """Opens a student folder as a scorer, after checking that it was distilled from this teacher.
+def load_student(folder: Path, encoder: Backbone, prompt: Prompt, encoder_hash: str) -> tuple[Scorer, Manifest]:
+    """Opens a student folder as a scorer, after checking that it was distilled over the embeddings of this bi-encoder.
 
     Args:
         folder: what `save_student` wrote.
-        teacher: encodes queries and documents.
+        encoder: the bi-encoder, which encodes queries and documents.
         prompt: segments of both.
-        teacher_hash: of its folder.
+        encoder_hash: of its folder.
 
     Raises:
-        ArtifactMismatchError: the folder is damaged, or another teacher's.
+        ArtifactMismatchError: the folder is damaged, or another bi-encoder's.
     """
     from safetensors.torch import load_file
 
     manifest = read_manifest(folder, KIND)
-    check_parent(manifest, "teacher", teacher_hash)
-    predictor = Predictor(teacher.width, **manifest.info, similarity=similarity_of(teacher))
+    check_parent(manifest, "biencoder", encoder_hash)
+    predictor = Predictor(encoder.width, **manifest.info)
     state = load_file(tensor_file(folder / PREDICTOR))
     direction = state.pop("direction")
     restore(predictor, state, folder / PREDICTOR)
-    return Scorer(teacher, prompt, predictor.eval(), direction), manifest
+    return Scorer(encoder, prompt, predictor.eval(), direction), manifest

@@ -1,8 +1,8 @@
 """Training of the teacher: a generative reranker that reads the document, then the query, and answers yes or no.
 
 Its state at the last prompt token, `h_T(q, d)`, is both what it scores with and what the student is trained to predict;
-how it reads and scores is in reranker.py. It starts from the bi-encoder, and its embeddings go on being trained as
-those of a bi-encoder while it learns to read: the student has nothing else of a text.
+how it reads and scores is in reranker.py. It starts from the bi-encoder's weights, and learns what reading adds to the
+bi-encoder's cosine. That stays as it is, so the teacher cannot forget how to compare while it learns to read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rabtriever.core.settings import bounded
@@ -24,11 +23,8 @@ from rabtriever.lm.gradient_checkpointing import read_pairs
 from rabtriever.lm.padding import pad
 from rabtriever.lm.prompt import Prompt
 from rabtriever.models.reranker import ask, read_documents
-from rabtriever.training.contrastive import no_negatives
-from rabtriever.training.losses import in_batch_loss, listwise_loss, reranker_loss
+from rabtriever.training.losses import listwise_loss, reranker_loss
 from rabtriever.training.trainer import LanguageModelModule
-
-TEMPERATURE = 0.05  # of the contrastive term
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,10 @@ class TeacherParams:
         positives: positives of a query, the first of them drawn by grade.
         hard_negatives: negatives drawn from the mistakes of the bi-encoder it starts from.
         random_negatives: negatives drawn from all judged documents.
-        similarity: weight of cos(h_q, h_d) in the score, in nats; 0 for the paper's score.
+        similarity: weight of the bi-encoder's cosine in the score, in nats; 0 for the paper's score.
         pointwise: weight of supervised fine-tuning: yes or no to each candidate.
         listwise: weight of the cross-entropy of log p(yes) - log p(no) over a query's candidates.
         listwise_score: weight of the cross-entropy of the whole score over a query's candidates.
-        contrastive: weight of the contrastive term on the embeddings.
         lora_rank: 0 trains every weight; above, LoRA of that rank on all linear layers.
         gradient_checkpointing: layers are computed a second time for the gradients, which saves most of the memory; a
             document is then read anew with each of its queries.
@@ -62,7 +57,6 @@ class TeacherParams:
     pointwise: float = bounded(ge=0)
     listwise: float = bounded(ge=0)
     listwise_score: float = bounded(ge=0)
-    contrastive: float = bounded(ge=0)
     lora_rank: int = bounded(ge=0)
     gradient_checkpointing: bool
     optimizer: Literal["adamw", "muon"]
@@ -86,7 +80,7 @@ class CandidateLists(NamedTuple):
 
 
 class TeacherModule(LanguageModelModule):
-    """Trains the reranker on candidates of each query: yes/no, listwise over grades, and a contrastive side term.
+    """Trains the reranker on candidates of each query: yes or no, and listwise over grades, alone and with the cosine.
 
     The documents of a step are read once and shared by its queries, as they are at inference.
 
@@ -96,6 +90,8 @@ class TeacherModule(LanguageModelModule):
         judgements: judgements of the training queries.
         query_ids: token ids per query row.
         document_ids: token ids per document row.
+        query_embeddings: (Q, H) of the training queries by the bi-encoder, of unit length.
+        document_embeddings: (N, H) of the documents by the bi-encoder, of unit length.
         negatives: (Q, depth) rows of each query's hard negatives, best first, -1 for none.
         params: numbers.
         seed: seed of the batches.
@@ -108,6 +104,8 @@ class TeacherModule(LanguageModelModule):
         judgements: Judgements,
         query_ids: Sequence[Sequence[int]],
         document_ids: Sequence[Sequence[int]],
+        query_embeddings: np.ndarray,
+        document_embeddings: np.ndarray,
         negatives: np.ndarray,
         params: TeacherParams,
         seed: int,
@@ -116,6 +114,7 @@ class TeacherModule(LanguageModelModule):
         backbone.configure(similarity=params.similarity)
         self.prompt, self.judgements, self.negatives = prompt, judgements, negatives
         self.query_ids, self.document_ids = query_ids, document_ids
+        self.query_embeddings, self.document_embeddings = query_embeddings, document_embeddings
 
     def losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The weighted terms of one batch; a term of weight zero is not computed."""
@@ -124,22 +123,15 @@ class TeacherModule(LanguageModelModule):
         lists = [self.candidates(int(query), rng) for query in queries]
         column = {row: number for number, row in enumerate(dict.fromkeys(row for one in lists for row in one))}
         batch = self._lists(queries, lists, column)
-        logits, documents = self._read(queries, batch, column)  # (B, C), (D, H)
+        logits = self._read(queries, batch, column)  # (B, C)
         terms: dict[str, Tensor] = {}
         if params.pointwise > 0:
             terms["pointwise"] = params.pointwise * reranker_loss(logits, batch.grades, batch.eligible)
         if params.listwise > 0:
             terms["listwise"] = params.listwise * listwise_loss(logits, batch.grades, batch.eligible)
-        if params.contrastive == params.listwise_score == 0:
-            return terms
-        cosine = self._cosine(queries, documents)  # (B, D)
         if params.listwise_score > 0:
-            scores = logits + params.similarity * cosine.gather(1, batch.columns)
+            scores = logits + params.similarity * self._cosine(queries, batch, column)
             terms["listwise_score"] = params.listwise_score * listwise_loss(scores, batch.grades, batch.eligible)
-        if params.contrastive > 0:
-            blocked = no_negatives(self.judgements, queries, column).to(self.device)
-            loss = in_batch_loss(cosine / TEMPERATURE, batch.columns[:, 0], blocked)
-            terms["contrastive"] = params.contrastive * loss
         return terms
 
     def candidates(self, query: int, rng: np.random.Generator) -> list[int]:
@@ -154,25 +146,24 @@ class TeacherModule(LanguageModelModule):
         drawn = [int(row) for row in dict.fromkeys(pool.tolist()) if row not in known]
         return chosen + drawn[: params.random_negatives]
 
-    def _read(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int]) -> tuple[Tensor, Tensor]:
-        """Yes/no logits (B, C) of the candidates, 0 where there is none, and the documents' embeddings (D, H)."""
+    def _read(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int]) -> Tensor:
+        """Yes/no logits (B, C) of the candidates, 0 where there is none."""
         documents = [self.document_ids[row] for row in column]
         asking = batch.mask.nonzero()[:, 0]  # (P,) which query of the step
         asked, rows = [self.query_ids[queries[place]] for place in asking.tolist()], batch.columns[batch.mask]
         if self.params.gradient_checkpointing:
-            pairs = read_pairs(self.backbone, documents, asked, rows.tolist())
-            states, alone = pairs.asked, pairs.states
+            states = read_pairs(self.backbone, documents, asked, rows.tolist()).asked
         else:
             prefix = read_documents(self.backbone, *pad(documents, self.device))
-            states, alone = ask(self.backbone, prefix, rows, *pad(asked, self.device)), prefix.states
+            states = ask(self.backbone, prefix, rows, *pad(asked, self.device))
         flat = yes_no_logit(states, self.backbone.head_weight, self.prompt.yes_id, self.prompt.no_id)
         logits = torch.zeros(batch.mask.shape, device=self.device, dtype=flat.dtype)
-        return logits.masked_scatter(batch.mask, flat), alone
+        return logits.masked_scatter(batch.mask, flat)
 
-    def _cosine(self, queries: np.ndarray, documents: Tensor) -> Tensor:
-        """(B, D) cosine of the queries encoded alone with the documents (D, H) encoded alone."""
-        asked = self.backbone.embed(*pad([self.query_ids[query] for query in queries], self.device))
-        return F.normalize(asked, dim=-1) @ F.normalize(documents, dim=-1).T
+    def _cosine(self, queries: np.ndarray, batch: CandidateLists, column: dict[int, int]) -> Tensor:
+        """(B, C) the bi-encoder's cosine of each query with its candidates."""
+        cosine = self.query_embeddings[queries] @ self.document_embeddings[list(column)].T  # (B, D)
+        return torch.from_numpy(cosine).to(self.device).gather(1, batch.columns)
 
     def _lists(self, queries: np.ndarray, lists: list[list[int]], column: dict[int, int]) -> CandidateLists:
         shape = (len(lists), max(len(chosen) for chosen in lists))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rabtriever.core.artifacts import Manifest, check_parent, read_manifest
+from rabtriever.core.artifacts import check_parent, read_manifest
 from rabtriever.core.seeding import SeedParams, seed_torch
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.core.vectors import top_rows
@@ -53,11 +53,9 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     params, seed = sections.index, sections.random.seed
     empty_faiss(params.dimension + 1, params.factory)  # what it cannot read is told before anything is trained
     dataset, data = prepared_data(paths.prepared)
-    teacher, prompt, manifest = open_model(paths.teacher, "teacher", sections.prompt, data)
-    check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", manifest.hash)
-    biencoder = read_manifest(paths.biencoder, "biencoder", verify=False)
-    check_parent(manifest, "biencoder", biencoder.hash)
-    scorer, student = load_student(paths.student, teacher, prompt, manifest.hash)
+    encoder, prompt, biencoder = open_model(paths.biencoder, "biencoder", sections.prompt, data)
+    check_parent(read_manifest(paths.embeddings, "embeddings"), "biencoder", biencoder.hash)
+    scorer, student = load_student(paths.student, encoder, prompt, biencoder.hash)
     documents = torch.from_numpy(read_embeddings(paths.embeddings, len(dataset.corpus)))
     projections, recall = None, None
     if len(dataset.corpus) > params.exact_up_to:
@@ -71,7 +69,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
         tracker.log_metrics({"shortlist_recall": recall})
     fitted, metrics = _measure_on_dev(retriever, dataset)
     retriever.calibration = fitted.calibration
-    parents = _parents(manifest, student, data)
+    parents = {name: student.parents[name] for name in ("biencoder", "teacher", "candidates")}
+    parents |= {"data": data, "student": student.hash, "prompt": prompt.hash}
     facts = {"shortlist_recall": recall, "document_prior": params.document_prior, "data": dataset.hash}
     card = model_card(retriever, dataset, biencoder.info, parents, fitted, Figures(metrics, recall))
     built = retriever.save(paths.retriever, parents, facts, card)
@@ -150,14 +149,3 @@ def _said(fitted: Fit) -> str:
     if made.threshold is None:
         return f"scores are calibrated on dev queries; no relevance_score has the precision index.precision: {wanted}"
     return f"scores are calibrated on dev queries; from a relevance_score of {made.threshold:.3f} on, {wanted}"
-
-
-def _parents(teacher: Manifest, student: Manifest, data: str) -> dict[str, str]:
-    return {
-        "data": data,
-        "biencoder": teacher.parents["biencoder"],
-        "teacher": teacher.hash,
-        "candidates": student.parents["candidates"],
-        "student": student.hash,
-        "prompt": teacher.parents["prompt"],
-    }

@@ -37,7 +37,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     params, shape, seed = sections.distill, sections.predictor, sections.random.seed
     dataset, data = prepared_data(paths.prepared)
     teacher, prompt, manifest = open_model(paths.teacher, "teacher", sections.prompt, data)
-    check_parent(read_manifest(paths.embeddings, "embeddings"), "teacher", manifest.hash)
+    check_parent(read_manifest(paths.embeddings, "embeddings"), "biencoder", manifest.parents["biencoder"])
     found, query_embeddings, source = read_candidates(paths.candidates)
     check_parent(source, "teacher", manifest.hash)
     facts = DistillationData(
@@ -53,7 +53,8 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     predictor = Predictor(teacher.width, **asdict(shape), similarity=similarity_of(teacher))
     listed = facts.candidates >= 0
     predictor.standardise(facts.query_embeddings, facts.document_embeddings, facts.target_states[listed].float())
-    parents = {"data": data, "teacher": manifest.hash, "candidates": source.hash}
+    parents = {"data": data, "biencoder": manifest.parents["biencoder"], "teacher": manifest.hash}
+    parents["candidates"] = source.hash
     keys = {**parents, "prompt": prompt.hash, "seed": seed, **asdict(params), **asdict(shape)}
     checkpoints = checkpoint_folder(paths.checkpoints, "distill", keys)
     fit(StudentModule(predictor, facts, params, seed), "distill", checkpoints, tracker.lightning_logger())

@@ -1,7 +1,7 @@
 """Stage mine: what the student ranks high, shown to the teacher.
 
-The student ranks before it is trained, by the term of its score that needs no predictor: the cosine of the frozen
-teacher's embeddings. Where the score has no such term, as in the paper, BM25 stands in.
+The student ranks before it is trained, by the term of its score that needs no predictor: the bi-encoder's cosine.
+Where the score has no such term, as in the paper, BM25 stands in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rabtriever.core.artifacts import atomic_folder, read_manifest, write_manifest
+from rabtriever.core.artifacts import atomic_folder, check_parent, read_manifest, write_manifest
 from rabtriever.core.seeding import SeedParams
 from rabtriever.core.stages import Paths, Tracker
 from rabtriever.data.judgements import most
@@ -39,14 +39,16 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     """The hash of data/candidates, after encoding the corpus, ranking, selecting and labelling."""
     params, seed = sections.mine, sections.random.seed
     dataset, data = prepared_data(paths.prepared)
+    encoder, _, biencoder = open_model(paths.biencoder, "biencoder", sections.prompt, data)
     model, prompt, teacher = open_model(paths.teacher, "teacher", sections.prompt, data)
+    check_parent(teacher, "biencoder", biencoder.hash)
     inputs = training_inputs(dataset, prompt)
-    parents = {"data": data, "teacher": teacher.hash}
-    documents = _encode_corpus(model, inputs, paths, parents)
+    parents = {"data": data, "biencoder": biencoder.hash}
+    documents = _encode_corpus(encoder, inputs, paths, parents)
     rng, count = np.random.default_rng(seed), len(inputs.query_ids)
     kept = np.sort(rng.choice(count, size=min(params.queries or count, count), replace=False))
-    query_embeddings = model.encode([inputs.query_ids[row] for row in kept], params.batch_size, "mine: queries")
-    reranker = Reranker(model, prompt)
+    query_embeddings = encoder.encode([inputs.query_ids[row] for row in kept], params.batch_size, "mine: queries")
+    reranker = Reranker(model, prompt, encoder)
     ignored = [inputs.judgements.ignored[row] for row in kept]
     depth = params.depth + most(ignored)
     if reranker.similarity > 0:
@@ -57,7 +59,7 @@ def run(sections: Sections, paths: Paths, tracker: Tracker) -> str:
     candidates = select_candidates(ranking, grades, ignored, inputs.judgements.first_copy, params, rng)
     found = label_candidates(reranker, inputs, kept, candidates, params.batch_size, "mine: teacher", documents)
     tracker.log_metrics({**found.facts, **prompt.truncation()})
-    save_candidates(paths.candidates, found, query_embeddings, parents)
+    save_candidates(paths.candidates, found, query_embeddings, {**parents, "teacher": teacher.hash})
     print("mine: " + ", ".join(f"{name} {value:g}" for name, value in found.facts.items()))
     return read_manifest(paths.candidates, "candidates", verify=False).hash
 
