@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ async def _soaked(
     server: serve_project.Server, bodies: list[dict[str, Any]], seconds: float, first: str, second: str
 ) -> dict[str, Any]:
     swaps: list[str] = []
-    added = serve_load.Seen()
+    failures: Counter[str] = Counter()
     memory: list[int] = []
 
     def swapped(version: str) -> Any:
@@ -124,14 +125,15 @@ async def _soaked(
 
     searching = serve_load.loaded(server.url + "/v1/search", bodies, SOAK_CONNECTIONS, seconds)
     actions = [(1 / 3, swapped(second)), (2 / 3, swapped(first)), (0.2, measured), (0.99, measured)]
-    seen, *_ = await asyncio.gather(searching, serve_load.meanwhile(seconds, actions), _adding(server, seconds, added))
-    failures = {**seen.failures, **added.failures}
+    adding = _adding(server, seconds, failures)
+    seen, _, added = await asyncio.gather(searching, serve_load.meanwhile(seconds, actions), adding)
+    failures.update(seen.failures)  # a Counter adds
     return {
         "minutes": round(seconds / 60, 1),
         "connections": SOAK_CONNECTIONS,
         **seen.row,
-        "documents_added": len(added.latencies),
-        "failed": sum(failures.values()),
+        "documents_added": added,
+        "failed": failures.total(),
         "failures": failures,
         "versions_served": swaps,
         "resident_megabytes": [round(size / 2**20) for size in memory],
@@ -150,16 +152,21 @@ async def _served_version(server: serve_project.Server, wanted: str) -> str:
     return found
 
 
-async def _adding(server: serve_project.Server, seconds: float, seen: serve_load.Seen) -> None:
-    end = time.perf_counter() + seconds
+async def _adding(server: serve_project.Server, seconds: float, failures: Counter[str]) -> int:
+    """Adds a document every few seconds; how many were acknowledged. Counts what failed by its words."""
+    end, added = time.perf_counter() + seconds, 0
     for number in range(10**6):
         if time.perf_counter() + ADDED_EACH > end:
-            return
+            break
         await asyncio.sleep(ADDED_EACH)
         body = {"documents": [{"id": f"added-{number}", "title": "", "text": f"a text added as number {number}"}]}
-        part = await serve_load.loaded(server.url + "/v1/documents", [body], 1, 0.0001)
-        seen.latencies += part.latencies
-        seen.failures.update(part.failures)
+        try:
+            await asyncio.to_thread(_post, server.url + "/v1/documents", body)
+        except OSError as error:
+            failures[f"{type(error).__name__}: {error}"] += 1
+        else:
+            added += 1
+    return added
 
 
 def kills(root: Path, texts: list[str], _: tuple[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
